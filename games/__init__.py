@@ -1,0 +1,1 @@
+"""The games, one flat module each; ``popgym_arcade.registry`` lists them."""

@@ -1,0 +1,230 @@
+"""Navigator: remember where the TNT is.
+
+A treasure and seven sticks of TNT lie on an n x n grid. Walk to the treasure and dig it up; do not step on TNT.
+
+Start: the agent and the treasure are on two distinct cells, each pair equally likely. A uniformly random shortest path between
+them is kept free, and the TNT lies on distinct uniform cells off it, so the treasure can always be reached.
+
+Actions: 0 up, 1 down, 2 left, 3 right move one cell and stop at the edge; 4 fire digs; any other integer does nothing.
+
+Rewards: entering TNT pays -0.5. Digging on the treasure's cell pays +1, and the score rises by 100. Every other step pays
+-0.5 / n^2. Returns lie in -1 ... 1; the best is 1 less the step cost of the shortest way.
+
+Episode end: terminated when the agent enters TNT or digs up the treasure; truncated at n^2 steps.
+
+Views: the MDP shows everything. The POMDP shows everything at time 0 and afterwards only the agent on the empty grid. The agent
+is drawn so that what lies under it stays visible.
+
+Levels: Easy n = 8, Medium n = 10, Hard n = 12; limits 64, 100, 144.
+
+Source: POPGym Arcade 0.0.7, where the treasure was nearly always in one place and could lie on TNT.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from popgym_arcade import render as draw
+
+NAME = "Navigator"
+VERSION = 1
+UP, DOWN, LEFT, RIGHT, FIRE = range(5)
+NUM_TNT = 7
+TREASURE_SCORE = 100
+
+FLOOR = """
+dddddddddddk
+dddddddddddk
+dddddddddddk
+dddddddddddk
+dddddddddddk
+dddddddddddk
+dddddddddddk
+dddddddddddk
+dddddddddddk
+dddddddddddk
+dddddddddddk
+kkkkkkkkkkkk
+"""
+TNT = """
+.......yo...
+......y..o..
+......s.....
+.....ss.....
+..rrRrrRrr..
+..rrRrrRrr..
+..rrRrrRrr..
+..wwwwwwww..
+..wwwwwwww..
+..rrRrrRrr..
+..rrRrrRrr..
+............
+"""
+TREASURE = """
+............
+............
+..oooooooo..
+.oyyyyyyyyo.
+.oyyyyyyyyo.
+.oooowwoooo.
+.ommmwwmmmo.
+.ommmmmmmmo.
+.ommmmmmmmo.
+.oooooooooo.
+............
+............
+"""
+AGENT = """
+..cccccccc..
+.cccccccccc.
+.cckkcckkcc.
+.cccccccccc.
+cc........cc
+cc........cc
+cc........cc
+cc........cc
+cc........cc
+ccc......ccc
+ccc......ccc
+............
+"""
+THINGS = ((FLOOR,), (FLOOR, TNT), (FLOOR, TREASURE))
+TILES = THINGS + tuple((*thing, AGENT) for thing in THINGS)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Params:
+    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced and swept with vmap."""
+
+    board_size: int = field(default=8, metadata={"static": True, "allowed": range(4, 21)})  # n: cells a side
+    partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
+    obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
+    max_steps_in_episode: int = field(default=64, metadata={"allowed": range(1, 2**31 - 1)})  # steps before truncation
+    treasure_reward: float = field(default=1.0, metadata={"allowed": (-1e6, 1e6)})
+    tnt_reward: float = field(default=-0.5, metadata={"allowed": (-1e6, 1e6)})
+    idle_reward: float = field(default=-0.5, metadata={"allowed": (-1e6, 1e6)})  # shared by n^2 steps that do neither
+
+
+class State(NamedTuple):
+    """One episode; n is params.board_size."""
+
+    tnt: jax.Array  # bool[n, n]: where TNT lies
+    treasure_row: jax.Array  # int32[], 0 ... n - 1
+    treasure_col: jax.Array  # int32[], 0 ... n - 1
+    row: jax.Array  # int32[], 0 ... n - 1: the agent
+    col: jax.Array  # int32[], 0 ... n - 1
+    time: jax.Array  # int32[]: steps taken
+    score: jax.Array  # int32[]: 100 once the treasure is dug up, else 0
+
+
+def reset(key, params):
+    """Begin an episode.
+
+    key: a typed or raw PRNG key. params: Params. Returns (observation uint8[S, S, 3], State).
+    """
+    cells_key, path_key, tnt_key = jax.random.split(key, 3)
+    (row, col), (treasure_row, treasure_col) = place_agent_and_treasure(cells_key, params.board_size)
+    path = random_path(path_key, row, col, treasure_row, treasure_col, params.board_size)
+    tnt = place_tnt(tnt_key, path)
+    state = State(tnt, treasure_row, treasure_col, row, col, time=jnp.int32(0), score=jnp.int32(0))
+    return render(state, params), state
+
+
+def step(key, state, action, params):
+    """Play one step; nothing is left to chance after the reset, so the key is not used.
+
+    key: a PRNG key. state: State. action: int[]. params: Params.
+    Returns (observation uint8[S, S, 3], State, reward float32[], done bool[], info).
+    """
+    row, col = move(state, action, params.board_size)
+    found = (action == FIRE) & on_treasure(state)
+    state = state._replace(row=row, col=col, time=state.time + 1, score=state.score + TREASURE_SCORE * found)
+    idle_reward = params.idle_reward / params.board_size**2
+    reward = jnp.where(found, params.treasure_reward, jnp.where(on_tnt(state), params.tnt_reward, idle_reward))
+    terminated = on_tnt(state) | (state.score > 0)
+    truncated = state.time >= params.max_steps_in_episode
+    info = {"terminated": terminated, "truncated": truncated, "discount": (~terminated).astype(jnp.float32)}
+    return render(state, params), state, reward.astype(jnp.float32), terminated | truncated, info
+
+
+def place_agent_and_treasure(key, size):
+    """Two distinct uniform cells: ((row, column), (row, column)), int32[] each."""
+    first_key, second_key = jax.random.split(key)
+    first = jax.random.randint(first_key, (), 0, size * size)
+    second = jax.random.randint(second_key, (), 0, size * size - 1)
+    second = second + (second >= first)  # skip the first cell
+    return divmod(first, size), divmod(second, size)
+
+
+def random_path(key, row, col, to_row, to_col, size):
+    """The cells of a uniformly random shortest path from one cell to another: bool[size, size], both ends included."""
+    rows, cols = jnp.abs(to_row - row), jnp.abs(to_col - col)
+    rows_gone = shuffled_steps(key, rows, cols, size)
+    # A cell that is r rows and c columns on is reached, if at all, after r + c steps, r of which must have been along rows.
+    r = (np.arange(size)[:, None] - row) * jnp.where(to_row >= row, 1, -1)
+    c = (np.arange(size)[None, :] - col) * jnp.where(to_col >= col, 1, -1)
+    ahead = (r >= 0) & (r <= rows) & (c >= 0) & (c <= cols)
+    return ahead & (rows_gone[jnp.clip(r + c, 0, 2 * size - 2)] == r)
+
+
+def shuffled_steps(key, rows, cols, size):
+    """Shuffle ``rows`` row steps with ``cols`` column steps; count the row steps among the first 0, 1, ...: int32[2 * size - 1]."""
+    slots = np.arange(2 * size - 2, dtype=np.uint32)
+    # Distinct random numbers: the lowest six bits hold the slot. The slots with the smallest ones are the row steps.
+    bits = jax.random.bits(key, slots.shape) & ~np.uint32(63) | slots
+    bits = jnp.where(slots < rows + cols, bits, ~jnp.uint32(0))
+    rank = jnp.sum(bits[None, :] < bits[:, None], axis=1)
+    is_row_step = (rank < rows) & (slots < rows + cols)
+    return jnp.pad(jnp.cumsum(is_row_step, dtype=jnp.int32), (1, 0))
+
+
+def place_tnt(key, path):
+    """TNT on NUM_TNT distinct uniform cells off the path: bool[size, size]."""
+    cells = np.arange(path.size, dtype=np.uint32).reshape(path.shape)
+    # Distinct random numbers: the lowest nine bits hold the cell. The cells off the path with the smallest ones get the TNT.
+    bits = jax.random.bits(key, path.shape) & ~np.uint32(511) | cells
+    bits = jnp.where(path, ~jnp.uint32(0), bits)
+    largest = jnp.min(bits)
+    for _ in range(NUM_TNT - 1):
+        largest = jnp.min(jnp.where(bits > largest, bits, ~jnp.uint32(0)))
+    return bits <= largest
+
+
+def move(state, action, size):
+    """The agent's cell after the action: (row, column), int32[] each."""
+    row = state.row + (action == DOWN) - (action == UP)
+    col = state.col + (action == RIGHT) - (action == LEFT)
+    return jnp.clip(row, 0, size - 1), jnp.clip(col, 0, size - 1)
+
+
+def on_treasure(state):
+    """Whether the agent stands on the treasure's cell: bool[]."""
+    return (state.row == state.treasure_row) & (state.col == state.treasure_col)
+
+
+def on_tnt(state):
+    """Whether the agent stands on TNT: bool[]."""
+    return state.tnt[state.row, state.col]
+
+
+def render(state, params):
+    """Draw the state: uint8[S, S, 3], S = params.obs_size."""
+    rows, cols = np.arange(params.board_size)[:, None], np.arange(params.board_size)[None, :]
+    treasure = (rows == state.treasure_row) & (cols == state.treasure_col)
+    agent = (rows == state.row) & (cols == state.col)
+    things = state.tnt + 2 * treasure
+    if params.partial_obs:
+        things = jnp.where(state.time == 0, things, 0)
+    canvas = draw.board(draw.field(params.obs_size), things + 3 * agent, tiles=TILES)
+    return draw.frame(canvas, score=state.score, name=NAME)
+
+
+LEVELS = {
+    "Easy": Params(board_size=8, max_steps_in_episode=64),
+    "Medium": Params(board_size=10, max_steps_in_episode=100),
+    "Hard": Params(board_size=12, max_steps_in_episode=144),
+}

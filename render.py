@@ -1,0 +1,421 @@
+"""Drawing: jit-compiled primitives that blit tiles, sprites, digits and anti-aliased shapes.
+
+The contract of every primitive here:
+
+* A **canvas** is ``uint8[height, 3 * width]``: one row a scanline, its bytes R, G, B, R, G, B, ... Canvases are values: a
+  primitive takes one as its first argument and returns a new one of the same shape. What is drawn comes second, where there
+  is such a thing, and every option is a keyword.
+* The origin is the top left corner. ``top`` and ``left`` count pixels down and to the right.
+* What sticks out of the canvas on a side is cut off. It never wraps around and never raises.
+* Arguments named in a primitive's ``static_argnames`` (sizes, places, art, colours) are Python values known when the
+  function is traced; the rest (tile ids, numbers, sub-pixel edges) are traced and may differ between environments.
+* Positions that come from floats are first quantised with :func:`fixed_point`, and all arithmetic after that is on integers. A
+  frame therefore has the same bytes under ``jit``, under ``vmap``, eagerly, and on every device.
+
+Art is text: one character a pixel, ``.`` for transparent, any other character a key of :data:`PALETTE`. Art has no size in
+pixels; it is scaled by area averaging to whatever size it is drawn at. A **tile** is a tuple of arts, drawn one over another.
+
+Why scanlines of bytes: on a CPU a frame is written at the memory's speed only if the innermost loop runs along a whole row of
+bytes and is nothing but selects; gathers and per-pixel channel loops are several times slower. ``docs/performance.md`` has the
+measurements.
+"""
+
+from functools import lru_cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+OBS_SIZES = (128, 256)
+"""The frame sizes, in pixels, that the games offer. All layout is computed from the size, so adding one here is enough."""
+
+PALETTE = {
+    "k": (14, 16, 30),  # background: near black
+    "d": (34, 40, 66),  # dim
+    "D": (56, 64, 100),  # dim, lighter
+    "s": (152, 160, 184),  # silver
+    "w": (246, 246, 240),  # white
+    "r": (232, 70, 74),  # red
+    "R": (132, 32, 52),  # dark red
+    "o": (242, 150, 48),  # orange
+    "y": (252, 216, 84),  # yellow
+    "g": (86, 200, 122),  # green
+    "G": (30, 100, 76),  # dark green
+    "c": (112, 218, 244),  # cyan
+    "b": (66, 128, 228),  # blue
+    "B": (26, 56, 122),  # dark blue
+    "p": (190, 122, 232),  # purple
+    "m": (156, 100, 58),  # brown
+}
+"""The colours art may use: a character to its (red, green, blue), each 0 to 255."""
+
+BACKGROUND = "k"
+"""The colour of a blank canvas and of what shows through transparent art."""
+
+# The frame from top to bottom, in 128ths of its side: the score, the playing field, the game's name.
+FRAME_UNITS = 128
+SCORE_UNITS = 14
+FIELD_UNITS = 104
+
+SUBPIXEL = 32
+"""Sub-pixel positions are integers in units of 1 / SUBPIXEL of a pixel."""
+
+ANGLE_UNIT = 1 << 14
+"""Angles are integers in units of 1 / ANGLE_UNIT radian."""
+
+GLYPH_HEIGHT, GLYPH_WIDTH = 7, 5
+GLYPH_ADVANCE = GLYPH_WIDTH + 1
+SCORE_DIGITS = 3
+
+
+def _font(characters, art):
+    """Cut side-by-side glyphs, each 7 rows of 5 columns with one blank column between, into {character: bool[7, 5]}."""
+    rows = np.array([[pixel == "#" for pixel in row] for row in art.strip("\n").split("\n")])
+    return {c: rows[:, i * GLYPH_ADVANCE :][:, :GLYPH_WIDTH] for i, c in enumerate(characters)}
+
+
+FONT = {
+    " ": np.zeros((GLYPH_HEIGHT, GLYPH_WIDTH), bool),
+    **_font(
+        "0123456789",
+        """
+.###....#....###..#####....#..#####...##..#####..###...###.
+#...#..##...#...#....#....##..#......#........#.#...#.#...#
+#..##...#.......#...#....#.#..####..#........#..#...#.#...#
+#.#.#...#.....##....##..#..#......#.####....#....###...####
+##..#...#....#........#.#####.....#.#...#..#....#...#.....#
+#...#...#...#.....#...#....#..#...#.#...#..#....#...#....#.
+.###...###..#####..###.....#...###...###...#.....###...##..
+""",
+    ),
+    **_font(
+        "ABCDEFGHIJKLM",
+        """
+.###..####...###..####..#####.#####..###..#...#.#####...###.#...#.#.....#...#.
+#...#.#...#.#...#.#...#.#.....#.....#...#.#...#...#......#..#..#..#.....##.##.
+#...#.#...#.#.....#...#.#.....#.....#.....#...#...#......#..#.#...#.....#.#.#.
+#####.####..#.....#...#.####..####..#.###.#####...#......#..##....#.....#.#.#.
+#...#.#...#.#.....#...#.#.....#.....#...#.#...#...#......#..#.#...#.....#...#.
+#...#.#...#.#...#.#...#.#.....#.....#...#.#...#...#...#..#..#..#..#.....#...#.
+#...#.####...###..####..#####.#......####.#...#.#####..##...#...#.#####.#...#.
+""",
+    ),
+    **_font(
+        "NOPQRSTUVWXYZ",
+        """
+#...#..###..####...###..####...####.#####.#...#.#...#.#...#.#...#.#...#.#####.
+##..#.#...#.#...#.#...#.#...#.#.......#...#...#.#...#.#...#.#...#.#...#.....#.
+#.#.#.#...#.#...#.#...#.#...#.#.......#...#...#.#...#.#...#..#.#...#.#.....#..
+#.#.#.#...#.####..#...#.####...###....#...#...#.#...#.#.#.#...#.....#.....#...
+#..##.#...#.#.....#.#.#.#.#.......#...#...#...#.#...#.#.#.#..#.#....#....#....
+#..##.#...#.#.....#..#..#..#......#...#...#...#..#.#..##.##.#...#...#...#.....
+#...#..###..#......##.#.#...#.####....#....###....#...#...#.#...#...#...#####.
+""",
+    ),
+}
+"""Digits, capitals and the space: {character: bool[7, 5]}, true where the glyph has ink."""
+
+
+# --- layout -----------------------------------------------------------------------------------------------------------------
+
+
+def field_row(obs_size, units):
+    """The field's pixel row that lies ``units`` 128ths of the frame below the field's top edge; an int.
+
+    Differences of this are the heights of bands, so that bands which share an edge leave no gap at any size.
+    """
+    return round((SCORE_UNITS + units) * obs_size / FRAME_UNITS) - round(SCORE_UNITS * obs_size / FRAME_UNITS)
+
+
+def field(obs_size, *, top=0, bottom=FIELD_UNITS, color=BACKGROUND):
+    """A blank canvas for a horizontal band of the field: from ``top`` to ``bottom``, in 128ths of the frame from the field's top.
+
+    Returns ``uint8[band height, 3 * obs_size]``. With the defaults it is the whole field.
+    """
+    height = field_row(obs_size, bottom) - field_row(obs_size, top)
+    return blank(height, obs_size, color=color)
+
+
+def pixels(obs_size, units):
+    """128ths of the frame to whole pixels: an int, at least 1."""
+    return max(1, round(units * obs_size / FRAME_UNITS))
+
+
+def blank(height, width, *, color=BACKGROUND):
+    """A canvas of one colour: ``uint8[height, 3 * width]``."""
+    return jnp.broadcast_to(jnp.asarray(_bytes(color, width)), (height, 3 * width))
+
+
+def text_scale(obs_size):
+    """Pixels a side of one pixel of the font, at this frame size; an int."""
+    return max(1, obs_size // FRAME_UNITS)
+
+
+def text_width(characters, scale):
+    """Pixels that so many characters take in a row, with no gap behind the last; an int."""
+    return (characters * GLYPH_ADVANCE - 1) * scale
+
+
+# --- art, turned into NumPy constants while tracing -----------------------------------------------------------------------
+
+
+def _bytes(color, width):
+    """A scanline of one colour: uint8[3 * width]."""
+    return np.tile(np.array(PALETTE[color], np.uint8), width)
+
+
+@lru_cache(maxsize=None)
+def parse_art(art):
+    """Text art to ``uint8[rows, columns, 4]``: red, green, blue and opacity (0 or 255) of each of its pixels.
+
+    Raises ValueError where the rows differ in length or a character is neither ``.`` nor in PALETTE.
+    """
+    rows = art.strip().split()
+    if len({len(row) for row in rows}) != 1:
+        raise ValueError(f"art must have rows of one length, but they have {[len(row) for row in rows]} characters:\n{art}")
+    unknown = sorted(set("".join(rows)) - set(PALETTE) - {"."})
+    if unknown:
+        raise ValueError(f"art uses {unknown}, which are not colours; there are '.' (transparent) and {sorted(PALETTE)}")
+    colors = {key: (*rgb, 255) for key, rgb in PALETTE.items()} | {".": (0, 0, 0, 0)}
+    return np.array([[colors[pixel] for pixel in row] for row in rows], np.uint8)
+
+
+def _area_average(pixels, size):
+    """Resize [rows, columns, channels] to [size, size, channels] by exact area averages; float64."""
+    for axis in (0, 1):
+        length = pixels.shape[axis]
+        fine = np.repeat(np.asarray(pixels, np.float64), size, axis=axis)
+        shape = fine.shape[:axis] + (size, length) + fine.shape[axis + 1 :]
+        pixels = fine.reshape(shape).mean(axis=axis + 1)
+    return pixels
+
+
+@lru_cache(maxsize=None)
+def tile_texture(tile, size, color=BACKGROUND):
+    """The pixels of a tile, ``uint8[size, size, 3]``: its arts scaled to ``size`` and laid one over another on ``color``."""
+    image = np.broadcast_to(np.array(PALETTE[color], np.float64), (size, size, 3))
+    for art in tile:
+        pixels = parse_art(art).astype(np.float64)
+        opacity = _area_average(pixels[..., 3:] / 255, size)
+        image = image * (1 - opacity) + _area_average(pixels[..., :3] * (pixels[..., 3:] / 255), size)
+    return np.floor(image + 0.5).astype(np.uint8)
+
+
+def _ink(characters, scale):
+    """Rows and columns where a string has ink, scaled: bool[7 * scale, text_width]."""
+    glyphs = [np.pad(FONT[c], ((0, 0), (0, 1))) for c in characters]
+    return np.repeat(np.repeat(np.concatenate(glyphs, axis=1), scale, 0), scale, 1)[:, : text_width(len(characters), scale)]
+
+
+def _place(ink, height, width, top, left):
+    """Put a mask on an empty canvas of so many pixels, cutting off what sticks out: bool[height, 3 * width]."""
+    mask = np.zeros((height, width), bool)
+    rows, columns = slice(max(top, 0), max(top + ink.shape[0], 0)), slice(max(left, 0), max(left + ink.shape[1], 0))
+    part = ink[max(-top, 0) :, max(-left, 0) :][: mask[rows].shape[0], : mask[:, columns].shape[1]]
+    mask[rows, columns][: part.shape[0], : part.shape[1]] = part
+    return np.repeat(mask, 3, axis=1)
+
+
+# --- primitives --------------------------------------------------------------------------------------------------------------
+
+
+@partial(jax.jit, static_argnames=("tiles", "size", "top", "left", "step"))
+def board(canvas, ids, *, tiles, size=None, top=None, left=None, step=None):
+    """Draw a board of square tiles.
+
+    canvas: uint8[height, 3 * width]. ids: int[rows, columns], the index into ``tiles`` of each cell; a cell whose id is not an
+    index of ``tiles`` (-1, say) is left as it is. tiles: a tuple of at most 255 tiles. size: pixels a side of a tile; by
+    default the largest that fits the canvas. top, left: pixels to the board's corner; by default it is centred. step: pixels
+    from one column to the next; by default ``size``.
+    """
+    height, width = canvas.shape[0], canvas.shape[1] // 3
+    rows, columns = ids.shape
+    size = min(height // rows, width // columns) if size is None else size
+    step = size if step is None else step
+    top = (height - rows * size) // 2 if top is None else top
+    left = (width - (columns - 1) * step - size) // 2 if left is None else left
+
+    where_columns = [(left + column * step, size) for column in range(columns)]
+    row_ids = _spread(ids.astype(jnp.uint8), where_columns, width)
+    textures = np.stack([_scanlines(tile_texture(tile, size), where_columns, width) for tile in tiles])
+    first, last = max(top, 0), min(top + rows * size, height)
+    pixels = jnp.broadcast_to(canvas[first:last], (last - first, 3 * width))
+    whole = jnp.pad(pixels, ((first - top, top + rows * size - last), (0, 0))).reshape(rows, size, 3 * width)
+    for index in range(len(tiles)):
+        whole = jnp.where(row_ids[:, None, :] == index, textures[index], whole)
+    painted = whole.reshape(rows * size, 3 * width)[first - top : last - top]
+    return jnp.concatenate([canvas[:first], painted, canvas[last:]])
+
+
+def _spread(ids, where_columns, width):
+    """Spread each row of tile ids over the bytes of a scanline: uint8[rows, columns] -> uint8[rows, 3 * width], 255 off the board."""
+    rows = ids.shape[0]
+    pieces, edge = [], 0
+    for column, (start, size) in enumerate(where_columns):
+        begin, end = np.clip([start, start + size], edge, width)
+        pieces.append(jnp.full((rows, 3 * (begin - edge)), 255, jnp.uint8))
+        pieces.append(jnp.broadcast_to(ids[:, column, None], (rows, 3 * (end - begin))))
+        edge = end
+    return jnp.concatenate([*pieces, jnp.full((rows, 3 * (width - edge)), 255, jnp.uint8)], axis=1)
+
+
+def _scanlines(texture, where_columns, width):
+    """Repeat a texture at every column of a board: uint8[size, size, 3] -> uint8[size, 3 * width]."""
+    size = texture.shape[0]
+    lines = np.zeros((size, width, 3), np.uint8)
+    for start, _ in where_columns:
+        begin, end = np.clip([start, start + size], 0, width)
+        lines[:, begin:end] = texture[:, begin - start : end - start]
+    return lines.reshape(size, 3 * width)
+
+
+@partial(jax.jit, static_argnames=("top", "left", "scale", "count", "color"))
+def digits(canvas, number, *, top, left, scale=1, count=SCORE_DIGITS, color="w"):
+    """Draw a number in fixed-width digits, with leading zeros.
+
+    canvas: uint8[height, 3 * width]. number: int[], clipped to 0 ... 10**count - 1. top, left: pixels to the first digit's
+    corner. scale: pixels a side of one pixel of the font. count: how many digits. color: a key of PALETTE.
+    """
+    height, width = canvas.shape[0], canvas.shape[1] // 3
+    number = jnp.clip(number, 0, 10**count - 1)
+    values = jnp.stack([number // 10**place % 10 for place in reversed(range(count))])
+    where_columns = [(left + i * GLYPH_ADVANCE * scale, GLYPH_ADVANCE * scale) for i in range(count)]
+    digit = _spread(values.astype(jnp.uint8)[None], where_columns, width)[0]
+    # A column of a glyph is 7 pixels high, so it fits in a byte: bit r is the pixel in row r.
+    ink = jnp.zeros(3 * width, jnp.uint8)
+    for value in range(10):
+        glyph = np.packbits(FONT[str(value)], axis=0, bitorder="little")[0]
+        columns = np.repeat(np.pad(glyph, (0, GLYPH_ADVANCE - GLYPH_WIDTH)), scale)[None]
+        line = np.zeros(width, np.uint8)
+        for start, _ in where_columns:
+            line |= _place_line(columns[0], width, start)
+        ink = jnp.where(digit == value, np.repeat(line, 3), ink)
+    row_bit = _place_line(np.repeat(1 << np.arange(GLYPH_HEIGHT), scale).astype(np.uint8), height, top)
+    return jnp.where((ink & row_bit[:, None]) != 0, _bytes(color, width), canvas)
+
+
+def _place_line(values, length, start):
+    """Put a line of values at ``start`` on a line of zeros, cutting off what sticks out."""
+    line = np.zeros(length, values.dtype)
+    begin, end = np.clip([start, start + len(values)], 0, length)
+    line[begin:end] = values[begin - start : end - start]
+    return line
+
+
+@partial(jax.jit, static_argnames=("string", "top", "left", "scale", "color"))
+def text(canvas, string, *, top, left=None, scale=1, color="w"):
+    """Draw a string that is known when tracing.
+
+    canvas: uint8[height, 3 * width]. string: digits, letters (drawn as capitals) and spaces. top, left: pixels to the first
+    character's corner; by default the text is centred between left and right. scale: pixels a side of one pixel of the font.
+    color: a key of PALETTE.
+    """
+    height, width = canvas.shape[0], canvas.shape[1] // 3
+    left = (width - text_width(len(string), scale)) // 2 if left is None else left
+    mask = _place(_ink(string.upper(), scale), height, width, top, left)
+    return jnp.where(mask, _bytes(color, width), canvas)
+
+
+@partial(jax.jit, static_argnames=("art", "size", "top", "left"))
+def sprite(canvas, art, *, size, top, left):
+    """Draw one art of ``size`` x ``size`` pixels at a place that is known when tracing; transparent pixels keep the canvas.
+
+    canvas: uint8[height, 3 * width]. A pixel that the art covers less than half is transparent.
+    """
+    height, width = canvas.shape[0], canvas.shape[1] // 3
+    ink = _area_average(parse_art(art)[..., 3:] / 255, size)[..., 0] >= 0.5
+    colors = tile_texture((art,), size)
+    picture = np.zeros((height, width, 3), np.uint8)
+    for channel in range(3):
+        for row in range(max(-top, 0), min(size, height - top)):
+            picture[top + row, :, channel] = _place_line(colors[row, :, channel], width, left)
+    return jnp.where(_place(ink, height, width, top, left), picture.reshape(height, 3 * width), canvas)
+
+
+def fixed_point(value, *, scale):
+    """Quantise ``value * scale`` to the nearest integer: float -> int32. Halves go to the even neighbour."""
+    return jnp.round(value * jnp.float32(scale)).astype(jnp.int32)
+
+
+@partial(jax.jit, static_argnames=("color",))
+def spans(canvas, *, left, right, color):
+    """Fill every scanline between two sub-pixel edges, with anti-aliased ends.
+
+    canvas: uint8[height, 3 * width], width below 1024. left, right: int32[] or int32[height], in 1 / SUBPIXEL of a pixel from
+    the canvas's left side; a pixel is mixed with the colour in proportion to the part of it that lies between them. A scanline
+    whose right edge is not beyond its left edge stays as it is. color: a key of PALETTE.
+    """
+    width = canvas.shape[1] // 3
+    # 16 bits hold every intermediate value, and a vector register holds twice as many of them as of 32.
+    starts = np.repeat(np.arange(width) * SUBPIXEL, 3).astype(np.int16)
+    left, right = (jnp.clip(jnp.asarray(edge), 0, width * SUBPIXEL).astype(jnp.int16)[..., None] for edge in (left, right))
+    before_right = jnp.clip(jnp.maximum(right, left) - starts, 0, SUBPIXEL)
+    coverage = before_right - jnp.clip(left - starts, 0, SUBPIXEL)
+    base = canvas.astype(jnp.int16)
+    mixed = base + (((_bytes(color, width).astype(np.int16) - base) * coverage) >> (SUBPIXEL.bit_length() - 1))
+    return jnp.broadcast_to(mixed.astype(jnp.uint8), canvas.shape)
+
+
+@partial(jax.jit, static_argnames=("y", "diameter", "color"))
+def disc(canvas, *, x, y, diameter, color):
+    """Draw a disc that moves from side to side.
+
+    canvas: uint8[height, 3 * width]. x: int32[], its centre in 1 / SUBPIXEL of a pixel. y: the row of its topmost pixel.
+    diameter: pixels. color: a key of PALETTE.
+    """
+    rows = np.arange(canvas.shape[0]) - y + 0.5
+    half = np.sqrt(np.maximum((diameter / 2) ** 2 - (rows - diameter / 2) ** 2, 0))
+    half = np.round(half * SUBPIXEL).astype(np.int32)
+    return spans(canvas, left=x - half, right=x + half, color=color)
+
+
+@partial(jax.jit, static_argnames=("y", "length", "thickness", "color"))
+def beam(canvas, *, x, y, angle, length, thickness, color):
+    """Draw a straight beam that stands on a pivot and leans.
+
+    canvas: uint8[height, 3 * width]. x: int32[], the pivot in 1 / SUBPIXEL of a pixel. y: the row whose upper edge holds the
+    pivot. angle: int32[] in 1 / ANGLE_UNIT radian, 0 upright, positive to the right, at most 0.6 radian either way. length,
+    thickness: pixels. color: a key of PALETTE.
+
+    Sine and cosine are Taylor polynomials of the fifth degree in integers (error below 1e-4 in that range), so that no
+    device's floating point shows in the picture.
+    """
+    square = angle * angle // ANGLE_UNIT
+    sine = angle - angle * square // ANGLE_UNIT // 6 + angle * (square * square // ANGLE_UNIT) // ANGLE_UNIT // 120
+    cosine = ANGLE_UNIT - square // 2 + square * square // ANGLE_UNIT // 24
+    tangent = sine * ANGLE_UNIT // cosine
+    half = thickness * SUBPIXEL * ANGLE_UNIT // (2 * cosine)
+    above = (y - np.arange(canvas.shape[0])) * 2 - 1  # twice the height of each scanline's middle over the pivot, in pixels
+    center = x + (above * (SUBPIXEL // 2)) * tangent // ANGLE_UNIT
+    tip = 2 * length * cosine // ANGLE_UNIT
+    half = jnp.where((above > 0) & (above <= tip), half, 0)
+    return spans(canvas, left=center - half, right=center + half, color=color)
+
+
+# --- the frame -----------------------------------------------------------------------------------------------------------
+
+
+@partial(jax.jit, static_argnames=("name", "corner_tiles"))
+def frame(bands, *, score, name, corner_ids=None, corner_tiles=()):
+    """Put the score above the field and the game's name below it, and make the observation.
+
+    bands: the field, as one canvas or as a tuple of canvases from top to bottom; together they are as high as
+    ``field(obs_size)``. score: int[], drawn with three digits. name: the text at the bottom. corner_ids: int[2], indices into
+    ``corner_tiles`` of the tiles in the top left and top right corners, -1 for none.
+
+    Returns the observation, uint8[obs_size, obs_size, 3]: rows, columns, RGB.
+    """
+    bands = bands if isinstance(bands, tuple) else (bands,)
+    obs_size = bands[0].shape[1] // 3
+    scale = text_scale(obs_size)
+    height = round(SCORE_UNITS * obs_size / FRAME_UNITS)
+    top = blank(height, obs_size)
+    if corner_ids is not None:
+        size = height - 2 * scale
+        step = obs_size - size - 4 * scale
+        top = board(top, corner_ids[None], tiles=corner_tiles, size=size, step=step)
+    left = (obs_size - text_width(SCORE_DIGITS, scale)) // 2
+    top = digits(top, score, top=(height - GLYPH_HEIGHT * scale + 1) // 2, left=left, scale=scale)
+    rest = obs_size - height - sum(band.shape[0] for band in bands)
+    bottom = text(blank(rest, obs_size), name, top=(rest - GLYPH_HEIGHT * scale) // 2, scale=scale, color="s")
+    return jnp.concatenate([top, *bands, bottom]).reshape(obs_size, obs_size, 3)
