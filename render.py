@@ -337,36 +337,33 @@ def fixed_point(value, *, scale):
     return jnp.round(value * jnp.float32(scale)).astype(jnp.int32)
 
 
-@partial(jax.jit, static_argnames=("color",))
-def spans(canvas, *, left, right, color):
+@partial(jax.jit, static_argnames=("colors",))
+def spans(canvas, *, left, right, colors):
     """Fill every scanline between two sub-pixel edges, with anti-aliased ends.
 
     canvas: uint8[height, 3 * width], width below 1024. left, right: int32[] or int32[height], in 1 / SUBPIXEL of a pixel from
     the canvas's left side; a pixel is mixed with the colour in proportion to the part of it that lies between them. A scanline
-    whose right edge is not beyond its left edge stays as it is. color: a key of PALETTE.
+    whose right edge is not beyond its left edge stays as it is. colors: a key of PALETTE, or a string of one for each scanline.
     """
-    width = canvas.shape[1] // 3
+    height, width = canvas.shape[0], canvas.shape[1] // 3
     # 16 bits hold every intermediate value, and a vector register holds twice as many of them as of 32.
     starts = np.repeat(np.arange(width) * SUBPIXEL, 3).astype(np.int16)
     left, right = (jnp.clip(jnp.asarray(edge), 0, width * SUBPIXEL).astype(jnp.int16)[..., None] for edge in (left, right))
     before_right = jnp.clip(jnp.maximum(right, left) - starts, 0, SUBPIXEL)
     coverage = before_right - jnp.clip(left - starts, 0, SUBPIXEL)
     base = canvas.astype(jnp.int16)
-    mixed = base + (((_bytes(color, width).astype(np.int16) - base) * coverage) >> (SUBPIXEL.bit_length() - 1))
-    return jnp.broadcast_to(mixed.astype(jnp.uint8), canvas.shape)
+    ink = np.stack([_bytes(color, width) for color in colors]).astype(np.int16)
+    mixed = base + (((ink - base) * coverage) >> (SUBPIXEL.bit_length() - 1))
+    return jnp.broadcast_to(mixed.astype(jnp.uint8), (height, 3 * width))
 
 
-@partial(jax.jit, static_argnames=("y", "diameter", "color"))
-def disc(canvas, *, x, y, diameter, color):
-    """Draw a disc that moves from side to side.
+def disc_half_widths(height, *, top, diameter):
+    """Half the width of a disc on each of ``height`` scanlines, in sub-pixels, 0 above and below it: NumPy int32[height].
 
-    canvas: uint8[height, 3 * width]. x: int32[], its centre in 1 / SUBPIXEL of a pixel. y: the row of its topmost pixel.
-    diameter: pixels. color: a key of PALETTE.
+    top: the scanline at the disc's upper edge. diameter: pixels. For spans around the disc's moving centre.
     """
-    rows = np.arange(canvas.shape[0]) - y + 0.5
-    half = np.sqrt(np.maximum((diameter / 2) ** 2 - (rows - diameter / 2) ** 2, 0))
-    half = np.round(half * SUBPIXEL).astype(np.int32)
-    return spans(canvas, left=x - half, right=x + half, color=color)
+    rows = np.arange(height) - top + 0.5 - diameter / 2
+    return np.round(np.sqrt(np.maximum((diameter / 2) ** 2 - rows**2, 0)) * SUBPIXEL).astype(np.int32)
 
 
 @partial(jax.jit, static_argnames=("y", "length", "thickness", "color"))
@@ -389,7 +386,7 @@ def beam(canvas, *, x, y, angle, length, thickness, color):
     center = x + (above * (SUBPIXEL // 2)) * tangent // ANGLE_UNIT
     tip = 2 * length * cosine // ANGLE_UNIT
     half = jnp.where((above > 0) & (above <= tip), half, 0)
-    return spans(canvas, left=center - half, right=center + half, color=color)
+    return spans(canvas, left=center - half, right=center + half, colors=color)
 
 
 # --- the frame -----------------------------------------------------------------------------------------------------------
@@ -400,7 +397,7 @@ def frame(bands, *, score, name, corner_ids=None, corner_tiles=()):
     """Put the score above the field and the game's name below it, and make the observation.
 
     bands: the field, as one canvas or as a tuple of canvases from top to bottom; together they are as high as
-    ``field(obs_size)``. score: int[], drawn with three digits. name: the text at the bottom. corner_ids: int[2], indices into
+    ``field(obs_size)``. A CPU writes up to about five bands in one go, and more of them at half the speed. score: int[], drawn with three digits. name: the text at the bottom. corner_ids: int[2], indices into
     ``corner_tiles`` of the tiles in the top left and top right corners, -1 for none.
 
     Returns the observation, uint8[obs_size, obs_size, 3]: rows, columns, RGB.

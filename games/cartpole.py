@@ -45,15 +45,16 @@ START_RANGE = 0.05  # every variable starts within this of 0
 X_LIMIT = 2.4  # metres
 THETA_LIMIT = 12 * np.pi / 180  # radians
 
-# The field's bands from top to bottom, in 128ths of the frame: (first, last) of each.
-CART_GAUGE, POLE_GAUGE = (3, 10), (14, 21)
-POLE_BAND, CART_BAND, WHEEL_BAND, TRACK_BAND = (21, 83), (83, 92), (92, 98), (98, 104)
-# Widths and places in the bands, in the same unit.
+# The field from top to bottom, in 128ths of the frame: a band with the gauges, one with the pole, one with the cart.
+GAUGES_BAND, POLE_BAND, CART_BAND = (0, 21), (21, 83), (83, 104)
+CART_GAUGE, POLE_GAUGE = (3, 10), (14, 21)  # first and last row of each gauge
+WHEELS_TOP, TRACK_TOP = 92, 98
+# Widths and places from left to right, in the same unit.
 LABEL_LEFT = 4
 GAUGE_LEFT, GAUGE_MIDDLE, GAUGE_RIGHT = 32, 78, 124
 MIDDLE, REACH = 64, 50  # where the cart stands at x = 0, and how far from there at X_LIMIT
 CART_WIDTH, WHEEL_DISTANCE = 24, 7
-POLE_LENGTH, POLE_THICKNESS = 58, 4
+POLE_LENGTH, POLE_THICKNESS, HINGE = 58, 4, 8
 FAR_OUTSIDE = -(1 << 16)  # sub-pixels: where a hidden cart is drawn
 
 
@@ -157,45 +158,64 @@ def render(state, params):
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
     size = params.obs_size
     x, x_dot, theta, theta_dot = (value + noise for value, noise in zip(state[:4], state.noise))
-    gap = draw.field(size, top=0, bottom=CART_GAUGE[0]), draw.field(size, top=CART_GAUGE[1], bottom=POLE_GAUGE[0])
-    bands = (gap[0], gauge("CART", x_dot, size, CART_GAUGE), gap[1], gauge("POLE", theta_dot, size, POLE_GAUGE))
     cart = subpixels(MIDDLE, size) + draw.fixed_point(jnp.clip(x, -X_LIMIT, X_LIMIT), scale=subpixels(REACH, size) / X_LIMIT)
     if params.partial_obs:
         cart = jnp.where(state.time == 0, cart, FAR_OUTSIDE)
     angle = draw.fixed_point(jnp.clip(theta, -THETA_LIMIT, THETA_LIMIT), scale=draw.ANGLE_UNIT)
-    return draw.frame((*bands, *cart_and_pole(cart, angle, size)), score=state.score, name=params.name)
+    bands = gauges_band(x_dot, theta_dot, size), pole_band(cart, angle, size), cart_band(cart, size)
+    return draw.frame(bands, score=state.score, name=params.name)
 
 
-def gauge(label, velocity, size, band):
-    """A band with a bar that grows from the middle of its track, to the side the velocity v points to.
+def gauges_band(x_dot, theta_dot, size):
+    """Two bars that grow from the middle of their tracks, to the side that the velocity v points to.
 
-    Its length is v / (1 + |v|) of the half track: half full at 1, never full, and long enough to read when v is small.
+    A bar's length is v / (1 + |v|) of the half track: half full at 1, never full, and long enough to read when v is small.
     """
-    canvas = draw.field(size, top=band[0], bottom=band[1])
+    canvas = draw.field(size, top=GAUGES_BAND[0], bottom=GAUGES_BAND[1])
+    rows = np.arange(canvas.shape[0])
     left, middle, right = (subpixels(units, size) for units in (GAUGE_LEFT, GAUGE_MIDDLE, GAUGE_RIGHT))
-    half_mark = subpixels(0.5, size)
-    length = draw.fixed_point(velocity / (1 + jnp.abs(velocity)), scale=right - middle)
-    canvas = draw.text(canvas, label, top=0, left=draw.pixels(size, LABEL_LEFT), scale=draw.text_scale(size), color="s")
-    canvas = draw.spans(canvas, left=left, right=right, color="D")
-    canvas = draw.spans(canvas, left=middle - half_mark, right=middle + half_mark, color="w")
-    return draw.spans(canvas, left=middle + jnp.minimum(length, 0), right=middle + jnp.maximum(length, 0), color="y")
+    start, end = np.zeros((2, *rows.shape), np.int32)
+    bar_start, bar_end = start, end
+    for label, velocity, (top, bottom) in (("CART", x_dot, CART_GAUGE), ("POLE", theta_dot, POLE_GAUGE)):
+        top, bottom = draw.field_row(size, top), draw.field_row(size, bottom)
+        canvas = draw.text(canvas, label, top=top, left=draw.pixels(size, LABEL_LEFT), scale=draw.text_scale(size), color="s")
+        here = (rows >= top) & (rows < bottom)
+        start, end = np.where(here, left, start), np.where(here, right, end)
+        length = draw.fixed_point(velocity / (1 + jnp.abs(velocity)), scale=right - middle)
+        bar_start = jnp.where(here, middle + jnp.minimum(length, 0), bar_start)
+        bar_end = jnp.where(here, middle + jnp.maximum(length, 0), bar_end)
+    half_mark = np.where(end > start, subpixels(0.5, size), 0)
+    canvas = draw.spans(canvas, left=start, right=end, colors="D")
+    canvas = draw.spans(canvas, left=middle - half_mark, right=middle + half_mark, colors="w")
+    return draw.spans(canvas, left=bar_start, right=bar_end, colors="y")
 
 
-def cart_and_pole(cart, angle, size):
-    """The bands below the gauges. cart: int32[], the middle of the cart in sub-pixels. angle: int32[], in draw.ANGLE_UNIT."""
-    pole, body, wheels, track = (
-        draw.field(size, top=first, bottom=last) for first, last in (POLE_BAND, CART_BAND, WHEEL_BAND, TRACK_BAND)
-    )
+def pole_band(cart, angle, size):
+    """The pole. cart: int32[], the middle of the cart in sub-pixels. angle: int32[], in draw.ANGLE_UNIT."""
+    canvas = draw.field(size, top=POLE_BAND[0], bottom=POLE_BAND[1])
     length, thickness = draw.pixels(size, POLE_LENGTH), draw.pixels(size, POLE_THICKNESS)
-    pole = draw.beam(pole, x=cart, y=pole.shape[0], angle=angle, length=length, thickness=thickness, color="o")
-    half_width = subpixels(CART_WIDTH / 2, size)
-    body = draw.spans(body, left=cart - half_width, right=cart + half_width, color="c")
-    body = draw.disc(body, x=cart, y=0, diameter=2 * thickness, color="b")
-    for side in (-1, 1):
-        place = cart + side * subpixels(WHEEL_DISTANCE, size)
-        wheels = draw.disc(wheels, x=place, y=0, diameter=wheels.shape[0], color="s")
-    ends = subpixels(MIDDLE - REACH, size), subpixels(MIDDLE + REACH, size)
-    return pole, body, wheels, draw.spans(track, left=ends[0], right=ends[1], color="D")
+    return draw.beam(canvas, x=cart, y=canvas.shape[0], angle=angle, length=length, thickness=thickness, color="o")
+
+
+def cart_band(cart, size):
+    """The cart with its hinge and wheels, and the track that it may use. cart: int32[], its middle in sub-pixels."""
+    canvas = draw.field(size, top=CART_BAND[0], bottom=CART_BAND[1])
+    height = canvas.shape[0]
+    rows = np.arange(height)
+    wheels_top, track_top = (draw.field_row(size, units) - draw.field_row(size, CART_BAND[0]) for units in (WHEELS_TOP, TRACK_TOP))
+    colors = "c" * wheels_top + "s" * (track_top - wheels_top) + "D" * (height - track_top)
+    in_body, on_track = rows < wheels_top, rows >= track_top
+    half_wheel = draw.disc_half_widths(height, top=wheels_top, diameter=track_top - wheels_top)
+    half_hinge = draw.disc_half_widths(height, top=0, diameter=draw.pixels(size, HINGE))
+
+    reach = np.where(on_track, subpixels(REACH, size), 0)
+    canvas = draw.spans(canvas, left=subpixels(MIDDLE, size) - reach, right=subpixels(MIDDLE, size) + reach, colors=colors)
+    # Two spans on each scanline: the body and the left wheel below it; the hinge and the right wheel.
+    wheel = np.where(in_body, 0, subpixels(WHEEL_DISTANCE, size))
+    half = np.where(in_body, subpixels(CART_WIDTH / 2, size), half_wheel)
+    canvas = draw.spans(canvas, left=cart - wheel - half, right=cart - wheel + half, colors=colors)
+    half = np.where(in_body, half_hinge, half_wheel)
+    return draw.spans(canvas, left=cart + wheel - half, right=cart + wheel + half, colors=colors.replace("c", "b"))
 
 
 def subpixels(units, size):

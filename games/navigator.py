@@ -161,37 +161,54 @@ def place_agent_and_treasure(key, size):
 
 
 def random_path(key, row, col, to_row, to_col, size):
-    """The cells of a uniformly random shortest path from one cell to another: bool[size, size], both ends included."""
-    rows, cols = jnp.abs(to_row - row), jnp.abs(to_col - col)
-    rows_gone = shuffled_steps(key, rows, cols, size)
-    # A cell that is r rows and c columns on is reached, if at all, after r + c steps, r of which must have been along rows.
-    r = (np.arange(size)[:, None] - row) * jnp.where(to_row >= row, 1, -1)
-    c = (np.arange(size)[None, :] - col) * jnp.where(to_col >= col, 1, -1)
-    ahead = (r >= 0) & (r <= rows) & (c >= 0) & (c <= cols)
-    return ahead & (rows_gone[jnp.clip(r + c, 0, 2 * size - 2)] == r)
+    """The cells of a uniformly random shortest path from one cell to another: bool[size, size], both ends included.
 
+    Of the steps still to be taken any may come next, so the next one goes along the rows with the probability of their share.
+    The grid is one integer a row, bit c standing for column c, which is an eighth of the work of a grid of booleans.
+    """
+    rows = np.arange(size)
 
-def shuffled_steps(key, rows, cols, size):
-    """Shuffle ``rows`` row steps with ``cols`` column steps; count the row steps among the first 0, 1, ...: int32[2 * size - 1]."""
-    slots = np.arange(2 * size - 2, dtype=np.uint32)
-    # Distinct random numbers: the lowest six bits hold the slot. The slots with the smallest ones are the row steps.
-    bits = jax.random.bits(key, slots.shape) & ~np.uint32(63) | slots
-    bits = jnp.where(slots < rows + cols, bits, ~jnp.uint32(0))
-    rank = jnp.sum(bits[None, :] < bits[:, None], axis=1)
-    is_row_step = (rank < rows) & (slots < rows + cols)
-    return jnp.pad(jnp.cumsum(is_row_step, dtype=jnp.int32), (1, 0))
+    def mark(path, row, col):
+        return path | jnp.where(rows == row, jnp.uint32(1) << col.astype(jnp.uint32), 0)
+
+    def walk(walked, draw):
+        path, row, col = walked
+        along_rows = draw < jnp.abs(to_row - row)
+        row = row + jnp.where(along_rows, jnp.sign(to_row - row), 0)
+        col = col + jnp.where(along_rows, 0, jnp.sign(to_col - col))
+        return (mark(path, row, col), row, col), None
+
+    most_steps = 2 * size - 2
+    steps_left = jnp.abs(to_row - row) + jnp.abs(to_col - col) - np.arange(most_steps)
+    draws = jax.random.uniform(key, (most_steps,)) * steps_left
+    start = mark(jnp.zeros(size, jnp.uint32), row, col)
+    (path, _, _), _ = jax.lax.scan(walk, (start, row, col), draws)
+    return (path[:, None] >> np.arange(size, dtype=np.uint32)) & 1 == 1
 
 
 def place_tnt(key, path):
     """TNT on NUM_TNT distinct uniform cells off the path: bool[size, size]."""
-    cells = np.arange(path.size, dtype=np.uint32).reshape(path.shape)
-    # Distinct random numbers: the lowest nine bits hold the cell. The cells off the path with the smallest ones get the TNT.
-    bits = jax.random.bits(key, path.shape) & ~np.uint32(511) | cells
-    bits = jnp.where(path, ~jnp.uint32(0), bits)
-    largest = jnp.min(bits)
-    for _ in range(NUM_TNT - 1):
-        largest = jnp.min(jnp.where(bits > largest, bits, ~jnp.uint32(0)))
-    return bits <= largest
+    free = ~path
+    number = (jnp.cumsum(free.reshape(-1)) - 1).reshape(path.shape)  # of each free cell among the free ones
+    tnt = jnp.zeros(path.shape, bool)
+    for chosen in distinct_numbers(key, jnp.sum(free)):
+        tnt = tnt | (number == chosen)
+    return tnt & free
+
+
+def distinct_numbers(key, count):
+    """NUM_TNT distinct numbers from 0 ... count - 1, every set of them equally likely: a list of int32[].
+
+    Floyd's sampling: each draw may also take the number just above the range of the draws before it, and takes that one instead
+    of a number that is taken already (Bentley and Floyd, 1987).
+    """
+    highest = count - NUM_TNT + np.arange(NUM_TNT)
+    draws = jnp.floor(jax.random.uniform(key, (NUM_TNT,)) * (highest + 1)).astype(jnp.int32)
+    chosen = []
+    for draw, top in zip(draws, highest):
+        taken = jnp.any(jnp.stack([draw == earlier for earlier in chosen])) if chosen else False
+        chosen.append(jnp.where(taken, top, draw))
+    return chosen
 
 
 def move(state, action, size):

@@ -1,0 +1,222 @@
+"""The benchmark: how many frames a second each environment makes, and how far that is from what the device could do.
+
+``python bench.py`` measures every environment and both twins. What is timed is the step a user gets from ``make``: it resets
+itself, with fresh keys and fresh random actions on every step, vmapped over ``--num-envs`` environments in one jitted loop.
+
+Columns:
+
+* compile s: seconds to trace and compile that loop.
+* frames/s: frames made a second. Every frame is written to memory, because the loop carries it.
+* fill: the same for a loop that only writes one byte value over each frame. No step can be faster than this limit. It is measured
+  in turn with the row's own runs, so that a machine that changes its speed changes both.
+* steps/s: steps a second when nobody looks at the frames, so that the compiler leaves the drawing out.
+* ratio: frames/s over fill, the median of the turns.
+* state B: bytes of state per environment.
+"""
+
+import argparse
+import json
+import math
+import operator
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from popgym_arcade import REGISTERED_ENVIRONMENTS, make
+from popgym_arcade.render import OBS_SIZES
+
+RUN_SECONDS = 0.2  # how long one timed run lasts
+COLUMNS = ("environment", "twin", "compile s", "frames/s", "fill", "steps/s", "ratio", "state B")
+
+
+class Program(NamedTuple):
+    """A compiled loop and what it carries at the start."""
+
+    loop: Callable  # (carry, rounds) -> carry
+    carry: Any
+    compile_seconds: float
+
+
+def fill_program(num_envs, obs_size):
+    """The limit: a loop that does nothing but write every byte of every frame in each round."""
+
+    def round_(i, frames):
+        values = (jnp.arange(num_envs) + i).astype(jnp.uint8)
+        return jnp.broadcast_to(values[:, None, None, None], frames.shape)
+
+    return compiled(round_, jnp.zeros((num_envs, obs_size, obs_size, 3), jnp.uint8))
+
+
+def step_program(env, params, num_envs, with_frames):
+    """A loop that steps all environments with fresh keys and random actions in each round.
+
+    It carries the states, the sum of the rewards and, ``with_frames``, the frames.
+    """
+    step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
+    sample = jax.vmap(env.action_space(params).sample)
+
+    def round_(i, carry):
+        state, total, _ = carry
+        step_key, action_key = jax.random.split(jax.random.fold_in(jax.random.key(0), i))
+        actions = sample(jax.random.split(action_key, num_envs))
+        frames, state, reward, _, _ = step(jax.random.split(step_key, num_envs), state, actions, params)
+        return state, total + reward, frames if with_frames else None
+
+    frames, state = jax.jit(jax.vmap(env.reset, in_axes=(0, None)))(jax.random.split(jax.random.key(1), num_envs), params)
+    return compiled(round_, (state, jnp.zeros(num_envs, jnp.float32), frames if with_frames else None))
+
+
+def compiled(round_, carry):
+    """Compile a loop over a round, (index, carry) -> carry: a Program."""
+
+    def loop(carry, rounds):
+        return jax.lax.fori_loop(0, rounds, round_, carry)
+
+    start = time.perf_counter()
+    loop = jax.jit(loop, donate_argnums=0).lower(carry, 0).compile()
+    return Program(loop, carry, time.perf_counter() - start)
+
+
+def run(program, rounds):
+    """Go on for so many rounds: (the program as it stands then, seconds it took)."""
+    start = time.perf_counter()
+    carry = jax.block_until_ready(program.loop(program.carry, rounds))
+    return program._replace(carry=carry), time.perf_counter() - start
+
+
+def calibrated(program):
+    """How many rounds last about RUN_SECONDS: (the program, warmed up, and an int)."""
+    rounds, elapsed = 1, 0.0
+    while elapsed < RUN_SECONDS / 2:
+        rounds *= 2
+        program, elapsed = run(program, rounds)
+    return program, max(1, round(rounds * RUN_SECONDS / elapsed))
+
+
+def measure(name, partial_obs, options):
+    """Measure one environment and twin: a dict of the COLUMNS."""
+    env, params = make(name, partial_obs=partial_obs, obs_size=options.obs_size)
+    programs = {
+        "frames/s": step_program(env, params, options.num_envs, with_frames=True),
+        "fill": fill_program(options.num_envs, options.obs_size),
+        "steps/s": step_program(env, params, options.num_envs, with_frames=False),
+    }
+    turns = {column: [] for column in programs}
+    programs = {column: calibrated(program) for column, program in programs.items()}
+    for _ in range(options.turns):
+        for column, (program, rounds) in programs.items():
+            program, elapsed = run(program, rounds)
+            programs[column] = program, rounds
+            turns[column].append(rounds * options.num_envs / elapsed)
+    state = jax.eval_shape(env.reset, jax.random.key(0), params)[1]
+    state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    return {
+        "environment": name,
+        "twin": "POMDP" if partial_obs else "MDP",
+        "compile s": programs["frames/s"][0].compile_seconds,
+        **{column: statistics.median(rates) for column, rates in turns.items()},
+        "ratio": statistics.median(map(operator.truediv, turns["frames/s"], turns["fill"])),
+        "state B": state_bytes,
+    }
+
+
+def machine(options):
+    """What the figures were measured on: a dict."""
+    device = jax.devices()[0]
+    return {
+        "device": f"{device.platform} ({device.device_kind})",
+        "devices": jax.device_count(),
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "environments": options.num_envs,
+        "obs_size": options.obs_size,
+    }
+
+
+def row_text(values):
+    """A row of the table, aligned, as Markdown."""
+    widths = (22, 5, 9, 11, 11, 12, 5, 7)
+    cells = [value.ljust(width) if i < 2 else value.rjust(width) for i, (value, width) in enumerate(zip(values, widths))]
+    return "| " + " | ".join(cells) + " |"
+
+
+def formatted(row):
+    """The figures of a row as text."""
+    formats = ("", "", ".2f", ",.0f", ",.0f", ",.0f", ".2f", "d")
+    return [format(row[column], spec) for column, spec in zip(COLUMNS, formats)]
+
+
+def progress(done, total, what):
+    """Show how far the benchmark is on a terminal's error stream."""
+    if sys.stderr.isatty():
+        width = 30
+        bar = "#" * (width * done // total)
+        print(f"\r[{bar:<{width}}] {done}/{total} {what:<30}", end="" if done < total else "\n", file=sys.stderr, flush=True)
+
+
+def positive(text):
+    """An option's value as an int of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, but it is {value}")
+    return value
+
+
+def selected(words):
+    """The registered environments that begin with one of the words, in the registry's order; all of them without words.
+
+    Raises ValueError for a word that no environment begins with.
+    """
+    for word in words:
+        if not any(name.lower().startswith(word.lower()) for name in REGISTERED_ENVIRONMENTS):
+            make(word)  # raises the error that names the nearest environments
+    return [name for name in REGISTERED_ENVIRONMENTS if not words or name.lower().startswith(tuple(map(str.lower, words)))]
+
+
+def parse(arguments):
+    """The command line as a namespace, with ``names`` and ``twins`` worked out."""
+    parser = argparse.ArgumentParser(description="Measure frames per second of every environment, and the device's limit.")
+    parser.add_argument("--games", nargs="+", default=[], metavar="NAME", help="games or environments, e.g. Navigator BattleShipEasy")
+    parser.add_argument("--num-envs", type=positive, default=1024, help="environments that step together (default 1024)")
+    parser.add_argument("--obs-size", type=int, choices=OBS_SIZES, default=OBS_SIZES[0], help="pixels a side (default 128)")
+    parser.add_argument("--partial", choices=("both", "yes", "no"), default="both", help="POMDPs only, MDPs only, or both (default)")
+    parser.add_argument("--turns", type=positive, default=5, help="how often each program is timed (default 5)")
+    parser.add_argument("--json", metavar="PATH", help="also write the figures to this file")
+    options = parser.parse_args(arguments)
+    try:
+        options.names = selected(options.games)
+    except ValueError as error:
+        parser.error(str(error))
+    options.twins = {"both": (False, True), "yes": (True,), "no": (False,)}[options.partial]
+    return options
+
+
+def main(arguments=None):
+    """Run the benchmark from the command line; returns the report that ``--json`` writes."""
+    options = parse(arguments)
+    report = {"machine": machine(options), "rows": []}
+    print(", ".join(f"{key} {value}" for key, value in report["machine"].items()), flush=True)
+    print(row_text(COLUMNS), row_text(["---"] * len(COLUMNS)), sep="\n", flush=True)
+    cases = [(name, partial_obs) for name in options.names for partial_obs in options.twins]
+    for done, (name, partial_obs) in enumerate(cases):
+        progress(done, len(cases), name)
+        report["rows"].append(measure(name, partial_obs, options))
+        print(row_text(formatted(report["rows"][-1])), flush=True)
+    progress(len(cases), len(cases), "done")
+    ratios = [row["ratio"] for row in report["rows"]]
+    report["lowest ratio"], report["mean ratio"] = min(ratios), math.exp(statistics.mean(map(math.log, ratios)))
+    print(f"ratio to the limit: lowest {report['lowest ratio']:.2f}, geometric mean {report['mean ratio']:.2f}")
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(report, file, indent=2)
+    return report
+
+
+if __name__ == "__main__":
+    main()
