@@ -1,5 +1,6 @@
 """Spaces: what actions and observations look like. Both sample and check under jit and vmap."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ class Discrete(NamedTuple):
     """The integers 0 ... n - 1."""
 
     n: int  # how many there are
-    dtype: Any = jnp.int32
+    dtype: Any = jnp.int32  # that of a sample; an integer type that can hold n - 1
 
     @property
     def shape(self):
@@ -20,18 +21,22 @@ class Discrete(NamedTuple):
 
     def sample(self, key):
         """A uniform element: dtype[]. key: a typed or raw PRNG key."""
-        return jax.random.randint(key, (), 0, self.n, self.dtype)
+        return _random_integers(key, (), 0, self.n - 1, np.dtype(self.dtype))
 
     def contains(self, x):
-        """Whether x is a scalar of an integer dtype in 0 ... n - 1: bool[]."""
-        x = jnp.asarray(x)
+        """Whether x is a scalar of an integer dtype, not necessarily this one, in 0 ... n - 1: bool[]. A bool is no integer."""
+        x = _as_array(x)
         if x.shape != () or not jnp.issubdtype(x.dtype, jnp.integer):
             return jnp.bool_(False)
-        return (x >= 0) & (x < self.n)
+        return _all_between(x, 0, self.n - 1)
 
 
 class Box(NamedTuple):
-    """Arrays of one shape and dtype with every element in low ... high, both included."""
+    """Arrays of one shape and dtype with every element in low ... high, both included.
+
+    The dtype is bool, an integer or a floating type that jax can hold under its present setting (64 bits only with
+    jax_enable_x64). For a bool, False counts as 0 and True as 1.
+    """
 
     low: float
     high: float
@@ -39,15 +44,73 @@ class Box(NamedTuple):
     dtype: Any = jnp.float32
 
     def sample(self, key):
-        """A uniform element: dtype[shape]. key: a typed or raw PRNG key."""
-        if jnp.issubdtype(self.dtype, jnp.integer):
-            wide = jax.random.randint(key, self.shape, int(self.low), int(self.high) + 1, jnp.int32)
-            return wide.astype(self.dtype)
-        return jax.random.uniform(key, self.shape, self.dtype, self.low, self.high)
+        """A uniform element: dtype[shape]. key: a typed or raw PRNG key.
+
+        Raises ValueError where no such choice exists: no element of the dtype lies in range, or the range of a floating dtype
+        is infinite or wider than the dtype's largest number.
+        """
+        dtype = np.dtype(self.dtype)
+        if _is_integer_or_bool(dtype):
+            first, last = _integers_between(self.low, self.high, dtype)
+            if first > last:
+                raise ValueError(f"there is no {dtype} in {self.low} ... {self.high} to sample")
+            return _random_integers(key, self.shape, first, last, dtype)
+        if not 0 <= self.high - self.low <= float(jnp.finfo(dtype).max):  # false for NaN too
+            raise ValueError(
+                f"a {dtype} cannot be sampled in {self.low} ... {self.high}; bounds must be finite, the lower one first"
+            )
+        return jax.random.uniform(key, self.shape, dtype, self.low, self.high)
 
     def contains(self, x):
-        """Whether x has this very dtype and shape and every element lies in range: bool[]. NaN does not."""
-        x = jnp.asarray(x)
+        """Whether x has this very dtype and shape and every element lies in range: bool[]. NaN does not.
+
+        Python numbers and lists of them count as the array that jnp.asarray makes of them.
+        """
+        x = _as_array(x)
         if x.shape != tuple(self.shape) or x.dtype != np.dtype(self.dtype):
             return jnp.bool_(False)
-        return jnp.all((x >= self.low) & (x <= self.high))
+        return _all_between(jnp.asarray(x), self.low, self.high)
+
+
+def _as_array(x):
+    """x itself if it has a dtype, for jnp.asarray would cut a NumPy integer of 64 bits down to 32; else what jax makes of it."""
+    if hasattr(x, "dtype"):
+        return x
+    try:
+        return jnp.asarray(x)
+    except OverflowError:  # a Python integer that jax cannot hold
+        return np.asarray(x)
+
+
+def _all_between(x, low, high):
+    """Whether every element of x lies in low ... high, which may lie outside the range of x's dtype: bool[]."""
+    if _is_integer_or_bool(x.dtype):
+        # Compared with a number that its dtype cannot hold, a jax array wraps that number around: uint8(3) >= -1 is false.
+        low, high = _integers_between(low, high, x.dtype)
+        if low > high:
+            return jnp.bool_(x.size == 0)
+    return jnp.all((x >= low) & (x <= high))
+
+
+def _is_integer_or_bool(dtype):
+    """Whether a dtype holds only whole numbers: a bool (not a jax array)."""
+    return jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_)
+
+
+def _integers_between(low, high, dtype):
+    """The least and the greatest number of an integer dtype (bool: 0 and 1) in low ... high; least > greatest if there is none."""
+    smallest, largest = 0, 1
+    if jnp.issubdtype(dtype, jnp.integer):
+        smallest, largest = int(jnp.iinfo(dtype).min), int(jnp.iinfo(dtype).max)
+    return math.ceil(max(low, smallest)), math.floor(min(high, largest))
+
+
+def _random_integers(key, shape, first, last, dtype):
+    """Uniform over first ... last, both included: dtype[shape]. dtype: a NumPy dtype, an integer or bool."""
+    wide = dtype if dtype.itemsize >= 4 else np.dtype(np.int32)
+    if last - first == 2 ** (8 * wide.itemsize) - 1:
+        return jax.random.bits(key, shape, f"uint{8 * wide.itemsize}").astype(dtype)
+    # The upper bound of randint is excluded and has to fit the dtype as well, so a range that ends at the limit is moved by 1.
+    shift = int(last == jnp.iinfo(wide).max)
+    low, high = np.asarray([first - shift, last + 1 - shift], wide)
+    return (jax.random.randint(key, shape, low, high, wide) + wide.type(shift)).astype(dtype)

@@ -123,7 +123,7 @@ def draw_noise(key, params):
 
 def push(action, params):
     """The force of an action in newtons: float32[]."""
-    direction = (action == RIGHT).astype(jnp.float32) - (action == LEFT)
+    direction = 0.0 + (action == RIGHT) - (action == LEFT)
     return params.force * direction
 
 

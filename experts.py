@@ -1,0 +1,157 @@
+"""Players that see the whole state: the best and the worst that can be done, for tests, pictures and upper bounds.
+
+``expert(state, params)`` earns the most that the episode allows and ``worst(state, params)`` the least. Both return an action,
+int32[], and work under jit and vmap, in every view, at every level: with the level's own limit of steps they reach the very
+maximum and minimum. A much smaller ``max_steps_in_episode`` may leave BattleShip's expert on a detour.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from popgym_arcade.games import autoencode, battleship, cartpole, navigator
+
+UP, DOWN, LEFT, RIGHT, FIRE = range(5)
+MOVES = np.array([[-1, 0], [1, 0], [0, -1], [0, 1]])  # (rows, columns) of up, down, left, right
+FAR = np.int32(1 << 20)  # a distance longer than any path
+
+
+def expert(state, params):
+    """The action of the best player: int32[]. state: a game's State. params: the same game's Params."""
+    return PLAYERS[type(params)].expert(state, params).astype(jnp.int32)
+
+
+def worst(state, params):
+    """The action of the worst player: int32[]. state: a game's State. params: the same game's Params."""
+    return PLAYERS[type(params)].worst(state, params).astype(jnp.int32)
+
+
+# --- AutoEncode ---------------------------------------------------------------------------------------------------------------
+
+
+def autoencode_expert(state, params):
+    """Turn to the asked suit the short way, then submit it."""
+    turns = (autoencode.asked_suit(state) - state.selected) % autoencode.NUM_SUITS
+    return jnp.array([FIRE, LEFT, LEFT, RIGHT])[turns]
+
+
+def autoencode_worst(state, params):
+    """Submit whatever is wrong: a return of 0."""
+    return jnp.where(state.selected == autoencode.asked_suit(state), LEFT, FIRE)
+
+
+# --- BattleShip ---------------------------------------------------------------------------------------------------------------
+
+
+def battleship_expert(state, params):
+    """Sail to the nearest ship cell that is not hit, and shoot: a return of 1."""
+    return fire_at_nearest(state.row, state.col, state.ships & ~state.shots)
+
+
+def battleship_worst(state, params):
+    """Miss once, then shoot the same cell until the budget of repeats is used up: a return of -1."""
+    return fire_at_nearest(state.row, state.col, state.shots | ~state.ships)
+
+
+def fire_at_nearest(row, col, targets):
+    """The action that walks to the nearest target of a board, bool[n, n], or fires if it stands on one: int[]."""
+    rows, cols = np.indices(targets.shape)
+    distance = jnp.where(targets, jnp.abs(rows - row) + jnp.abs(cols - col), FAR)
+    target_row, target_col = divmod(jnp.argmin(distance), targets.shape[1])
+    sideways = jnp.where(target_col < col, LEFT, jnp.where(target_col > col, RIGHT, FIRE))
+    return jnp.where(target_row < row, UP, jnp.where(target_row > row, DOWN, sideways))
+
+
+# --- CartPole and NoisyCartPole -----------------------------------------------------------------------------------------------
+
+# Newtons per metre, metre a second, radian and radian a second: the linear-quadratic regulator of the cart-pole at rest, with
+# state weights (1, 1, 10, 1) and a force weight of 0.01, rounded. It keeps the cart within 0.6 m and the pole within 5 degrees.
+CARTPOLE_GAINS = np.array([8.0, 14.0, 90.0, 24.0], np.float32)
+CARTPOLE_FALL_STEPS = 64  # a constant push always ends the episode sooner
+
+
+def cartpole_expert(state, params):
+    """Push with whichever of -10, 0 and 10 N is nearest to what a linear regulator asks for: a return of 1."""
+    wanted = jnp.stack(state[:4]) @ CARTPOLE_GAINS
+    return jnp.where(wanted > params.force / 2, RIGHT, jnp.where(wanted < -params.force / 2, LEFT, FIRE))
+
+
+def cartpole_worst(state, params):
+    """Push to the side on which a constant push ends the episode first."""
+    return jnp.where(steps_to_fall(state, LEFT, params) <= steps_to_fall(state, RIGHT, params), LEFT, RIGHT)
+
+
+def steps_to_fall(state, action, params):
+    """How many steps of one action the cart survives: int32[]."""
+
+    def push(carry, _):
+        state, survived, alive = carry
+        state = cartpole.advance(state, cartpole.push(action, params), params)
+        alive = alive & cartpole.in_range(state)
+        return (state, survived + alive, alive), None
+
+    (_, survived, _), _ = jax.lax.scan(push, (state, jnp.int32(0), jnp.bool_(True)), length=CARTPOLE_FALL_STEPS)
+    return survived
+
+
+# --- Navigator ----------------------------------------------------------------------------------------------------------------
+
+
+def navigator_expert(state, params):
+    """Walk the shortest way around the TNT, then dig: a return of 1 less the step cost of that way."""
+    treasure = jnp.zeros(state.tnt.shape, bool).at[state.treasure_row, state.treasure_col].set(True)
+    distance = distances(treasure, state.tnt)
+    return jnp.where(navigator.on_treasure(state), FIRE, jnp.argmin(after_moves(distance, state)))
+
+
+def navigator_worst(state, params):
+    """Dig where there is nothing until just enough steps are left to walk into TNT with the very last one."""
+    distance = distances(state.tnt, jnp.zeros(state.tnt.shape, bool))
+    reached = after_moves(distance, state)
+    hurry = distance[state.row, state.col] >= params.max_steps_in_episode - state.time
+    # On the treasure, where digging would win, step aside instead: towards the TNT, but not into it yet.
+    aside = jnp.where(jnp.min(reached) > 0, jnp.argmin(reached), jnp.argmax(reached))
+    waste = jnp.where(navigator.on_treasure(state), aside, FIRE)
+    return jnp.where(hurry, jnp.argmin(reached), waste)
+
+
+def distances(targets, walls):
+    """Steps from every cell to the nearest target without entering a wall, FAR where there is no way: int32[n, n].
+
+    targets, walls: bool[n, n]. Spreads from the targets by one step a round until nothing changes.
+    """
+
+    def spread(carry):
+        distance, _ = carry
+        around = jnp.pad(distance, 1, constant_values=FAR)
+        nearest = jnp.minimum(jnp.minimum(around[:-2, 1:-1], around[2:, 1:-1]), jnp.minimum(around[1:-1, :-2], around[1:-1, 2:]))
+        closer = jnp.where(walls, FAR, jnp.minimum(distance, jnp.minimum(nearest + 1, FAR)))
+        return closer, jnp.any(closer != distance)
+
+    start = jnp.where(targets & ~walls, 0, FAR).astype(jnp.int32)
+    return jax.lax.while_loop(lambda carry: carry[1], spread, (start, jnp.bool_(True)))[0]
+
+
+def after_moves(distance, state):
+    """The distance of the cell that each of the four moves leads to: int32[4]."""
+    size = distance.shape[0]
+    cells = jnp.clip(jnp.stack([state.row, state.col]) + MOVES, 0, size - 1)
+    return distance[cells[:, 0], cells[:, 1]]
+
+
+class Players(NamedTuple):
+    """A game's best and worst player: functions of (state, params) that return an action, int[]."""
+
+    expert: object
+    worst: object
+
+
+PLAYERS = {
+    autoencode.Params: Players(autoencode_expert, autoencode_worst),
+    battleship.Params: Players(battleship_expert, battleship_worst),
+    cartpole.Params: Players(cartpole_expert, cartpole_worst),
+    navigator.Params: Players(navigator_expert, navigator_worst),
+}
+"""Every game's players, by the type of its Params."""

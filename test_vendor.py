@@ -1,0 +1,291 @@
+"""Tests of vendoring: a copied game plays as the installed one does, and nothing of the user's is lost."""
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from popgym_arcade import GAMES, REGISTRY, render
+from popgym_arcade.vendor import main, vendor
+
+FORMS = ("folder", "package")
+GAME_IMPORT = "from popgym_arcade import render as draw"
+VENDORED_IMPORT = {"folder": "import render as draw", "package": "from . import render as draw"}
+SOURCE = Path(GAMES["Navigator"][0].__file__)
+
+
+def frames_hash(module, params):
+    """Play a level of a game from a fixed key, compiled: the hash of the bytes of all frames, rewards and ends, a str."""
+    import hashlib
+
+    import jax
+    import numpy as np
+
+    @jax.jit
+    def play(key):
+        reset_key, steps_key, actions_key = jax.random.split(key, 3)
+        _, state = module.reset(reset_key, params)
+
+        def step(state, key_and_action):
+            frame, state, reward, done, _ = module.step(key_and_action[0], state, key_and_action[1], params)
+            return state, (frame, reward, done)
+
+        actions = jax.random.randint(actions_key, (40,), 0, 5)
+        return jax.lax.scan(step, state, (jax.random.split(steps_key, 40), actions))[1]
+
+    played = [np.asarray(leaf) for leaf in play(jax.random.key(7))]
+    assert played[0].std(axis=0).any()  # something moved
+    return hashlib.sha256(b"".join(leaf.tobytes() for leaf in played)).hexdigest()
+
+
+PLAY_WITHOUT_THE_PACKAGE = (
+    inspect.getsource(frames_hash)
+    + """
+import importlib, json, sys
+
+sys.modules["popgym_arcade"] = None  # what makes an import of it fail
+try:
+    import popgym_arcade.render
+except ImportError:
+    pass
+else:
+    raise SystemExit("popgym_arcade can be imported")
+folder, prefix, games = json.loads(sys.argv[1])
+sys.path.insert(0, folder)
+results = {}
+for game, (name, levels) in games.items():
+    module = importlib.import_module(prefix + name)
+    params = getattr(module, levels)["Medium"]
+    results[game] = module.__file__, module.draw.__file__, frames_hash(module, params)
+print(json.dumps(results))
+"""
+)
+
+
+def module_and_levels(game):
+    """The name of a game's module, without the package's, and the name that the game's levels have there: two str."""
+    module, levels = GAMES[game]
+    return module.__name__.rpartition(".")[2], next(name for name, value in vars(module).items() if value is levels)
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def vendored(request, tmp_path_factory):
+    """All games vendored into one place: (form, place)."""
+    place = tmp_path_factory.mktemp(request.param) / "outer" / "arcade"
+    if request.param == "package":
+        place.mkdir(parents=True)
+        (place / "__init__.py").touch()
+    for game in GAMES:
+        vendor(game, place)
+    return request.param, place
+
+
+@pytest.fixture(scope="module")
+def played(vendored):
+    """The vendored games played in a process without the package: {game: [file of its module, file of its render, hash]}."""
+    form, place = vendored
+    folder, prefix = (place, "") if form == "folder" else (place.parent, "arcade.")
+    task = str(folder), prefix, {game: module_and_levels(game) for game in GAMES}
+    command = [sys.executable, "-I", "-c", PLAY_WITHOUT_THE_PACKAGE, json.dumps(task)]
+    done = subprocess.run(command, check=False, cwd=place.parent.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def installed_hashes():
+    """What playing the installed games came to, filled as the tests ask for it."""
+    return {}
+
+
+# --- what is copied -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_a_vendored_game_plays_like_the_installed_one_without_the_package(vendored, played, installed_hashes, game):
+    _, place = vendored
+    module, levels = GAMES[game]
+    if game not in installed_hashes:
+        installed_hashes[game] = frames_hash(module, levels["Medium"])
+    module_file, render_file, frames = played[game]
+    assert Path(module_file) == place / Path(module.__file__).name
+    assert Path(render_file) == place / "render.py"
+    assert frames == installed_hashes[game]
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_only_the_import_of_render_differs_from_the_original(vendored, game):
+    form, place = vendored
+    original = Path(GAMES[game][0].__file__)
+    lines, copied = original.read_bytes().splitlines(True), (place / original.name).read_bytes().splitlines(True)
+    assert len(lines) == len(copied)
+    changed = [(line.decode(), copy.decode()) for line, copy in zip(lines, copied) if line != copy]
+    assert changed == [(GAME_IMPORT + "\n", VENDORED_IMPORT[form] + "\n")]
+
+
+def test_render_is_copied_as_it_is_and_nothing_else_is_left_behind(vendored):
+    form, place = vendored
+    assert (place / "render.py").read_bytes() == Path(render.__file__).read_bytes()
+    modules = {Path(module.__file__).name for module, _ in GAMES.values()}
+    init = {"__init__.py"} if form == "package" else set()
+    assert {path.name for path in place.iterdir() if path.is_file()} == modules | {"render.py"} | init
+
+
+def test_no_two_games_come_to_the_same_frames(played):
+    # The hash tells games apart; were it blind, the comparison with the installed games would say nothing.
+    assert len({frames for _, _, frames in played.values()}) == len(GAMES)
+
+
+# --- names and answers --------------------------------------------------------------------------------------------------
+
+
+def test_every_game_and_every_environment_is_found_in_upper_and_lower_case(tmp_path):
+    for name in (*GAMES, *REGISTRY):
+        file = Path(sys.modules[REGISTRY[name if name in REGISTRY else name + "Easy"].reset.__module__].__file__).name
+        for spelling in (name, name.lower(), name.upper()):
+            assert vendor(spelling, tmp_path / spelling)[0] == tmp_path / spelling / file
+
+
+def test_it_returns_the_files_it_wrote_and_leaves_equal_ones_alone(tmp_path):
+    place = tmp_path / "deep" / "arcade"
+    assert vendor("Navigator", place) == [place / "navigator.py", place / "render.py"]
+    os.utime(place / "render.py", (1, 1))
+    assert vendor("CartPole", str(place)) == [place / "cartpole.py"]
+    assert vendor("NoisyCartPole", place) == []
+    assert vendor("NoisyCartPole", place, force=True) == []
+    assert (place / "render.py").stat().st_mtime == 1
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_command_line_says_what_it_wrote_and_how_to_use_it(tmp_path, capsys, form):
+    place = tmp_path / "project" / "arcade"
+    place.mkdir(parents=True)
+    if form == "package":
+        (place / "__init__.py").touch()
+        (place.parent / "__init__.py").touch()
+    main(["navigator", str(place)])
+    wrote = f"wrote {place / 'navigator.py'}\nwrote {place / 'render.py'}\nto use it: "
+    use = {"folder": f"import navigator  # with {place} on sys.path\n", "package": "from project.arcade import navigator\n"}[form]
+    assert capsys.readouterr().out == wrote + use
+    main(["navigator", str(place)])
+    assert capsys.readouterr().out == "nothing to write: the files are there already\nto use it: " + use
+
+
+def test_without_arguments_the_usage_lists_the_games(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "popgym_arcade.vendor"], check=False, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "{" + ",".join(GAMES) + "}" in done.stderr and "DEST" in done.stderr
+
+
+# --- bad input ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong, nearest", [("Navigatr", "Navigator"), ("CartPoleEsy", "CartPole"), ("battleshp", "BattleShip")])
+def test_an_unknown_game_is_answered_with_the_nearest_names(tmp_path, capsys, wrong, nearest):
+    with pytest.raises(ValueError, match=f"no game '{wrong}'.*{nearest}"):
+        vendor(wrong, tmp_path / "new")
+    with pytest.raises(SystemExit) as stopped:
+        main([wrong, str(tmp_path / "new")])
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert wrong in message and nearest in message
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("edited, other", [("navigator.py", "render.py"), ("render.py", "navigator.py")])
+def test_an_edited_file_is_left_as_it_is_and_nothing_is_written(tmp_path, capsys, edited, other):
+    (tmp_path / edited).write_text("mine\n")
+    with pytest.raises(FileExistsError, match=f"{edited}.*force"):
+        vendor("Navigator", tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main(["Navigator", str(tmp_path)])
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert str(tmp_path / edited) in message and other not in message and "--force" in message
+    assert (tmp_path / edited).read_text() == "mine\n"
+    assert os.listdir(tmp_path) == [edited]
+
+
+def test_the_message_names_every_edited_file(tmp_path):
+    for name in ("navigator.py", "render.py"):
+        (tmp_path / name).write_text("mine\n")
+    with pytest.raises(FileExistsError, match="navigator.py and .*render.py"):
+        vendor("Navigator", tmp_path)
+
+
+def test_a_copy_for_a_folder_is_not_turned_into_one_for_a_package_unasked(tmp_path):
+    vendor("Navigator", tmp_path)
+    (tmp_path / "__init__.py").touch()
+    with pytest.raises(FileExistsError, match="navigator.py"):
+        vendor("Navigator", tmp_path)
+    assert vendor("Navigator", tmp_path, force=True) == [tmp_path / "navigator.py"]
+    assert VENDORED_IMPORT["package"] in (tmp_path / "navigator.py").read_text()
+
+
+def test_force_replaces_an_edited_file(tmp_path, capsys):
+    (tmp_path / "render.py").write_text("mine\n")
+    main(["Navigator", str(tmp_path), "--force"])
+    assert (tmp_path / "render.py").read_bytes() == Path(render.__file__).read_bytes()
+    assert f"wrote {tmp_path / 'render.py'}" in capsys.readouterr().out
+
+
+def test_a_link_to_nowhere_counts_as_a_file_of_other_content(tmp_path):
+    (tmp_path / "render.py").symlink_to(tmp_path / "gone.py")
+    with pytest.raises(FileExistsError, match="render.py"):
+        vendor("Navigator", tmp_path)
+    assert (tmp_path / "render.py").is_symlink() and not (tmp_path / "navigator.py").exists()
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_with_a_files_name_is_never_replaced(tmp_path, force):
+    (tmp_path / "render.py").mkdir()
+    with pytest.raises(IsADirectoryError, match="render.py"):
+        vendor("Navigator", tmp_path, force=force)
+    assert os.listdir(tmp_path) == ["render.py"]
+
+
+def test_a_destination_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "arcade").write_text("mine\n")
+    with pytest.raises(NotADirectoryError, match="arcade is a file"):
+        vendor("Navigator", tmp_path / "arcade", force=True)
+    assert (tmp_path / "arcade").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_the_packages_own_games_are_not_vendored_onto_themselves(force):
+    before = SOURCE.read_bytes()
+    with pytest.raises(ValueError, match="its own games"):
+        vendor("Navigator", SOURCE.parent, force=force)
+    assert SOURCE.read_bytes() == before
+
+
+@pytest.mark.parametrize("failing", ["navigator.py", "render.py"])
+def test_when_the_disk_is_full_no_file_is_changed_and_no_draft_stays(tmp_path, monkeypatch, failing):
+    for name in ("navigator.py", "render.py"):
+        (tmp_path / name).write_text("mine\n")
+    write_bytes = Path.write_bytes
+
+    def write_half(path, content):
+        write_bytes(path, content[: len(content) // 2])
+        if failing in path.name:
+            raise OSError("no space left on device")
+        return write_bytes(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write_half)
+    with pytest.raises(OSError, match="no space left"):
+        vendor("Navigator", tmp_path, force=True)
+    assert sorted(os.listdir(tmp_path)) == ["navigator.py", "render.py"]
+    assert {(tmp_path / name).read_text() for name in os.listdir(tmp_path)} == {"mine\n"}
+
+
+def test_a_game_whose_import_cannot_be_found_is_refused(tmp_path, monkeypatch):
+    changed = tmp_path / "navigator.py"
+    changed.write_bytes(SOURCE.read_bytes().replace(GAME_IMPORT.encode(), b"import popgym_arcade.render as draw"))
+    monkeypatch.setattr(GAMES["Navigator"][0], "__file__", str(changed))
+    with pytest.raises(RuntimeError, match="0 times"):
+        vendor("Navigator", tmp_path / "new")
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,214 @@
+"""Tests of the wrappers: what they report, and that the environment inside goes on as if it were not wrapped."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from popgym_arcade import Environment, make
+from popgym_arcade.wrappers import LogState, log_episodes
+
+LIMIT = 5
+NUM_ENVS = 8
+NUM_STEPS = 60
+RIGHT = 3
+LOG_NAMES = {"returned_episode", "returned_episode_returns", "returned_episode_lengths"}
+
+
+@functools.cache
+def short_game(times_wrapped):
+    """A Navigator, so many times wrapped, whose episodes end after at most LIMIT steps, and often before: it is full of TNT."""
+    env, params = make("NavigatorEasy", board_size=4, max_steps_in_episode=LIMIT)
+    for _ in range(times_wrapped):
+        env = log_episodes(env)
+    return env, params
+
+
+def rollout(times_wrapped, form, *params):
+    """Random play of the short game by ``step`` or ``step_env``, in NUM_ENVS environments with NUM_STEPS steps each.
+
+    Returns what every step returned, as NumPy arrays that begin with [time, environment].
+    """
+    return jax.tree.map(np.asarray, compiled_rollout(times_wrapped, form)(jax.random.split(jax.random.key(3), NUM_ENVS), params))
+
+
+@functools.cache
+def compiled_rollout(times_wrapped, form):
+    """Random play as a compiled function of the environments' keys and () or (params,)."""
+    env, _ = short_game(times_wrapped)
+    step = getattr(env, form)
+
+    def play(key, params):
+        reset_key, actions_key, steps_key = jax.random.split(key, 3)
+        _, state = env.reset(reset_key, *params)
+        actions = jax.random.randint(actions_key, (NUM_STEPS,), 0, env.num_actions)
+
+        def body(state, key_and_action):
+            key, action = key_and_action
+            transition = step(key, state, action, *params)
+            return transition[1], transition
+
+        return jax.lax.scan(body, state, (jax.random.split(steps_key, NUM_STEPS), actions))[1]
+
+    return jax.jit(jax.vmap(play, in_axes=(0, None), out_axes=1))
+
+
+def logged_by_hand(rewards, dones, starts_anew):
+    """The two numbers of the log after each step of one environment, by a plain loop: [(return, length), ...]."""
+    total, length, last, log = 0.0, 0, (0.0, 0), []
+    for reward, done in zip(rewards.tolist(), dones.tolist()):
+        total, length = total + reward, length + 1
+        if done:
+            last = total, length
+            if starts_anew:
+                total, length = 0.0, 0
+        log.append(last)
+    return log
+
+
+def assert_log_is_that_of_a_plain_loop(info, rewards, dones, starts_anew):
+    """Compare the logs of all environments with those that a plain loop makes of the bare environment's rewards and ends."""
+    np.testing.assert_array_equal(info["returned_episode"], dones)
+    for i in range(dones.shape[1]):
+        returns, lengths = zip(*logged_by_hand(rewards[:, i], dones[:, i], starts_anew))
+        np.testing.assert_allclose(info["returned_episode_returns"][:, i], returns, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(info["returned_episode_lengths"][:, i], lengths)
+
+
+def assert_same(first, second):
+    """Compare two pytrees: the same structure, and the same dtypes and values in their leaves."""
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second)):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def types(tree):
+    """The shape, dtype and weakness of every leaf: two trees that agree in them share a compiled function."""
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), tree)
+
+
+def test_the_log_is_that_of_a_plain_loop_over_many_episodes():
+    params = short_game(0)[1]
+    _, _, rewards, dones, bare_info = rollout(0, "step", params)
+    info = rollout(1, "step", params)[4]
+    assert_log_is_that_of_a_plain_loop(info, rewards, dones, starts_anew=True)
+    lengths = np.unique(info["returned_episode_lengths"][dones])
+    assert dones.sum() > 50 and lengths.tolist() == list(range(1, LIMIT + 1))
+    assert np.any(bare_info["terminated"]) and np.any(bare_info["truncated"])
+
+
+def test_without_auto_reset_the_sums_go_on_after_the_end():
+    params = short_game(0)[1]
+    _, _, rewards, dones, _ = rollout(0, "step_env", params)
+    _, states, _, _, info = rollout(1, "step_env", params)
+    assert_log_is_that_of_a_plain_loop(info, rewards, dones, starts_anew=False)
+    np.testing.assert_array_equal(states.episode_lengths, states.env_state.time)
+    np.testing.assert_array_equal(states.env_state.time, np.arange(1, NUM_STEPS + 1)[:, None].repeat(NUM_ENVS, axis=1))
+    np.testing.assert_array_equal(info["returned_episode_lengths"][-1], NUM_STEPS)
+
+
+@pytest.mark.parametrize("form", ["step", "step_env"])
+def test_the_environment_inside_goes_on_as_if_it_were_not_wrapped(form):
+    params = short_game(0)[1]
+    observation, state, reward, done, info = rollout(0, form, params)
+    logged = rollout(1, form, params)
+    assert_same(logged[0], observation)
+    assert_same(logged[1].env_state, state)
+    assert_same(logged[2:4], (reward, done))
+    assert set(logged[4]) == set(info) | LOG_NAMES
+    assert_same({name: logged[4][name] for name in info}, info)
+
+
+def test_an_episode_begins_with_nothing_counted():
+    (env, params), (wrapped, _) = short_game(0), short_game(1)
+    observation, state = wrapped.reset(jax.random.key(0), params)
+    assert_same((observation, state.env_state), env.reset(jax.random.key(0), params))
+    assert isinstance(state, LogState)
+    assert [leaf.item() for leaf in state[1:]] == [0, 0, 0, 0]
+    # No array stands in two places, so the state can be donated to a compiled step.
+    assert len({leaf.unsafe_buffer_pointer() for leaf in state[1:]}) == 4
+
+
+def test_the_numbers_stay_until_the_next_episode_ends_and_the_state_holds_them_too():
+    _, states, _, dones, info = rollout(1, "step", short_game(1)[1])
+    np.testing.assert_array_equal(states.returned_episode_returns, info["returned_episode_returns"])
+    np.testing.assert_array_equal(states.returned_episode_lengths, info["returned_episode_lengths"])
+    unchanged = ~dones[1:]
+    for name in ("returned_episode_returns", "returned_episode_lengths"):
+        np.testing.assert_array_equal(info[name][1:][unchanged], info[name][:-1][unchanged])
+    np.testing.assert_array_equal(states.episode_lengths, states.env_state.time)
+    assert not np.any(states.episode_lengths[dones]) and not np.any(states.episode_returns[dones])
+
+
+def test_returns_are_what_the_game_pays():
+    # One step to the right ends an episode of one step on a board without TNT, and pays -0.5 / 4^2.
+    env, params = make("NavigatorEasy", board_size=4, max_steps_in_episode=1)
+    wrapped = log_episodes(env)
+    _, state = wrapped.reset(jax.random.key(0), params)
+    inside = state.env_state
+    state = state._replace(env_state=inside._replace(tnt=jnp.zeros_like(inside.tnt)))
+    _, state, _, _, info = wrapped.step(jax.random.key(1), state, jnp.int32(RIGHT), params)
+    assert bool(info["returned_episode"])
+    assert float(info["returned_episode_returns"]) == -0.5 / 16
+    assert int(info["returned_episode_lengths"]) == 1
+    assert int(state.episode_lengths) == int(state.env_state.time) == 0
+
+
+def test_params_may_be_left_out_or_given():
+    params = short_game(1)[1]
+    assert_same(rollout(1, "step"), rollout(1, "step", params))
+    larger = dataclasses.replace(params, obs_size=256)
+    observation, _ = jax.eval_shape(lambda key: short_game(1)[0].reset(key, larger), jax.random.key(0))
+    assert observation.shape == (256, 256, 3)
+    shorter = dataclasses.replace(params, max_steps_in_episode=2)
+    assert rollout(1, "step", shorter)[4]["returned_episode_lengths"].max() == 2
+    assert np.all(rollout(1, "step_env", shorter)[4]["returned_episode"][1:])
+
+
+def test_the_wrapped_state_is_drawn_as_the_state_inside():
+    (env, params), (wrapped, _) = short_game(0), short_game(1)
+    _, state = wrapped.reset(jax.random.key(0))
+    observation, state, _, _, _ = wrapped.step_env(jax.random.key(1), state, jnp.int32(RIGHT))
+    assert_same(wrapped.render(state), observation)
+    blind = dataclasses.replace(params, partial_obs=True)
+    assert_same(wrapped.render(state, blind), env.render(state.env_state, blind))
+    assert not jnp.array_equal(wrapped.render(state, blind), observation)
+
+
+def test_all_else_of_the_environment_stays_as_it_is():
+    env, _ = make("NavigatorEasy")
+    wrapped = log_episodes(env)
+    assert isinstance(wrapped, Environment)
+    changed = {name for name in Environment._fields if getattr(wrapped, name) is not getattr(env, name)}
+    assert changed == {"reset", "step", "step_env", "render"}
+
+
+@pytest.mark.parametrize("form", ["step", "step_env"])
+def test_a_step_neither_changes_a_type_nor_needs_a_second_trace(form):
+    wrapped, params = short_game(1)
+    step = jax.jit(getattr(wrapped, form))
+    _, state = wrapped.reset(jax.random.key(0), params)
+    first_types = types(state)
+    for i in range(2 * LIMIT):
+        _, state, _, _, info = step(jax.random.key(i), state, jnp.int32(RIGHT), params)
+        assert types(state) == first_types
+    assert step._cache_size() == 1
+    strong = {"returned_episode": bool, "returned_episode_returns": jnp.float32, "returned_episode_lengths": jnp.int32}
+    assert types({name: info[name] for name in strong}) == {name: ((), np.dtype(dtype), False) for name, dtype in strong.items()}
+    assert first_types[1:] == 2 * (((), np.dtype("float32"), False), ((), np.dtype("int32"), False))
+
+
+@pytest.mark.parametrize("form", ["step", "step_env"])
+def test_wrapping_twice_reports_the_same(form):
+    twice, params = short_game(2)
+    _, states, _, _, info = rollout(1, form, params)
+    observations, states_twice, _, _, info_twice = rollout(2, form, params)
+    assert_same(info_twice, info)
+    assert_same(states_twice.env_state, states)
+    assert_same(states_twice[1:], states[1:])
+    last = jax.tree.map(lambda leaf: jnp.asarray(leaf[-1, 0]), states_twice)
+    assert_same(twice.render(last, params), observations[-1, 0])
