@@ -182,10 +182,14 @@ def selected(words):
 def parse(arguments):
     """The command line as a namespace, with ``names`` and ``twins`` worked out."""
     parser = argparse.ArgumentParser(description="Measure frames per second of every environment, and the device's limit.")
-    parser.add_argument("--games", nargs="+", default=[], metavar="NAME", help="games or environments, e.g. Navigator BattleShipEasy")
+    parser.add_argument(
+        "--games", nargs="+", default=[], metavar="NAME", help="games or environments, e.g. Navigator BattleShipEasy"
+    )
     parser.add_argument("--num-envs", type=positive, default=1024, help="environments that step together (default 1024)")
     parser.add_argument("--obs-size", type=int, choices=OBS_SIZES, default=OBS_SIZES[0], help="pixels a side (default 128)")
-    parser.add_argument("--partial", choices=("both", "yes", "no"), default="both", help="POMDPs only, MDPs only, or both (default)")
+    parser.add_argument(
+        "--partial", choices=("both", "yes", "no"), default="both", help="POMDPs only, MDPs only, or both (default)"
+    )
     parser.add_argument("--turns", type=positive, default=5, help="how often each program is timed (default 5)")
     parser.add_argument("--json", metavar="PATH", help="also write the figures to this file")
     options = parser.parse_args(arguments)

@@ -77,7 +77,7 @@ def make(name, partial_obs=False, obs_size=128, final_observation=False, **overr
     is allowed and the nearest valid choice.
     """
     if name not in REGISTRY:
-        raise ValueError(f"there is no environment {name!r}; {_nearest(name, REGISTRY)}")
+        raise ValueError(f"there is no environment {name!r}; {nearest_names(name, REGISTRY)}")
     if not isinstance(final_observation, bool):
         raise TypeError(f"final_observation must be True or False, but it is {final_observation!r}")
     entry = REGISTRY[name]
@@ -92,22 +92,28 @@ def check_override(name, params, field_name, value):
     """Raise an error that says what is allowed, if the environment has no such field or cannot have it set to this value."""
     fields = {field.name: field for field in dataclasses.fields(params)}
     if field_name not in fields:
-        raise ValueError(f"{name} has no parameter {field_name!r}; {_nearest(field_name, fields)}")
+        raise ValueError(f"{name} has no parameter {field_name!r}; {nearest_names(field_name, fields)}")
     expected = typing.get_type_hints(type(params))[field_name]
     number = expected is float and isinstance(value, int) and not isinstance(value, bool)
     if type(value) is not expected and not number:
-        raise TypeError(f"{name}'s {field_name} must be of type {expected.__name__}, but {value!r} is of type {type(value).__name__}")
+        raise TypeError(
+            f"{name}'s {field_name} must be of type {expected.__name__}, but {value!r} is of type {type(value).__name__}"
+        )
     allowed = fields[field_name].metadata["allowed"]
     if expected is float:
         low, high = allowed
         if not low <= value <= high:  # false for NaN too
             nearest = high if value > high else low
-            raise ValueError(f"{name}'s {field_name} must lie in {low:g} ... {high:g}, but it is {value}; the nearest is {nearest:g}")
+            raise ValueError(
+                f"{name}'s {field_name} must lie in {low:g} ... {high:g}, but it is {value}; the nearest is {nearest:g}"
+            )
     elif value not in allowed:
-        raise ValueError(f"{name}'s {field_name} must be {_listed(allowed)}, but it is {value!r}; the nearest is {_closest(value, allowed)!r}")
+        raise ValueError(
+            f"{name}'s {field_name} must be {_listed(allowed)}, but it is {value!r}; the nearest is {_closest(value, allowed)!r}"
+        )
 
 
-def _nearest(word, words):
+def nearest_names(word, words):
     """The end of a message about an unknown word: the closest known ones, or all of them."""
     by_lower_case = {known.lower(): known for known in words}
     close = difflib.get_close_matches(str(word).lower(), by_lower_case, n=3, cutoff=0.5)

@@ -20,7 +20,7 @@ bytes and is nothing but selects; gathers and per-pixel channel loops are severa
 measurements.
 """
 
-from functools import lru_cache, partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -164,7 +164,7 @@ def _bytes(color, width):
     return np.tile(np.array(PALETTE[color], np.uint8), width)
 
 
-@lru_cache(maxsize=None)
+@cache
 def parse_art(art):
     """Text art to ``uint8[rows, columns, 4]``: red, green, blue and opacity (0 or 255) of each of its pixels.
 
@@ -190,7 +190,7 @@ def _area_average(pixels, size):
     return pixels
 
 
-@lru_cache(maxsize=None)
+@cache
 def tile_texture(tile, size, color=BACKGROUND):
     """The pixels of a tile, ``uint8[size, size, 3]``: its arts scaled to ``size`` and laid one over another on ``color``."""
     image = np.broadcast_to(np.array(PALETTE[color], np.float64), (size, size, 3))
@@ -248,7 +248,7 @@ def board(canvas, ids, *, tiles, size=None, top=None, left=None, step=None):
 
 
 def _spread(ids, where_columns, width):
-    """Spread each row of tile ids over the bytes of a scanline: uint8[rows, columns] -> uint8[rows, 3 * width], 255 off the board."""
+    """Spread tile ids over the bytes of scanlines, 255 off the board: uint8[rows, columns] -> uint8[rows, 3 * width]."""
     rows = ids.shape[0]
     pieces, edge = [], 0
     for column, (start, size) in enumerate(where_columns):
@@ -316,20 +316,26 @@ def text(canvas, string, *, top, left=None, scale=1, color="w"):
     return jnp.where(mask, _bytes(color, width), canvas)
 
 
-@partial(jax.jit, static_argnames=("art", "size", "top", "left"))
+@partial(jax.jit, static_argnames=("art", "size", "top"))
 def sprite(canvas, art, *, size, top, left):
-    """Draw one art of ``size`` x ``size`` pixels at a place that is known when tracing; transparent pixels keep the canvas.
+    """Draw one art of ``size`` x ``size`` pixels that may move from side to side; what is transparent keeps the canvas.
 
-    canvas: uint8[height, 3 * width]. A pixel that the art covers less than half is transparent.
+    canvas: uint8[height, 3 * width]. art: text art. size, top: pixels. left: int[], pixels to the sprite's left side, any
+    number. A pixel that the art covers less than half is transparent.
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
-    ink = _area_average(parse_art(art)[..., 3:] / 255, size)[..., 0] >= 0.5
-    colors = tile_texture((art,), size)
-    picture = np.zeros((height, width, 3), np.uint8)
-    for channel in range(3):
-        for row in range(max(-top, 0), min(size, height - top)):
-            picture[top + row, :, channel] = _place_line(colors[row, :, channel], width, left)
-    return jnp.where(_place(ink, height, width, top, left), picture.reshape(height, 3 * width), canvas)
+    ink = _area_average(parse_art(art)[..., 3:] / 255, size) >= 0.5
+    # The sprite in the middle of a strip so wide that some window of the canvas's width shows it anywhere, or not at all.
+    colors, opaque = (
+        np.pad(pixels, ((0, 0), (width, width), (0, 0))).reshape(size, -1)
+        for pixels in (tile_texture((art,), size), np.repeat(ink, 3, axis=2))
+    )
+    start = 3 * (width - jnp.clip(left, -size, width))
+    colors, opaque = (jax.lax.dynamic_slice(strip, (0, start), (size, 3 * width)) for strip in (colors, opaque))
+    first, last = max(top, 0), max(min(top + size, height), max(top, 0))
+    shown = slice(first - top, last - top)
+    painted = jnp.where(opaque[shown], colors[shown], canvas[first:last])
+    return jnp.concatenate([canvas[:first], painted, canvas[last:]])
 
 
 def fixed_point(value, *, scale):
@@ -397,8 +403,9 @@ def frame(bands, *, score, name, corner_ids=None, corner_tiles=()):
     """Put the score above the field and the game's name below it, and make the observation.
 
     bands: the field, as one canvas or as a tuple of canvases from top to bottom; together they are as high as
-    ``field(obs_size)``. A CPU writes up to about five bands in one go, and more of them at half the speed. score: int[], drawn with three digits. name: the text at the bottom. corner_ids: int[2], indices into
-    ``corner_tiles`` of the tiles in the top left and top right corners, -1 for none.
+    ``field(obs_size)``. A CPU writes up to about five bands in one go, and more of them at half the speed. score: int[], drawn
+    with three digits. name: the text at the bottom. corner_ids: int[2], indices into ``corner_tiles`` of the tiles in the top
+    left and top right corners, -1 for none.
 
     Returns the observation, uint8[obs_size, obs_size, 3]: rows, columns, RGB.
     """

@@ -12,7 +12,7 @@ import json
 import pathlib
 import subprocess
 import sys
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -49,7 +49,7 @@ class Functions(NamedTuple):
     render: object
 
 
-@lru_cache(maxsize=None)
+@cache
 def compiled(name, partial_obs=False, obs_size=128):
     env, params = make(name, partial_obs=partial_obs, obs_size=obs_size)
     reset = jax.jit(jax.vmap(env.reset, in_axes=(0, None)))
@@ -78,7 +78,7 @@ def chi_square_p(counts, expected=None):
     return stats.chisquare(counts, expected).pvalue
 
 
-# --- the contract, for every environment ------------------------------------------------------------------------------------
+# --- the contract, for every environment ------------------------------------------------------------
 
 
 @every_environment
@@ -166,11 +166,13 @@ def test_same_key_same_everything_and_other_key_another_episode(name, partial_ob
 @every_game
 def test_typed_and_raw_keys_both_work(name):
     env, params = make(name)
-    raw, typed = jax.random.PRNGKey(7), jax.random.key(7)
-    assert_same(env.reset(raw, params), env.reset(typed, params))
-    _, state = env.reset(typed, params)
-    step = jax.jit(env.step)
-    assert_same(step(raw, state, jnp.int32(4), params), step(typed, state, jnp.int32(4), params))
+
+    @jax.jit
+    def two_steps(key):
+        _, state = env.reset(key, params)
+        return [state := env.step(key, state, action, params)[1] for action in (FIRE, LEFT)]
+
+    assert_same(two_steps(jax.random.PRNGKey(7)), two_steps(jax.random.key(7)))
 
 
 @every_environment
@@ -186,7 +188,7 @@ def test_twins_share_states(name):
         state = through_pomdp[1]
 
 
-# --- returns, flags and limits -------------------------------------------------------------------------------------------------
+# --- returns, flags and limits ------------------------------------------------------------
 
 
 def play(name, player, seed, episodes):
@@ -194,8 +196,8 @@ def play(name, player, seed, episodes):
     env, params = make(name)
 
     def episode(key):
-        reset_key, *step_keys = jax.random.split(key, params.max_steps_in_episode + 1)
-        _, state = env.reset(reset_key, params)
+        all_keys = jax.random.split(key, params.max_steps_in_episode + 1)
+        _, state = env.reset(all_keys[0], params)
 
         def body(carry, step_key):
             state, over, total, length, flags = carry
@@ -205,7 +207,7 @@ def play(name, player, seed, episodes):
 
         flags = {"terminated": jnp.bool_(False), "truncated": jnp.bool_(False), "discount": jnp.float32(1)}
         start = (state, jnp.bool_(False), jnp.float32(0), jnp.int32(0), flags)
-        return state, jax.lax.scan(body, start, jnp.stack(step_keys))[0]
+        return state, jax.lax.scan(body, start, all_keys[1:])[0]
 
     start, (last, over, total, length, flags) = jax.jit(jax.vmap(episode))(keys(seed, episodes))
     assert np.all(over)
@@ -335,31 +337,59 @@ def test_an_unknown_action_only_lets_time_pass(name):
 @every_game
 @both_twins
 def test_auto_reset_gives_a_fresh_state_and_keeps_the_finished_step(name, partial_obs):
-    env, params = make(name, partial_obs=partial_obs, max_steps_in_episode=1, final_observation=True)
-    _, state = jax.vmap(env.reset, in_axes=(0, None))(keys(0, 16), params)
+    functions = compiled(name, partial_obs)
+    params = dataclasses.replace(functions.params, max_steps_in_episode=1)
+    _, state = functions.reset(keys(0, 16), params)
     actions = jnp.full(16, FIRE)
-    batched = (0, 0, 0, None)
-    obs, fresh, reward, done, info = jax.jit(jax.vmap(env.step, in_axes=batched))(keys(1, 16), state, actions, params)
+    obs, fresh, reward, done, info = functions.step(keys(1, 16), state, actions, params)
     step_keys = jax.vmap(lambda key: jax.random.split(key)[0])(keys(1, 16))
-    last = jax.jit(jax.vmap(env.step_env, in_axes=batched))(step_keys, state, actions, params)
-    final = info.pop("final_observation")
+    last = functions.step_env(step_keys, state, actions, params)
     assert np.all(done)
     assert_same((reward, done, info), last[2:])
-    assert_same(final, last[0])
     assert np.all(fresh.time == 0) and np.all(fresh.score == 0)
-    assert_same(obs, jax.vmap(env.render, in_axes=(0, None))(fresh, params))
+    assert_same(obs, functions.render(fresh, params))
     assert len(np.unique(np.asarray(obs).reshape(16, -1), axis=0)) > (1 if partial_obs or "AutoEncode" in name else 8)
     chance = [np.asarray(leaf).reshape(16, -1) for leaf in jax.tree.leaves(fresh)]
     assert max(len(np.unique(leaf, axis=0)) for leaf in chance) == 16
 
 
 @every_game
+def test_the_final_observation_is_the_frame_before_the_reset(name):
+    env, params = make(name, final_observation=True, max_steps_in_episode=2)
+    step = jax.jit(env.step)
+    _, state = env.reset(jax.random.key(0), params)
+    for key, ends in ((jax.random.key(1), False), (jax.random.key(2), True)):
+        last = env.step_env(jax.random.split(key)[0], state, DOWN, params)
+        obs, state, reward, done, info = step(key, state, DOWN, params)
+        assert bool(done) == ends
+        assert_same(info.pop("final_observation"), last[0])
+        assert_same((reward, done, info), last[2:])
+        assert np.array_equal(obs, last[0]) != ends or "AutoEncode" in name
+
+
+@every_game
 def test_without_an_end_the_step_is_the_bare_transition(name):
-    env, params = make(name)
-    assert "final_observation" not in env.step(jax.random.key(0), env.reset(jax.random.key(0))[1], 0)[4]
-    _, state = env.reset(jax.random.key(0))
-    step_key = jax.random.split(jax.random.key(1))[0]
-    assert_same(env.step(jax.random.key(1), state, RIGHT), env.step_env(step_key, state, RIGHT, params), exact=False)
+    functions = compiled(name)
+    _, state = functions.reset(keys(0, 16), functions.params)
+    actions = jnp.full(16, 7)
+    step_keys = jax.vmap(lambda key: jax.random.split(key)[0])(keys(1, 16))
+    stepped = functions.step(keys(1, 16), state, actions, functions.params)
+    bare = functions.step_env(step_keys, state, actions, functions.params)
+    assert not np.any(bare[3]) and set(bare[4]) == {"terminated", "truncated", "discount"}
+    assert_same(stepped, bare, exact=False)
+
+
+@every_game
+def test_params_may_be_left_out(name):
+    env, params = make(name, max_steps_in_episode=9)
+    key = jax.random.key(0)
+    assert env.default_params == params
+    for leave_out in (env.reset, env.step, env.step_env, env.render):
+        arguments = {"key": key, "state": None, "action": jnp.int32(0)}
+        wanted = [argument for argument in arguments if argument in inspect.signature(leave_out).parameters]
+        arguments["state"] = jax.eval_shape(env.reset, key)[1]
+        assert jax.tree.structure(jax.eval_shape(leave_out, *(arguments[argument] for argument in wanted)))
+    assert env.observation_space() == env.observation_space(params) and env.action_space() == env.action_space(params)
 
 
 @every_game
@@ -377,7 +407,7 @@ def test_params_can_be_swept_with_vmap(name):
 def test_every_param_has_its_default_among_what_it_allows(name):
     params = REGISTRY[name].params
     for field in dataclasses.fields(params):
-        make(name, **{field.name: getattr(params, field.name)})
+        assert make(name, **{field.name: getattr(params, field.name)})[1] == params
         static = field.metadata.get("static", False)
         assert static or isinstance(getattr(params, field.name), int | float)
     assert {"partial_obs", "obs_size", "max_steps_in_episode"} <= {field.name for field in dataclasses.fields(params)}
@@ -426,7 +456,7 @@ def test_importing_the_package_touches_no_device():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# --- golden frames ---------------------------------------------------------------------------------------------------------------
+# --- golden frames ------------------------------------------------------------
 
 
 def golden_hash(name, partial_obs):
@@ -470,7 +500,7 @@ def write_golden():
     GOLDEN.write_text(json.dumps(new, indent=2) + "\n")
 
 
-# --- what the views show and hide -------------------------------------------------------------------------------------------------
+# --- what the views show and hide ------------------------------------------------------------
 
 
 def some_states(name, seed=0, count=48, steps=64):
@@ -600,7 +630,7 @@ def test_both_twins_draw_the_same_score_and_name(name):
     assert np.all(np.any(more[:, : edges[0]] != frames[0][:, : edges[0]], axis=(1, 2, 3)))
 
 
-# --- chance ---------------------------------------------------------------------------------------------------------------------
+# --- chance ------------------------------------------------------------
 
 
 def many_starts(name, count=20_000):
@@ -675,8 +705,9 @@ def test_a_path_is_uniform_over_the_shortest_ones(start, end):
     assert len(counts) == 1 or chi_square_p(counts) > 1e-4
     grid = paths.reshape(-1, size, size)
     assert np.all(grid[:, row, col]) and np.all(grid[:, to_row, to_col])
-    connected = jax.vmap(experts.distances, in_axes=(None, 0))(np.zeros((size, size), bool) | (np.indices((size, size)) == np.array(
-        [[[to_row]], [[to_col]]])).all(axis=0), ~grid)
+    connected = jax.vmap(experts.distances, in_axes=(None, 0))(
+        np.zeros((size, size), bool) | (np.indices((size, size)) == np.array([[[to_row]], [[to_col]]])).all(axis=0), ~grid
+    )
     assert np.all(np.asarray(connected)[:, row, col] == rows + cols)
 
 
@@ -718,7 +749,7 @@ def test_the_cart_starts_uniformly_and_the_noise_is_normal_and_new_on_every_step
     assert not np.any(np.asarray(stepped.noise) == start.noise[:4])
 
 
-# --- scripted episodes: each rule, step by step ------------------------------------------------------------------------------------
+# --- scripted episodes: each rule, step by step ------------------------------------------------------------
 
 
 def board_of(drawing, character):
@@ -921,7 +952,7 @@ def test_the_cart_is_paid_for_each_step_that_ends_in_range_and_not_for_the_fatal
     run_script(cartpole, cart_state(x=2.4, x_dot=1.0, time=199), params, [(UP, 0, both)])
 
 
-# --- levels --------------------------------------------------------------------------------------------------------------------------
+# --- levels ------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -939,7 +970,7 @@ def test_levels_are_those_of_the_rulebook(game, fields, rows):
     assert [tuple(getattr(REGISTRY[game + level].params, field) for field in fields) for level in levels] == rows
 
 
-# --- the contract, by reflection --------------------------------------------------------------------------------------------------
+# --- the contract, by reflection ------------------------------------------------------------
 
 SIGNATURES = {"reset": ["key", "params"], "step": ["key", "state", "action", "params"], "render": ["state", "params"]}
 DOCSTRING_SECTIONS = ["Start:", "Actions:", "Rewards:", "Episode end:", "Views:", "Levels:", "Source:"]

@@ -13,8 +13,6 @@ from pathlib import Path
 import jax
 import pytest
 
-pytestmark = pytest.mark.xdist_group("readme")  # one process for all, so that no snippet runs twice
-
 ROOT = Path(__file__).parent
 README = (ROOT / "README.md").read_text()
 CI_RUN = (ROOT / ".ci" / "run").read_text()

@@ -50,7 +50,7 @@ def module_file(game):
     games = {name.lower(): name for name in registry.GAMES}
     games |= {(name + level).lower(): name for name, (_, levels) in registry.GAMES.items() for level in levels}
     if game.lower() not in games:
-        raise ValueError(f"there is no game {game!r}; {registry._nearest(game, registry.GAMES)}")
+        raise ValueError(f"there is no game {game!r}; {registry.nearest_names(game, registry.GAMES)}")
     module, _ = registry.GAMES[games[game.lower()]]
     return Path(module.__file__)
 

@@ -136,8 +136,8 @@ def reset(key, params):
 
     key: a typed or raw PRNG key. params: Params. Returns (observation uint8[S, S, 3], State).
     """
-    zero = jnp.int32(0)
-    state = State(shuffle_deck(key, params.num_cards), answered=zero, selected=zero, time=zero, score=zero)
+    deck = shuffle_deck(key, params.num_cards)
+    state = State(deck, answered=jnp.int32(0), selected=jnp.int32(0), time=jnp.int32(0), score=jnp.int32(0))
     return render(state, params), state
 
 

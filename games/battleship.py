@@ -245,7 +245,9 @@ def render(state, params):
 
 def draw_repeats(canvas, state, params):
     """A bar that grows from the left with the share of the repeat budget that is used, over the whole budget in grey."""
-    left, right = (edge * params.obs_size * draw.SUBPIXEL // draw.FRAME_UNITS for edge in (BAR_MARGIN, draw.FRAME_UNITS - BAR_MARGIN))
+    left, right = (
+        edge * params.obs_size * draw.SUBPIXEL // draw.FRAME_UNITS for edge in (BAR_MARGIN, draw.FRAME_UNITS - BAR_MARGIN)
+    )
     canvas = draw.spans(canvas, left=left, right=right, colors="D")
     used = (right - left) * state.repeats // repeat_budget(params)
     return draw.spans(canvas, left=left, right=left + used, colors="r")

@@ -63,7 +63,7 @@ FAR_OUTSIDE = -(1 << 16)  # sub-pixels: where a hidden cart is drawn
 class Params:
     """What a level sets. Fields marked static choose shapes and drawing; the others may be traced and swept with vmap."""
 
-    name: str = field(default=NAME, metadata={"static": True, "allowed": (NAME, NOISY_NAME)})  # the text below the field
+    title: str = field(default=NAME, metadata={"static": True, "allowed": (NAME, NOISY_NAME)})  # the text below the field
     partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
     obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
     max_steps_in_episode: int = field(default=200, metadata={"allowed": range(1, 2**31 - 1)})  # T: steps before truncation
@@ -163,7 +163,7 @@ def render(state, params):
         cart = jnp.where(state.time == 0, cart, FAR_OUTSIDE)
     angle = draw.fixed_point(jnp.clip(theta, -THETA_LIMIT, THETA_LIMIT), scale=draw.ANGLE_UNIT)
     bands = gauges_band(x_dot, theta_dot, size), pole_band(cart, angle, size), cart_band(cart, size)
-    return draw.frame(bands, score=state.score, name=params.name)
+    return draw.frame(bands, score=state.score, name=params.title)
 
 
 def gauges_band(x_dot, theta_dot, size):
@@ -229,7 +229,7 @@ LEVELS = {
     "Hard": Params(max_steps_in_episode=600),
 }
 NOISY_LEVELS = {
-    "Easy": Params(name=NOISY_NAME, noise_sigma=0.1),
-    "Medium": Params(name=NOISY_NAME, noise_sigma=0.2),
-    "Hard": Params(name=NOISY_NAME, noise_sigma=0.3),
+    "Easy": Params(title=NOISY_NAME, noise_sigma=0.1),
+    "Medium": Params(title=NOISY_NAME, noise_sigma=0.2),
+    "Hard": Params(title=NOISY_NAME, noise_sigma=0.3),
 }

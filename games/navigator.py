@@ -205,9 +205,9 @@ def distinct_numbers(key, count):
     highest = count - NUM_TNT + np.arange(NUM_TNT)
     draws = jnp.floor(jax.random.uniform(key, (NUM_TNT,)) * (highest + 1)).astype(jnp.int32)
     chosen = []
-    for draw, top in zip(draws, highest):
-        taken = jnp.any(jnp.stack([draw == earlier for earlier in chosen])) if chosen else False
-        chosen.append(jnp.where(taken, top, draw))
+    for number, top in zip(draws, highest):
+        taken = jnp.any(jnp.stack([number == earlier for earlier in chosen])) if chosen else False
+        chosen.append(jnp.where(taken, top, number))
     return chosen
 
 

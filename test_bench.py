@@ -1,0 +1,75 @@
+"""The benchmark's tests: that it measures what it says, on a very small scale."""
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from popgym_arcade import REGISTERED_ENVIRONMENTS, bench, make
+
+
+@pytest.fixture(autouse=True)
+def short_runs(monkeypatch):
+    monkeypatch.setattr(bench, "RUN_SECONDS", 0.01)
+
+
+def test_it_reports_a_row_for_each_environment_and_twin(tmp_path, capsys):
+    path = tmp_path / "report.json"
+    report = bench.main(["--games", "NavigatorE", "autoencodeeasy", "--num-envs", "4", "--turns", "1", "--json", str(path)])
+    assert json.loads(path.read_text()) == report
+    rows = [(row["environment"], row["twin"]) for row in report["rows"]]
+    assert rows == [(name, twin) for name in ("AutoEncodeEasy", "NavigatorEasy") for twin in ("MDP", "POMDP")]
+    for row in report["rows"]:
+        assert set(row) == set(bench.COLUMNS)
+        assert all(row[column] > 0 for column in ("compile s", "frames/s", "fill", "steps/s", "ratio"))
+    assert [row["state B"] for row in report["rows"]] == [120, 120, 88, 88]
+    assert report["machine"]["environments"] == 4 and report["machine"]["jax"] == jax.__version__
+    ratios = [row["ratio"] for row in report["rows"]]
+    assert report["lowest ratio"] == min(ratios) and report["mean ratio"] == pytest.approx(math.prod(ratios) ** (1 / 4))
+    printed = capsys.readouterr().out
+    assert all(f"| {name:<22} | {twin:<5} |" in printed for name, twin in rows)
+
+
+def test_the_measured_loop_steps_resets_and_keeps_every_frame():
+    env, params = make("NavigatorEasy", partial_obs=True, max_steps_in_episode=2)
+    program = bench.step_program(env, params, 8, with_frames=True)
+    start = jax.tree.map(np.array, program.carry)
+    after, _ = bench.run(program, 3)
+    state, total, frames = after.carry
+    assert np.array_equal(frames, jax.vmap(env.render)(state)) and not np.array_equal(frames, start[2])
+    assert set(np.asarray(state.time).tolist()) <= {0, 1} and np.all(np.asarray(total) < 0)
+    assert not np.array_equal(state.tnt, start[0].tnt)
+    without = bench.step_program(env, params, 8, with_frames=False)
+    assert without.carry[2] is None
+    assert "128,128,3" not in without.loop.as_text().replace(" ", "") and "128,128,3" in program.loop.as_text().replace(" ", "")
+
+
+def test_the_limit_writes_another_byte_over_every_frame_in_each_round():
+    program, _ = bench.run(bench.fill_program(3, 128), 5)
+    assert program.carry.shape == (3, 128, 128, 3) and program.carry.dtype == jnp.uint8
+    assert np.array_equal(program.carry[:, 0, 0, 0], [4, 5, 6]) and np.all(program.carry == program.carry[:, :1, :1, :1])
+
+
+def test_games_can_be_chosen_by_how_their_names_begin():
+    assert bench.selected([]) == list(REGISTERED_ENVIRONMENTS)
+    assert bench.selected(["cartpole", "BattleShipHard"]) == ["BattleShipHard", "CartPoleEasy", "CartPoleMedium", "CartPoleHard"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--games", "Navigater"], ["'Navigater'", "NavigatorEasy"]),
+        (["--num-envs", "0"], ["at least 1"]),
+        (["--obs-size", "100"], ["100", "128", "256"]),
+        (["--partial", "maybe"], ["maybe", "both"]),
+    ],
+)
+def test_bad_options_are_answered_with_what_is_allowed(arguments, words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        bench.main(arguments)
+    assert ended.value.code == 2
+    printed = capsys.readouterr().err
+    assert all(word in printed for word in words), printed

@@ -1,0 +1,219 @@
+"""The drawing primitives' tests: pixels, and the contract by reflection."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from popgym_arcade import render as draw
+
+SUB = draw.SUBPIXEL
+DOT = "w"
+CORNERS = """
+r.g
+...
+b.y
+"""
+PRIMITIVES = ("board", "digits", "text", "sprite", "spans", "beam")
+
+
+def picture(canvas):
+    """A canvas as uint8[height, width, 3]."""
+    return np.asarray(canvas).reshape(canvas.shape[0], -1, 3)
+
+
+def letters(canvas):
+    """A canvas as rows of PALETTE keys, '?' for a mixed colour, the background as '.'."""
+    keys = {rgb: "." if key == draw.BACKGROUND else key for key, rgb in draw.PALETTE.items()}
+    return ["".join(keys.get(tuple(int(c) for c in pixel), "?") for pixel in row) for row in picture(canvas)]
+
+
+def test_a_board_puts_each_tile_in_its_cell_and_leaves_unknown_ids_alone():
+    canvas = draw.blank(6, 8, color="s")
+    ids = jnp.array([[0, 1, -1], [2, 99, 0]])
+    assert letters(draw.board(canvas, ids, tiles=(("r",), ("g",), ("b",)))) == [
+        "ssssssss",
+        "srrggsss",
+        "srrggsss",
+        "sbbssrrs",
+        "sbbssrrs",
+        "ssssssss",
+    ]
+
+
+def test_a_boards_size_place_and_step_can_be_given_and_it_is_cut_off_at_every_side():
+    canvas, ids, tiles = draw.blank(4, 6, color="k"), jnp.array([[0, 1], [1, 0]]), (("r",), ("g",))
+    assert letters(draw.board(canvas, ids, tiles=tiles, size=1, top=1, left=1, step=3)) == ["......", ".r..g.", ".g..r.", "......"]
+    assert letters(draw.board(canvas, ids, tiles=tiles, size=2, top=-1, left=-1)) == ["rgg...", "grr...", "grr...", "......"]
+    assert letters(draw.board(canvas, ids, tiles=tiles, size=3, top=2, left=2)) == ["......", "......", "..rrrg", "..rrrg"]
+
+
+def test_layers_of_a_tile_lie_over_one_another_and_art_has_no_size():
+    texture = draw.tile_texture(("s", CORNERS), 6)
+    keys = [[tuple(int(c) for c in pixel) for pixel in row] for row in texture]
+    silver = draw.PALETTE["s"]
+    assert keys[0] == [draw.PALETTE["r"]] * 2 + [silver] * 2 + [draw.PALETTE["g"]] * 2
+    assert keys[2] == [silver] * 6 and keys[5][0] == draw.PALETTE["b"] and keys[5][5] == draw.PALETTE["y"]
+    mixed = draw.tile_texture(("wk",), 1)[0, 0]
+    half = (np.array(draw.PALETTE["w"]) + np.array(draw.PALETTE["k"])) / 2
+    np.testing.assert_array_equal(mixed, np.floor(half + 0.5))
+
+
+@pytest.mark.parametrize(("art", "word"), [("rr\nr", "one length"), ("r!", "!"), ("rrQ", "Q")])
+def test_faulty_art_is_refused_by_name(art, word):
+    with pytest.raises(ValueError, match=word):
+        draw.tile_texture((art,), 4)
+
+
+def test_every_glyph_is_seven_by_five_and_no_two_are_alike():
+    assert set(draw.FONT) == set(" 0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    assert all(glyph.shape == (7, 5) for glyph in draw.FONT.values())
+    assert len({glyph.tobytes() for glyph in draw.FONT.values()}) == len(draw.FONT)
+    differences = [np.sum(a != b) for i, a in enumerate(draw.FONT.values()) for b in list(draw.FONT.values())[:i]]
+    assert min(differences) >= 2
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize(("number", "shown"), [(0, "000"), (7, "007"), (42, "042"), (999, "999"), (1000, "999"), (-3, "000")])
+def test_digits_draw_the_number_that_text_would(number, shown, scale):
+    blank = draw.blank(9 * scale, 20 * scale)
+    place = dict(top=scale, left=scale, scale=scale)
+    np.testing.assert_array_equal(draw.digits(blank, jnp.int32(number), **place), draw.text(blank, shown, **place))
+
+
+def test_text_is_centred_drawn_in_capitals_and_cut_off():
+    canvas = draw.blank(7, 9)
+    rows = letters(draw.text(canvas, "i", top=0, color="g"))
+    assert rows == ["..ggggg..", *["....g...."] * 5, "..ggggg.."]
+    cut = letters(draw.text(canvas, "I", top=-6, left=-1, color="g"))
+    assert cut[0] == "gggg....." and set("".join(cut[1:])) == {"."}
+    out = letters(draw.text(canvas, "I", top=5, left=7, color="g"))
+    assert out[5:] == [".......gg", "........."] and set("".join(out[:5])) == {"."}
+    assert np.array_equal(draw.text(canvas, "I", top=20, left=3), canvas)
+
+
+@pytest.mark.parametrize("left", [-9, -3, -2, 0, 2, 4, 5, 30])
+@pytest.mark.parametrize("top", [-2, 0, 1, 3, 9])
+def test_a_sprite_moves_keeps_what_is_behind_it_and_is_cut_off(left, top):
+    height, width = 4, 5
+    expected = [["s"] * width for _ in range(height)]
+    for row, line in enumerate(CORNERS.split()):
+        for column, pixel in enumerate(line):
+            if pixel != "." and 0 <= top + row < height and 0 <= left + column < width:
+                expected[top + row][left + column] = pixel
+    drawn = draw.sprite(draw.blank(height, width, color="s"), CORNERS, size=3, top=top, left=jnp.int32(left))
+    assert letters(drawn) == ["".join(row) for row in expected]
+
+
+def test_spans_cover_pixels_in_proportion():
+    canvas = draw.blank(3, 6)
+    left, right = jnp.array([SUB, 40, 5 * SUB]), jnp.array([3 * SUB, 72, SUB])
+    image = picture(draw.spans(canvas, left=left, right=right, colors="w")).astype(int)
+    background, ink = (np.array(draw.PALETTE[key]) for key in "kw")
+    coverage = np.zeros((3, 6))
+    coverage[0, 1:3] = 1
+    coverage[1, 1], coverage[1, 2] = 24 / 32, 8 / 32
+    expected = background + np.floor((ink - background) * coverage[..., None])
+    np.testing.assert_array_equal(image, expected)
+
+
+def test_spans_clip_at_both_sides_and_may_have_a_colour_for_each_scanline():
+    canvas = draw.blank(2, 4)
+    assert letters(draw.spans(canvas, left=-1000, right=2 * SUB, colors="rg")) == ["rr..", "gg.."]
+    assert letters(draw.spans(canvas, left=3 * SUB, right=10**6, colors="b")) == ["...b"] * 2
+    assert np.array_equal(draw.spans(canvas, left=-(10**6), right=-(10**5), colors="b"), canvas)
+
+
+def test_every_sub_pixel_of_a_spans_edge_shows():
+    canvas = draw.blank(1, 4)
+    images = {np.asarray(draw.spans(canvas, left=0, right=SUB + part, colors="w")).tobytes() for part in range(SUB)}
+    assert len(images) == SUB
+
+
+def test_disc_half_widths_are_those_of_a_circle():
+    half = draw.disc_half_widths(9, top=2, diameter=5)
+    assert half.tolist()[:2] == [0, 0] and half.tolist()[7:] == [0, 0]
+    heights = np.arange(5) - 2
+    np.testing.assert_allclose(half[2:7], SUB * np.sqrt(2.5**2 - heights**2), atol=0.5)
+
+
+@pytest.mark.parametrize("angle", [-0.2, -0.05, 0.0, 0.001, 0.1, 0.2094])
+def test_a_beam_is_a_leaning_rectangle(angle):
+    size, length, thickness = 64, 50, 4
+    canvas = draw.blank(size, size)
+    fixed = draw.fixed_point(jnp.float32(angle), scale=draw.ANGLE_UNIT)
+    drawn = draw.beam(canvas, x=jnp.int32(32 * SUB), y=size, angle=fixed, length=length, thickness=thickness, color="w")
+    background, ink = (np.array(draw.PALETTE[key], float) for key in "kw")
+    coverage = ((picture(drawn) - background) / (ink - background)).mean(axis=2)
+    fine = (np.arange(size * 8) + 0.5) / 8  # the same by brute force, 8 x 8 samples a pixel
+    x, up = fine[None, :] - 32, size - fine[:, None]
+    across, along = x * np.cos(angle) - up * np.sin(angle), x * np.sin(angle) + up * np.cos(angle)
+    inside = (np.abs(across) <= thickness / 2) & (along <= length)
+    expected = inside.reshape(size, 8, size, 8).mean(axis=(1, 3))
+    middle = slice(size - length + 4, size - 2)
+    assert np.abs(coverage - expected)[middle].max() < 0.15
+    assert abs(coverage.sum() - expected.sum()) < 0.02 * expected.sum() + 2
+
+
+def test_fixed_point_rounds_to_the_nearest():
+    values = draw.fixed_point(jnp.array([0.0, 0.26, -0.26, 0.124, 0.126]), scale=4)
+    assert values.dtype == jnp.int32 and values.tolist() == [0, 1, -1, 0, 1]
+
+
+@pytest.mark.parametrize("obs_size", [96, 128, 192, 256])
+def test_the_bands_of_a_field_leave_no_gap(obs_size):
+    edges = [0, 3, 10, 21, 83, 92, 98, 104]
+    bands = [draw.field(obs_size, top=top, bottom=bottom).shape[0] for top, bottom in zip(edges, edges[1:])]
+    assert sum(bands) == draw.field(obs_size).shape[0] and min(bands) > 0
+
+
+@pytest.mark.parametrize("obs_size", draw.OBS_SIZES)
+def test_a_frame_has_the_score_on_top_the_name_below_and_corners(obs_size):
+    tiles, ids = (("r",), ("g",)), jnp.array([1, -1])
+    frame = draw.frame(draw.field(obs_size, color="b"), score=jnp.int32(12), name="Game", corner_ids=ids, corner_tiles=tiles)
+    assert frame.shape == (obs_size, obs_size, 3) and frame.dtype == jnp.uint8
+    rows = letters(frame.reshape(obs_size, -1))
+    scale = obs_size // 128
+    field = [row for row in rows if set(row) == {"b"}]
+    assert len(field) == 104 * scale and rows.index(field[0]) == 14 * scale
+    top, bottom = rows[: 14 * scale], rows[118 * scale :]
+    assert sum(row.count("w") for row in top) == scale**2 * sum(draw.FONT[c].sum() for c in "012")
+    assert sum(row.count("s") for row in bottom) == scale**2 * sum(draw.FONT[c].sum() for c in "GAME")
+    for part, ink in ((top, "w"), (bottom, "s")):
+        columns = [i for row in part for i, pixel in enumerate(row) if pixel == ink]
+        assert abs(min(columns) + max(columns) + 1 - obs_size) <= 4 * scale  # centred, but for blank columns of the glyphs
+        assert all(ink not in row for row in (part[0], part[-1]))
+    assert top[4 * scale][: obs_size // 2].count("g") == 12 * scale and not any("r" in row for row in top)
+
+
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_primitives_keep_the_contract(name):
+    primitive = getattr(draw, name)
+    parameters = list(inspect.signature(primitive).parameters.values())
+    assert parameters[0].name == "canvas"
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters[2:])
+    assert hasattr(primitive, "lower"), "it is jit-compiled"
+    assert "canvas: uint8[height, 3 * width]" in inspect.getdoc(primitive)
+    for parameter in parameters[1:]:
+        assert parameter.name in inspect.getdoc(primitive)
+
+
+def test_every_public_function_is_documented():
+    functions = [member for key, member in vars(draw).items() if callable(member) and not key.startswith("_")]
+    assert all(inspect.getdoc(function) for function in functions if function.__module__ == draw.__name__)
+
+
+def test_drawing_is_the_same_under_jit_vmap_and_eagerly():
+    def scene(number, angle):
+        canvas = draw.digits(draw.blank(40, 40), number, top=2, left=3)
+        canvas = draw.beam(canvas, x=number * 4, y=38, angle=angle, length=30, thickness=3, color="o")
+        return draw.sprite(canvas, CORNERS, size=9, top=20, left=number)
+
+    numbers, angles = jnp.array([1, 20, 345]), jnp.array([-3000, 0, 1234])
+    batch = jax.jit(jax.vmap(scene))(numbers, angles)
+    for i in range(3):
+        np.testing.assert_array_equal(scene(numbers[i], angles[i]), batch[i])
+        with jax.disable_jit():
+            np.testing.assert_array_equal(scene(numbers[i], angles[i]), batch[i])
