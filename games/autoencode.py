@@ -47,8 +47,8 @@ CARD = """
 .wwwwwwwwww.
 .wwwwwwwwww.
 .wwwwwwwwww.
-.wwwwwwwwww.
 ..wwwwwwww..
+............
 """
 HEART = """
 ............
