@@ -201,8 +201,13 @@ def parse(arguments):
     return options
 
 
-def main(arguments=None):
-    """Run the benchmark from the command line; returns the report that ``--json`` writes."""
+def main():
+    """Run the benchmark from the command line."""
+    benchmark(sys.argv[1:])
+
+
+def benchmark(arguments):
+    """Run the benchmark with these command-line arguments, print its table, and return the report that ``--json`` writes."""
     options = parse(arguments)
     report = {"machine": machine(options), "rows": []}
     print(", ".join(f"{key} {value}" for key, value in report["machine"].items()), flush=True)

@@ -18,7 +18,7 @@ def short_runs(monkeypatch):
 
 def test_it_reports_a_row_for_each_environment_and_twin(tmp_path, capsys):
     path = tmp_path / "report.json"
-    report = bench.main(["--games", "NavigatorE", "autoencodeeasy", "--num-envs", "4", "--turns", "1", "--json", str(path)])
+    report = bench.benchmark(["--games", "NavigatorE", "autoencodeeasy", "--num-envs", "4", "--turns", "1", "--json", str(path)])
     assert json.loads(path.read_text()) == report
     rows = [(row["environment"], row["twin"]) for row in report["rows"]]
     assert rows == [(name, twin) for name in ("AutoEncodeEasy", "NavigatorEasy") for twin in ("MDP", "POMDP")]
@@ -69,7 +69,7 @@ def test_games_can_be_chosen_by_how_their_names_begin():
 )
 def test_bad_options_are_answered_with_what_is_allowed(arguments, words, capsys):
     with pytest.raises(SystemExit) as ended:
-        bench.main(arguments)
+        bench.benchmark(arguments)
     assert ended.value.code == 2
     printed = capsys.readouterr().err
     assert all(word in printed for word in words), printed

@@ -423,7 +423,7 @@ def test_every_param_has_its_default_among_what_it_allows(name):
         (TypeError, ["partial_obs", "bool", "1"], dict(name="NavigatorEasy", partial_obs=1)),
         (TypeError, ["final_observation", "True or False"], dict(name="NavigatorEasy", final_observation="no")),
         (ValueError, ["'board_sise'", "board_size"], dict(name="BattleShipEasy", board_sise=8)),
-        (ValueError, ["'sigma'", "there are", "noise_sigma"], dict(name="CartPoleEasy", sigma=1.0)),
+        (ValueError, ["'speed'", "there are", "noise_sigma"], dict(name="CartPoleEasy", speed=1.0)),
         (ValueError, ["board_size", "6, 8, ... 20", "nearest is 6"], dict(name="BattleShipEasy", board_size=4)),
         (ValueError, ["board_size", "7", "nearest is 6"], dict(name="BattleShipEasy", board_size=7)),
         (ValueError, ["board_size", "4 ... 20", "nearest is 4"], dict(name="NavigatorEasy", board_size=2)),
