@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from popgym_arcade import REGISTERED_ENVIRONMENTS, make
 from popgym_arcade.render import OBS_SIZES
 
-RUN_SECONDS = 0.2  # how long one timed run lasts
+RUN_SECONDS = 0.1  # how long one timed run lasts
 COLUMNS = ("environment", "twin", "compile s", "frames/s", "fill", "steps/s", "ratio", "state B")
 
 
@@ -53,11 +53,18 @@ def fill_program(num_envs, obs_size):
     return compiled(round_, jnp.zeros((num_envs, obs_size, obs_size, 3), jnp.uint8))
 
 
-def step_program(env, params, num_envs, with_frames):
+def first_states(env, params, num_envs):
+    """The states that a batch of environments begins with."""
+    reset = jax.jit(lambda keys: jax.vmap(env.reset, in_axes=(0, None))(keys, params)[1])
+    return reset(jax.random.split(jax.random.key(1), num_envs))
+
+
+def step_program(env, params, states, with_frames):
     """A loop that steps all environments with fresh keys and random actions in each round.
 
     It carries the states, the sum of the rewards and, ``with_frames``, the frames.
     """
+    num_envs = states.time.shape[0]
     step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
     sample = jax.vmap(env.action_space(params).sample)
 
@@ -68,8 +75,9 @@ def step_program(env, params, num_envs, with_frames):
         frames, state, reward, _, _ = step(jax.random.split(step_key, num_envs), state, actions, params)
         return state, total + reward, frames if with_frames else None
 
-    frames, state = jax.jit(jax.vmap(env.reset, in_axes=(0, None)))(jax.random.split(jax.random.key(1), num_envs), params)
-    return compiled(round_, (state, jnp.zeros(num_envs, jnp.float32), frames if with_frames else None))
+    states = jax.tree.map(jnp.copy, states)  # the program takes what it carries for its own
+    frames = jnp.zeros((num_envs, *env.observation_space(params).shape), jnp.uint8)
+    return compiled(round_, (states, jnp.zeros(num_envs, jnp.float32), frames if with_frames else None))
 
 
 def compiled(round_, carry):
@@ -99,31 +107,33 @@ def calibrated(program):
     return program, max(1, round(rounds * RUN_SECONDS / elapsed))
 
 
-def measure(name, partial_obs, options):
-    """Measure one environment and twin: a dict of the COLUMNS."""
+def measure(name, partial_obs, options, fill):
+    """Measure one environment and twin, and the limit: (a dict of the COLUMNS, the fill program as it stands then).
+
+    fill: the limit's program and how many rounds it runs in a turn.
+    """
     env, params = make(name, partial_obs=partial_obs, obs_size=options.obs_size)
+    states = first_states(env, params, options.num_envs)
     programs = {
-        "frames/s": step_program(env, params, options.num_envs, with_frames=True),
-        "fill": fill_program(options.num_envs, options.obs_size),
-        "steps/s": step_program(env, params, options.num_envs, with_frames=False),
+        "frames/s": calibrated(step_program(env, params, states, with_frames=True)),
+        "fill": fill,
+        "steps/s": calibrated(step_program(env, params, states, with_frames=False)),
     }
     turns = {column: [] for column in programs}
-    programs = {column: calibrated(program) for column, program in programs.items()}
     for _ in range(options.turns):
         for column, (program, rounds) in programs.items():
             program, elapsed = run(program, rounds)
             programs[column] = program, rounds
             turns[column].append(rounds * options.num_envs / elapsed)
-    state = jax.eval_shape(env.reset, jax.random.key(0), params)[1]
-    state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    return {
+    row = {
         "environment": name,
         "twin": "POMDP" if partial_obs else "MDP",
         "compile s": programs["frames/s"][0].compile_seconds,
         **{column: statistics.median(rates) for column, rates in turns.items()},
         "ratio": statistics.median(map(operator.truediv, turns["frames/s"], turns["fill"])),
-        "state B": state_bytes,
+        "state B": sum(leaf.nbytes for leaf in jax.tree.leaves(states)) // options.num_envs,
     }
+    return row, programs["fill"]
 
 
 def machine(options):
@@ -212,11 +222,13 @@ def benchmark(arguments):
     report = {"machine": machine(options), "rows": []}
     print(", ".join(f"{key} {value}" for key, value in report["machine"].items()), flush=True)
     print(row_text(COLUMNS), row_text(["---"] * len(COLUMNS)), sep="\n", flush=True)
+    fill = calibrated(fill_program(options.num_envs, options.obs_size))
     cases = [(name, partial_obs) for name in options.names for partial_obs in options.twins]
     for done, (name, partial_obs) in enumerate(cases):
         progress(done, len(cases), name)
-        report["rows"].append(measure(name, partial_obs, options))
-        print(row_text(formatted(report["rows"][-1])), flush=True)
+        row, fill = measure(name, partial_obs, options, fill)
+        report["rows"].append(row)
+        print(row_text(formatted(row)), flush=True)
     progress(len(cases), len(cases), "done")
     ratios = [row["ratio"] for row in report["rows"]]
     report["lowest ratio"], report["mean ratio"] = min(ratios), math.exp(statistics.mean(map(math.log, ratios)))

@@ -38,8 +38,11 @@ every_module = pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.k
 both_twins = pytest.mark.parametrize("partial_obs", TWINS)
 
 
+BATCH = 16
+
+
 class Functions(NamedTuple):
-    """An environment compiled for batches: every function takes a batch of keys, states and actions."""
+    """An environment compiled for batches of BATCH keys, states and actions (another size would compile anew)."""
 
     env: object
     params: object
@@ -57,7 +60,7 @@ def compiled(name, partial_obs=False, obs_size=128):
     return Functions(env, params, reset, step, step_env, jax.jit(jax.vmap(env.render, in_axes=(0, None))))
 
 
-def keys(seed, count):
+def keys(seed, count=BATCH):
     return jax.random.split(jax.random.key(seed), count)
 
 
@@ -111,9 +114,22 @@ def test_shapes_and_dtypes_are_as_promised(name, partial_obs, obs_size):
 @pytest.mark.parametrize("obs_size", draw.OBS_SIZES)
 def test_observations_lie_in_the_observation_space(name, partial_obs, obs_size):
     functions = compiled(name, partial_obs, obs_size)
-    obs, _ = functions.reset(keys(0, 8), functions.params)
+    obs, _ = functions.reset(keys(0), functions.params)
     assert all(functions.env.observation_space(functions.params).contains(frame) for frame in obs)
     assert len(np.unique(np.asarray(obs))) > 4
+
+
+def one_of(batch, i):
+    """Element i of a batched pytree."""
+    return jax.tree.map(lambda leaf: leaf[i], batch)
+
+
+def rendered(name, partial_obs, states):
+    """The frames of any multiple of BATCH states, as NumPy."""
+    functions = compiled(name, partial_obs)
+    count = len(states.time)
+    batches = (jax.tree.map(lambda leaf, i=i: leaf[i : i + BATCH], states) for i in range(0, count, BATCH))
+    return np.concatenate([np.asarray(functions.render(batch, functions.params)) for batch in batches])
 
 
 @every_environment
@@ -121,21 +137,34 @@ def test_observations_lie_in_the_observation_space(name, partial_obs, obs_size):
 def test_jit_vmap_a_loop_and_eager_agree(name, partial_obs):
     functions = compiled(name, partial_obs)
     env, params = functions.env, functions.params
-    obs, state = functions.reset(keys(1, 3), params)
-    one_obs, one_state = jax.jit(env.reset)(keys(1, 3)[0], params)
-    assert_same(one_obs, obs[0])
-    assert_same(one_state, jax.tree.map(lambda leaf: leaf[0], state), exact=False)
-    for actions in ([0, 3, 4], [2, 4, 4], [4, 1, -7]):
-        actions, step_keys = jnp.array(actions), keys(sum(actions), 3)
+    obs, state = functions.reset(keys(1), params)
+    for i in range(2):
+        eager_obs, eager_state = env.reset(keys(1)[i], params)
+        assert_same(eager_state, one_of(state, i), exact=False)
+        assert_same(obs[i], env.render(one_of(state, i), params))
+        assert_same(eager_obs, env.render(eager_state, params))
+    for shift in range(3):
+        actions, step_keys = (jnp.arange(BATCH) + shift) % 6, keys(shift)
         batch = functions.step_env(step_keys, state, actions, params)
-        for i in range(3):
-            single = jax.tree.map(lambda leaf, i=i: leaf[i], state)
-            eager = env.step_env(step_keys[i], single, actions[i], params)
-            assert_same(eager[1:], jax.tree.map(lambda leaf, i=i: leaf[i], batch[1:]), exact=False)
+        for i in (shift, 4 - shift, 5):
+            eager = env.step_env(step_keys[i], one_of(state, i), actions[i], params)
+            assert_same(eager[1:], one_of(batch[1:], i), exact=False)
             # The frame is a function of the state, whose floats differ by rounding, so each is held to its own state.
-            assert_same(eager[0], functions.render(jax.tree.map(lambda leaf: leaf[None], eager[1]), params)[0])
-            assert_same(batch[0][i], env.render(jax.tree.map(lambda leaf, i=i: leaf[i], batch[1]), params))
+            assert_same(eager[0], env.render(eager[1], params))
+            assert_same(batch[0][i], env.render(one_of(batch[1], i), params))
         state = batch[1]
+
+
+@every_game
+def test_jit_of_one_is_one_of_a_batch(name):
+    functions = compiled(name)
+    obs, state = jax.jit(functions.env.reset)(keys(1)[3], functions.params)
+    batch = functions.reset(keys(1), functions.params)
+    assert_same(state, one_of(batch[1], 3), exact=False)
+    stepped = jax.jit(functions.env.step)(keys(2)[3], one_of(batch[1], 3), jnp.int32(FIRE), functions.params)
+    in_batch = functions.step(keys(2), batch[1], jnp.full(BATCH, FIRE), functions.params)
+    assert_same(stepped[1:], one_of(in_batch[1:], 3), exact=False)
+    assert_same((obs, stepped[0]), (functions.env.render(state), functions.env.render(stepped[1])))
 
 
 @every_game
@@ -155,11 +184,11 @@ def test_one_trace_per_static_configuration(name):
 @both_twins
 def test_same_key_same_everything_and_other_key_another_episode(name, partial_obs):
     functions = compiled(name, partial_obs)
-    first, again = (functions.reset(keys(3, 4), functions.params) for _ in range(2))
+    first, again = (functions.reset(keys(3), functions.params) for _ in range(2))
     assert_same(first, again)
-    actions = jnp.array([4, 3, 2, 1])
-    assert_same(*(functions.step(keys(4, 4), first[1], actions, functions.params) for _ in range(2)))
-    other = functions.reset(keys(5, 4), functions.params)
+    actions = jnp.arange(BATCH) % 5
+    assert_same(*(functions.step(keys(4), first[1], actions, functions.params) for _ in range(2)))
+    other = functions.reset(keys(5), functions.params)
     assert any(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first[1]), jax.tree.leaves(other[1])))
 
 
@@ -178,12 +207,12 @@ def test_typed_and_raw_keys_both_work(name):
 @every_environment
 def test_twins_share_states(name):
     mdp, pomdp = compiled(name, False), compiled(name, True)
-    _, state = pomdp.reset(keys(0, 2), pomdp.params)
-    assert_same(state, mdp.reset(keys(0, 2), mdp.params)[1])
+    _, state = pomdp.reset(keys(0), pomdp.params)
+    assert_same(state, mdp.reset(keys(0), mdp.params)[1])
     for i in range(3):
-        actions = jnp.array([FIRE, i])
-        through_pomdp = pomdp.step_env(keys(i, 2), state, actions, pomdp.params)
-        through_mdp = mdp.step_env(keys(i, 2), state, actions, mdp.params)
+        actions = (jnp.arange(BATCH) + i) % 5
+        through_pomdp = pomdp.step_env(keys(i), state, actions, pomdp.params)
+        through_mdp = mdp.step_env(keys(i), state, actions, mdp.params)
         assert_same(through_pomdp[1:], through_mdp[1:], exact=False)
         state = through_pomdp[1]
 
@@ -339,18 +368,18 @@ def test_an_unknown_action_only_lets_time_pass(name):
 def test_auto_reset_gives_a_fresh_state_and_keeps_the_finished_step(name, partial_obs):
     functions = compiled(name, partial_obs)
     params = dataclasses.replace(functions.params, max_steps_in_episode=1)
-    _, state = functions.reset(keys(0, 16), params)
-    actions = jnp.full(16, FIRE)
-    obs, fresh, reward, done, info = functions.step(keys(1, 16), state, actions, params)
-    step_keys = jax.vmap(lambda key: jax.random.split(key)[0])(keys(1, 16))
+    _, state = functions.reset(keys(0), params)
+    actions = jnp.full(BATCH, FIRE)
+    obs, fresh, reward, done, info = functions.step(keys(1), state, actions, params)
+    step_keys = jax.vmap(lambda key: jax.random.split(key)[0])(keys(1))
     last = functions.step_env(step_keys, state, actions, params)
     assert np.all(done)
     assert_same((reward, done, info), last[2:])
     assert np.all(fresh.time == 0) and np.all(fresh.score == 0)
     assert_same(obs, functions.render(fresh, params))
-    assert len(np.unique(np.asarray(obs).reshape(16, -1), axis=0)) > (1 if partial_obs or "AutoEncode" in name else 8)
-    chance = [np.asarray(leaf).reshape(16, -1) for leaf in jax.tree.leaves(fresh)]
-    assert max(len(np.unique(leaf, axis=0)) for leaf in chance) == 16
+    assert len(np.unique(np.asarray(obs).reshape(BATCH, -1), axis=0)) > (1 if partial_obs or "AutoEncode" in name else 8)
+    chance = [np.asarray(leaf).reshape(BATCH, -1) for leaf in jax.tree.leaves(fresh)]
+    assert max(len(np.unique(leaf, axis=0)) for leaf in chance) == BATCH
 
 
 @every_game
@@ -370,10 +399,10 @@ def test_the_final_observation_is_the_frame_before_the_reset(name):
 @every_game
 def test_without_an_end_the_step_is_the_bare_transition(name):
     functions = compiled(name)
-    _, state = functions.reset(keys(0, 16), functions.params)
-    actions = jnp.full(16, 7)
-    step_keys = jax.vmap(lambda key: jax.random.split(key)[0])(keys(1, 16))
-    stepped = functions.step(keys(1, 16), state, actions, functions.params)
+    _, state = functions.reset(keys(0), functions.params)
+    actions = jnp.full(BATCH, 7)
+    step_keys = jax.vmap(lambda key: jax.random.split(key)[0])(keys(1))
+    stepped = functions.step(keys(1), state, actions, functions.params)
     bare = functions.step_env(step_keys, state, actions, functions.params)
     assert not np.any(bare[3]) and set(bare[4]) == {"terminated", "truncated", "discount"}
     assert_same(stepped, bare, exact=False)
@@ -460,19 +489,20 @@ def test_importing_the_package_touches_no_device():
 
 
 def golden_hash(name, partial_obs):
-    """A hash of the frames of 32 steps of 4 episodes, half of them the expert's.
+    """A hash of the frames of 32 steps of BATCH episodes, half of them the expert's.
 
     Float state is rounded to 1 / 1024 before it is drawn, so that another device's last bit does not show.
     """
     functions = compiled(name, partial_obs)
     expert = jax.jit(jax.vmap(experts.expert, in_axes=(0, None)))
-    _, state = functions.reset(keys(11, 4), functions.params)
+    _, state = functions.reset(keys(11), functions.params)
     digest = hashlib.sha256()
     for i in range(32):
         rounded = jax.tree.map(lambda leaf: jnp.round(leaf * 1024) / 1024 if leaf.dtype == jnp.float32 else leaf, state)
         digest.update(np.asarray(functions.render(rounded, functions.params)).tobytes())
-        actions = jnp.where(jnp.arange(4) < 2, expert(state, functions.params), (7 * i + jnp.arange(4)) % 5)
-        _, state, reward, done, _ = functions.step(keys(i, 4), state, actions, functions.params)
+        number = jnp.arange(BATCH)
+        actions = jnp.where(number % 2 == 0, expert(state, functions.params), (7 * i + number) % 5)
+        _, state, reward, done, _ = functions.step(keys(i), state, actions, functions.params)
         digest.update(np.asarray(done).tobytes() + np.round(np.asarray(reward) * 1e5).astype(np.int32).tobytes())
     return digest.hexdigest()
 
@@ -503,8 +533,9 @@ def write_golden():
 # --- what the views show and hide ------------------------------------------------------------
 
 
-def some_states(name, seed=0, count=48, steps=64):
-    """Reachable states from play that is half random and half the expert's: a State with a leading axis."""
+@cache
+def some_states(name, count=48, steps=64):
+    """Reachable states from play that is half random and half the expert's: a State with a leading axis [count * steps]."""
     functions = compiled(name)
     params = functions.params
 
@@ -522,7 +553,7 @@ def some_states(name, seed=0, count=48, steps=64):
 
         return jax.lax.scan(body, state, jax.random.split(key, steps))[1]
 
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rollout(jax.random.key(seed)))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rollout(jax.random.key(0)))
 
 
 def scrambled(name, state, seed=0):
@@ -573,7 +604,7 @@ def test_two_frames_are_equal_if_and_only_if_what_the_view_shows_is(name, partia
     played = some_states(name)
     frame_of, shown_of, states = {}, {}, 0
     for state in (played, scrambled(name, played, 1), scrambled(name, played, 2)):
-        frames = np.asarray(functions.render(state, functions.params))
+        frames = rendered(name, partial_obs, state)
         state = jax.tree.map(np.asarray, state)
         for i, frame in enumerate(frames):
             shown = SHOWN[game_of(name)](jax.tree.map(lambda leaf, i=i: leaf[i], state), functions.params, partial_obs)
@@ -595,8 +626,7 @@ def test_a_small_change_of_the_cart_changes_some_pixel_where_it_is_shown(name, v
     changed = state._replace(**{variable: getattr(state, variable) + change})
 
     def differs(partial_obs, one, other):
-        functions = compiled(name, partial_obs)
-        frames = (np.asarray(functions.render(s, functions.params)) for s in (one, other))
+        frames = (rendered(name, partial_obs, states) for states in (one, other))
         return np.any(np.not_equal(*frames), axis=(1, 2, 3))
 
     in_view = np.abs(np.asarray(getattr(state, variable) + state.noise[:, "x x_dot theta theta_dot".split().index(variable)]))
@@ -613,20 +643,19 @@ def test_the_noise_is_drawn_and_does_not_move_the_cart(name):
     functions = compiled(name)
     state = some_states(name, count=4, steps=4)
     noisy = state._replace(noise=state.noise + jnp.array([0.5, 0.5, 0.05, 0.5]))
-    assert not np.array_equal(*(np.asarray(functions.render(s, functions.params)) for s in (state, noisy)))
-    moved, noisy_moved = (functions.step_env(keys(0, 16), s, jnp.full(16, LEFT), functions.params)[1] for s in (state, noisy))
+    assert not np.array_equal(*(rendered(name, False, states) for states in (state, noisy)))
+    moved, noisy_moved = (functions.step_env(keys(0), s, jnp.full(BATCH, LEFT), functions.params)[1] for s in (state, noisy))
     assert_same(moved, noisy_moved)
 
 
 @every_game
 def test_both_twins_draw_the_same_score_and_name(name):
-    mdp, pomdp = (compiled(name, partial_obs) for partial_obs in (False, True))
     state = some_states(name, count=8, steps=16)
-    frames = [np.asarray(functions.render(state, functions.params)) for functions in (mdp, pomdp)]
+    frames = [rendered(name, partial_obs, state) for partial_obs in (False, True)]
     edges = draw.SCORE_UNITS, draw.SCORE_UNITS + draw.FIELD_UNITS
     np.testing.assert_array_equal(frames[0][:, : edges[0]], frames[1][:, : edges[0]])
     np.testing.assert_array_equal(frames[0][:, edges[1] :], frames[1][:, edges[1] :])
-    more = np.asarray(mdp.render(state._replace(score=state.score + 1), mdp.params))
+    more = rendered(name, False, state._replace(score=state.score + 1))
     assert np.all(np.any(more[:, : edges[0]] != frames[0][:, : edges[0]], axis=(1, 2, 3)))
 
 
@@ -740,13 +769,14 @@ def test_the_cart_starts_uniformly_and_the_noise_is_normal_and_new_on_every_step
     for value in start[:4]:
         assert stats.kstest(value, "uniform", (-0.05, 0.1)).pvalue > 1e-4
     functions = compiled(name)
-    stepped = functions.step_env(keys(8, 4), jax.tree.map(lambda leaf: leaf[:4], start), jnp.full(4, UP), functions.params)[1]
+    first = jax.tree.map(lambda leaf: leaf[:BATCH], start)
+    stepped = functions.step_env(keys(8), first, jnp.full(BATCH, UP), functions.params)[1]
     if sigma == 0:
         assert not start.noise.any() and not np.asarray(stepped.noise).any()
         return
     assert all(stats.kstest(noise / np.float32(sigma), "norm").pvalue > 1e-4 for noise in start.noise.T)
     assert np.all(np.abs(np.corrcoef(start.noise.T) - np.eye(4)) < 0.05)
-    assert not np.any(np.asarray(stepped.noise) == start.noise[:4])
+    assert not np.any(np.asarray(stepped.noise) == first.noise)
 
 
 # --- scripted episodes: each rule, step by step ------------------------------------------------------------
