@@ -3,6 +3,7 @@
 import pytest
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Group the tests by the environment, or else the file, that they are about (for pytest-xdist's loadgroup)."""
     for item in items:
