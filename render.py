@@ -238,7 +238,9 @@ def board(canvas, ids, *, tiles, size=None, top=None, left=None, step=None):
     where_columns = [(left + column * step, size) for column in range(columns)]
     row_ids = _spread(ids.astype(jnp.uint8), where_columns, width)
     textures = np.stack([_scanlines(tile_texture(tile, size), where_columns, width) for tile in tiles])
-    first, last = max(top, 0), min(top + rows * size, height)
+    first, last = (min(max(edge, 0), height) for edge in (top, top + rows * size))
+    if first == last:
+        return canvas
     pixels = jnp.broadcast_to(canvas[first:last], (last - first, 3 * width))
     whole = jnp.pad(pixels, ((first - top, top + rows * size - last), (0, 0))).reshape(rows, size, 3 * width)
     for index in range(len(tiles)):

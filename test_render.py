@@ -50,6 +50,15 @@ def test_a_boards_size_place_and_step_can_be_given_and_it_is_cut_off_at_every_si
     assert letters(draw.board(canvas, ids, tiles=tiles, size=3, top=2, left=2)) == ["......", "......", "..rrrg", "..rrrg"]
 
 
+@pytest.mark.parametrize(
+    "place", [dict(top=4), dict(top=9), dict(top=-6), dict(left=6), dict(left=-6), dict(left=99), dict(top=-99)]
+)
+def test_a_board_outside_the_canvas_leaves_it_as_it_is(place):
+    canvas = draw.blank(4, 6, color="b")
+    drawn = draw.board(canvas, jnp.zeros((2, 2), jnp.int32), tiles=(("r",),), size=3, **{"top": 0, "left": 0, **place})
+    assert np.array_equal(drawn, canvas)
+
+
 def test_layers_of_a_tile_lie_over_one_another_and_art_has_no_size():
     texture = draw.tile_texture(("s", CORNERS), 6)
     keys = [[tuple(int(c) for c in pixel) for pixel in row] for row in texture]
