@@ -14,16 +14,20 @@ import jax
 import jax.numpy as jnp
 
 from popgym_arcade import spaces
-from popgym_arcade.games import autoencode, battleship, cartpole, navigator
+from popgym_arcade.games import autoencode, battleship, breakout, cartpole, count_recall, minesweeper, navigator, skittles
 
 NUM_ACTIONS = 5
 
 GAMES: dict[str, tuple[ModuleType, dict[str, Any]]] = {
     autoencode.NAME: (autoencode, autoencode.LEVELS),
     battleship.NAME: (battleship, battleship.LEVELS),
+    breakout.NAME: (breakout, breakout.LEVELS),
     cartpole.NAME: (cartpole, cartpole.LEVELS),
     cartpole.NOISY_NAME: (cartpole, cartpole.NOISY_LEVELS),
+    count_recall.NAME: (count_recall, count_recall.LEVELS),
+    minesweeper.NAME: (minesweeper, minesweeper.LEVELS),
     navigator.NAME: (navigator, navigator.LEVELS),
+    skittles.NAME: (skittles, skittles.LEVELS),
 }
 """Every game: its name to its module and its levels."""
 

@@ -66,6 +66,8 @@ ANGLE_UNIT = 1 << 14
 GLYPH_HEIGHT, GLYPH_WIDTH = 7, 5
 GLYPH_ADVANCE = GLYPH_WIDTH + 1
 SCORE_DIGITS = 3
+COUNTER_DIGITS = 2
+BAR_MARGIN = 4  # between a bar and the frame's sides, in 128ths of the frame
 
 
 def _font(characters, art):
@@ -114,6 +116,82 @@ FONT = {
     ),
 }
 """Digits, capitals and the space: {character: bool[7, 5]}, true where the glyph has ink."""
+
+
+# --- art that several games use -----------------------------------------------------------------------------------------------
+
+CARD = """
+..wwwwwwww..
+.wwwwwwwwww.
+.wwwwwwwwww.
+.wwwwwwwwww.
+.wwwwwwwwww.
+.wwwwwwwwww.
+.wwwwwwwwww.
+.wwwwwwwwww.
+.wwwwwwwwww.
+.wwwwwwwwww.
+..wwwwwwww..
+............
+"""
+HEART = """
+............
+............
+...rr..rr...
+..rrrrrrrr..
+..rrrrrrrr..
+..rrrrrrrr..
+...rrrrrr...
+....rrrr....
+.....rr.....
+............
+............
+............
+"""
+SPADE = """
+............
+............
+.....kk.....
+....kkkk....
+...kkkkkk...
+..kkkkkkkk..
+..kkkkkkkk..
+..kk.kk.kk..
+.....kk.....
+....kkkk....
+............
+............
+"""
+CLUB = """
+............
+............
+....kkkk....
+....kkkk....
+....kkkk....
+..kkk..kkk..
+..kkkkkkkk..
+..kkkkkkkk..
+.....kk.....
+....kkkk....
+............
+............
+"""
+DIAMOND = """
+............
+............
+.....oo.....
+....oooo....
+...oooooo...
+..oooooooo..
+..oooooooo..
+...oooooo...
+....oooo....
+.....oo.....
+............
+............
+"""
+CARDS = tuple((CARD, suit) for suit in (HEART, SPADE, CLUB, DIAMOND))
+"""A playing card of each suit, as tiles: heart, spade, club, diamond. The suits differ in shape, and the red ones in hue."""
 
 
 # --- layout -----------------------------------------------------------------------------------------------------------------
@@ -271,6 +349,94 @@ def _scanlines(texture, where_columns, width):
     return lines.reshape(size, 3 * width)
 
 
+@partial(jax.jit, static_argnames=("glyphs", "inks", "papers", "size", "top", "left", "gap"))
+def glyphs(canvas, ids, *, glyphs, inks, size, ink_ids=None, papers="", paper_ids=None, top=0, left=0, gap=0):
+    """Draw a board of glyphs: cells of one ink on one paper each, as on a text screen.
+
+    canvas: uint8[height, 3 * width]. ids: int[rows, columns], the index into ``glyphs`` of each cell; a cell whose id is none
+    (-1, say) has no ink. glyphs: a tuple of characters of FONT, or of text art with ``#`` for ink, at most 8 rows high; each
+    is drawn as large as whole multiples of its pixels allow, in the cell's middle. inks: keys of PALETTE, the ink of each glyph;
+    one key is the ink of all; with ``ink_ids``, int[rows, columns], the ink of each cell is chosen from ``inks`` by that.
+    papers: keys of PALETTE, from which ``paper_ids``, int[rows, columns], chooses the paper of each cell; every id must be an
+    index. Without paper_ids all cells keep the canvas. size: pixels of a cell, (height, width). top, left: pixels to the board's
+    corner. gap: pixels that the paper leaves free at the bottom and the right of its cell.
+
+    Unlike in ``board``, a pixel costs the same however many glyphs and colours there are: the choices are made once for each
+    column of bytes, where the glyph's rows are the bits of one byte.
+    """
+    height, width = canvas.shape[0], canvas.shape[1] // 3
+    (rows, columns), (cell_height, cell_width) = ids.shape, size
+    arts = [_glyph_art(glyph) for glyph in glyphs]
+    line_bits, row_bits = zip(*(_glyph_bits(art, cell_height, cell_width) for art in arts))
+    if len({bits.tobytes() for bits in row_bits}) != 1:
+        raise ValueError(f"the glyphs of a board must have one height, but they have {[len(art) for art in arts]} rows")
+
+    def lines(choice, values):
+        return _lines(choice, np.stack(values), columns, left, width)
+
+    bits = lines(ids, line_bits)
+    if ink_ids is None and len(inks) == 1:
+        ink = jnp.asarray(_bytes(inks, width))[None]
+    else:
+        ink = lines(ids if ink_ids is None else ink_ids, [_bytes(color, cell_width) for color in inks])
+    first, last = (min(max(edge, 0), height) for edge in (top, top + rows * cell_height))
+    if first == last:
+        return canvas
+    shown = jnp.broadcast_to(canvas[first:last], (last - first, 3 * width))
+    shown = jnp.pad(shown, ((first - top, top + rows * cell_height - last), (0, 0))).reshape(rows, cell_height, 3 * width)
+    if paper_ids is not None:
+        paper = lines(paper_ids, [_bytes(color, cell_width) for color in papers])
+        sheet = np.pad(np.ones((cell_height - gap, cell_width - gap), bool), ((0, gap), (0, gap)))
+        on_paper = _place(np.tile(sheet, columns), cell_height, width, 0, left)
+        shown = jnp.where(on_paper, paper[:, None], shown)
+    painted = jnp.where((bits[:, None] & row_bits[0][:, None]) != 0, ink[:, None], shown)
+    painted = painted.reshape(rows * cell_height, 3 * width)[first - top : last - top]
+    return jnp.concatenate([canvas[:first], painted, canvas[last:]])
+
+
+def _glyph_art(glyph):
+    """A character of FONT or text art of ``#`` and ``.``: bool[rows, columns]."""
+    if glyph in FONT:
+        return FONT[glyph]
+    art = np.array([[pixel == "#" for pixel in row] for row in glyph.split()])
+    if len(art) > 8:
+        raise ValueError(f"a glyph has at most 8 rows, but this one has {len(art)}:\n{glyph}")
+    return art
+
+
+def _glyph_bits(art, height, width):
+    """A glyph in a cell of so many pixels: the bits of each byte along it, uint8[3 * width], and the bit of each row."""
+    scale = min(height // art.shape[0], width // art.shape[1])
+    row, column = _fit(art.shape[0], height, scale), _fit(art.shape[1], width, scale)
+    packed = np.append(np.packbits(art, axis=0, bitorder="little")[0], 0)  # the last is for the columns beside the glyph
+    bit = np.append(1 << np.arange(len(art)), 0).astype(np.uint8)
+    return np.repeat(packed[column], 3), bit[row]
+
+
+def _fit(length, cell, scale):
+    """Which of a glyph's rows (or columns) each pixel of a cell shows, -1 for none: a NumPy int[cell]."""
+    pixel = np.arange(cell)
+    if scale == 0:  # the cell is too small for whole pixels
+        return pixel * length // cell
+    place = (pixel - (cell - scale * length) // 2) // scale
+    return np.where((place >= 0) & (place < length), place, -1)
+
+
+def _lines(ids, values, columns, left, width):
+    """One line of bytes for each row of a board: uint8[rows, 3 * width].
+
+    ids: int[rows, columns]. values: uint8[choices, 3 * cell width], what a cell contributes; 0 where its id is no choice.
+    A sum, because XLA computes a sum once and keeps it, but would repeat selects for every pixel below.
+    """
+    cell = values.shape[1] // 3
+    spread = _spread(ids.astype(jnp.uint8), [(column * cell, cell) for column in range(columns)], columns * cell)
+    chosen = spread == np.arange(len(values), dtype=np.uint8)[:, None, None]
+    line = jnp.sum(jnp.where(chosen, np.tile(values, columns)[:, None], np.uint8(0)), axis=0, dtype=jnp.uint8)
+    begin, end = np.clip([left, left + columns * cell], 0, width)
+    before, behind = (jnp.zeros((len(ids), 3 * margin), jnp.uint8) for margin in (begin, width - end))
+    return jnp.concatenate([before, line[:, 3 * (begin - left) : 3 * (end - left)], behind], axis=1)
+
+
 @partial(jax.jit, static_argnames=("top", "left", "scale", "count", "color"))
 def digits(canvas, number, *, top, left, scale=1, count=SCORE_DIGITS, color="w"):
     """Draw a number in fixed-width digits, with leading zeros.
@@ -315,6 +481,19 @@ def text(canvas, string, *, top, left=None, scale=1, color="w"):
     height, width = canvas.shape[0], canvas.shape[1] // 3
     left = (width - text_width(len(string), scale)) // 2 if left is None else left
     mask = _place(_ink(string.upper(), scale), height, width, top, left)
+    return jnp.where(mask, _bytes(color, width), canvas)
+
+
+@partial(jax.jit, static_argnames=("top", "bottom", "left", "right", "color"))
+def rectangle(canvas, *, top=0, bottom=None, left=0, right=None, color):
+    """Fill a rectangle that is known when tracing.
+
+    canvas: uint8[height, 3 * width]. top, bottom, left, right: pixels, the second of each pair behind the last one filled; by
+    default the canvas's edges. color: a key of PALETTE.
+    """
+    height, width = canvas.shape[0], canvas.shape[1] // 3
+    bottom, right = height if bottom is None else bottom, width if right is None else right
+    mask = _place(np.ones((max(bottom - top, 0), max(right - left, 0)), bool), height, width, top, left)
     return jnp.where(mask, _bytes(color, width), canvas)
 
 
@@ -365,6 +544,18 @@ def spans(canvas, *, left, right, colors):
     return jnp.broadcast_to(mixed.astype(jnp.uint8), (height, 3 * width))
 
 
+@partial(jax.jit, static_argnames=("of",))
+def bar(canvas, *, filled, of):
+    """Fill a band with a bar that grows from the left: red over the part that is filled, grey over the rest.
+
+    canvas: uint8[height, 3 * width]. filled: int32[], 0 ... ``of``. of: an int, below 1000.
+    """
+    width = canvas.shape[1] // 3
+    left, right = (edge * width * SUBPIXEL // FRAME_UNITS for edge in (BAR_MARGIN, FRAME_UNITS - BAR_MARGIN))
+    canvas = spans(canvas, left=left, right=right, colors="D")
+    return spans(canvas, left=left, right=left + (right - left) * filled // of, colors="r")
+
+
 def disc_half_widths(height, *, top, diameter):
     """Half the width of a disc on each of ``height`` scanlines, in sub-pixels, 0 above and below it: NumPy int32[height].
 
@@ -401,13 +592,13 @@ def beam(canvas, *, x, y, angle, length, thickness, color):
 
 
 @partial(jax.jit, static_argnames=("name", "corner_tiles"))
-def frame(bands, *, score, name, corner_ids=None, corner_tiles=()):
+def frame(bands, *, score, name, counter=None, corner_ids=None, corner_tiles=()):
     """Put the score above the field and the game's name below it, and make the observation.
 
     bands: the field, as one canvas or as a tuple of canvases from top to bottom; together they are as high as
     ``field(obs_size)``. A CPU writes up to about five bands in one go, and more of them at half the speed. score: int[], drawn
-    with three digits. name: the text at the bottom. corner_ids: int[2], indices into ``corner_tiles`` of the tiles in the top
-    left and top right corners, -1 for none.
+    with three digits. name: the text at the bottom. counter: int[], a second number, drawn with two digits before the top right
+    corner. corner_ids: int[2], indices into ``corner_tiles`` of the tiles in the top left and top right corners, -1 for none.
 
     Returns the observation, uint8[obs_size, obs_size, 3]: rows, columns, RGB.
     """
@@ -421,7 +612,11 @@ def frame(bands, *, score, name, corner_ids=None, corner_tiles=()):
         step = obs_size - size - 4 * scale
         top = board(top, corner_ids[None], tiles=corner_tiles, size=size, step=step)
     left = (obs_size - text_width(SCORE_DIGITS, scale)) // 2
-    top = digits(top, score, top=(height - GLYPH_HEIGHT * scale + 1) // 2, left=left, scale=scale)
+    digits_top = (height - GLYPH_HEIGHT * scale + 1) // 2
+    top = digits(top, score, top=digits_top, left=left, scale=scale)
+    if counter is not None:
+        left = obs_size - height - text_width(COUNTER_DIGITS, scale) - 4 * scale
+        top = digits(top, counter, top=digits_top, left=left, scale=scale, count=COUNTER_DIGITS, color="y")
     rest = obs_size - height - sum(band.shape[0] for band in bands)
     bottom = text(blank(rest, obs_size), name, top=(rest - GLYPH_HEIGHT * scale) // 2, scale=scale, color="s")
     return jnp.concatenate([top, *bands, bottom]).reshape(obs_size, obs_size, 3)

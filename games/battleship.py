@@ -18,7 +18,15 @@ share of the repeats that are used up. The POMDP shows only the mark of the curs
 
 Levels: Easy n = 8, Medium n = 10, Hard n = 12; limits 128, 200, 288.
 
-Source: POPGym Arcade 0.0.7, where the end by repeats came one shot late and the MDP did not show them.
+Source: POPGym Arcade 0.0.7.
+
+Differences from 0.0.7:
+* The shot that uses up the budget of repeats ends the game; it took one more, so that the return could fall below -1.
+* The MDP shows the share of the repeats that is used up; two states that were drawn alike could end at different times.
+* The cursor may start on any cell; it never did in the last row or column.
+
+Versions:
+* 1 (0.1.0): the first.
 """
 
 from dataclasses import dataclass, field
@@ -97,7 +105,6 @@ TILES = MARKS + tuple((*mark, CURSOR) for mark in MARKS)
 
 # The field from top to bottom, in 128ths of the frame: the sea, then the bar of used-up repeats.
 SEA_UNITS = 100
-BAR_MARGIN = 4
 
 
 @jax.tree_util.register_dataclass
@@ -239,18 +246,8 @@ def render(state, params):
     sea = draw.board(sea, marked * (1 + state.ships) + 3 * cursor, tiles=TILES)
     bar = draw.field(params.obs_size, top=SEA_UNITS)
     if not params.partial_obs:
-        bar = draw_repeats(bar, state, params)
+        bar = draw.bar(bar, filled=state.repeats, of=repeat_budget(params))
     return draw.frame((sea, bar), score=state.score, name=NAME)
-
-
-def draw_repeats(canvas, state, params):
-    """A bar that grows from the left with the share of the repeat budget that is used, over the whole budget in grey."""
-    left, right = (
-        edge * params.obs_size * draw.SUBPIXEL // draw.FRAME_UNITS for edge in (BAR_MARGIN, draw.FRAME_UNITS - BAR_MARGIN)
-    )
-    canvas = draw.spans(canvas, left=left, right=right, colors="D")
-    used = (right - left) * state.repeats // repeat_budget(params)
-    return draw.spans(canvas, left=left, right=left + used, colors="r")
 
 
 LEVELS = {

@@ -1,0 +1,251 @@
+"""Breakout: keep an eye on a ball you cannot see.
+
+A ball flies diagonally over a field of 20 x 10 cells. Keep it up with the paddle until it has broken every brick.
+
+Start: bricks fill rows 1 to 6. The ball is on row 13 in a uniform column, and flies up to the left or up to the right with equal
+chances. The paddle, w columns wide, is on uniform columns of row 19.
+
+Actions: 2 left, 3 right move the paddle one column and stop at the wall; 0 up, 1 down, 4 fire and any other integer do nothing.
+
+Step:
+1. The paddle moves.
+2. The ball moves one cell along its diagonal.
+3. At a side wall it stays in the outermost column and turns around sideways.
+4. At the ceiling it stays on row 0 and turns downwards.
+5. Otherwise, on a brick: if the step before touched no brick, the brick goes, and the ball stays on its old row and turns around
+   vertically; if it did touch one, the ball passes and the brick stays.
+6. Otherwise, on row 19: if the column that the ball comes from is over the paddle, it turns upwards; if only the column that it
+   moves to is, it goes back the way it came; either way it is on row 18 then. Else it is lost.
+
+Rewards: a brick in row r pays (3 - 0.4 (r - 1)) / 120, and the score rises by 1; all of them together pay 1. Losing the ball pays
+-1/60 for each brick that is left. Returns lie in -1 ... 1; the ball cannot fall before it has met one brick, so the worst that can
+happen is -0.975.
+
+Episode end: terminated when the ball is lost or the last brick is broken; truncated at 2000 steps.
+
+Views: the MDP shows the bricks, the paddle, the ball, and a trail where the ball was before. The ball's tail points back along its
+way, and it is hollow and orange if it has just touched a brick, which it does not do twice. The POMDP has no trail, and no ball
+while the ball falls.
+
+Levels: Easy w = 6, Medium w = 5, Hard w = 4; the limit is 2000.
+
+Source: POPGym Arcade 0.0.7, after Breakout of MinAtar (Young and Tian, 2019).
+
+Differences from 0.0.7:
+* The ball and the paddle start anywhere; there were two starts, and the Easy paddle began partly off the field.
+* A brick that the ball passes right after another stays; it was destroyed without pay.
+* The MDP shows which way the ball flies and whether it may break a brick; one frame did not tell.
+
+Versions:
+* 1 (0.1.0): the first.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from popgym_arcade import render as draw
+
+NAME = "Breakout"
+VERSION = 1
+UP, DOWN, LEFT, RIGHT, FIRE = range(5)
+ROWS, COLUMNS = 20, 10
+BRICK_ROWS = range(1, 7)
+NUM_BRICKS = len(BRICK_ROWS) * COLUMNS
+START_ROW, PADDLE_ROW = 13, ROWS - 1
+
+# Directions: 0 up to the left, 1 up to the right, 2 down to the right, 3 down to the left.
+UP_LEFT, UP_RIGHT, DOWN_RIGHT, DOWN_LEFT = range(4)
+ROW_STEP, COLUMN_STEP = np.array([-1, -1, 1, 1]), np.array([-1, 1, 1, -1])
+MIRROR_SIDEWAYS = np.array([UP_RIGHT, UP_LEFT, DOWN_LEFT, DOWN_RIGHT])
+MIRROR_VERTICALLY = np.array([DOWN_LEFT, DOWN_RIGHT, UP_RIGHT, UP_LEFT])
+REVERSE = np.array([DOWN_RIGHT, DOWN_LEFT, UP_LEFT, UP_RIGHT])
+
+BALL = """
+.....####..
+....######.
+....######.
+..##.####..
+##.........
+"""
+STRUCK_BALL = """
+.....####..
+....##..##.
+....##..##.
+..##.####..
+##.........
+"""
+TRAIL = """
+...........
+....###....
+....###....
+....###....
+...........
+"""
+
+
+def facing_all_ways(art):
+    """Art of a ball that flies up to the right, turned into each of the four directions: a tuple of four arts."""
+    rows = art.split()
+    mirrored = [row[::-1] for row in rows]
+    return tuple("\n".join(turned) for turned in (mirrored, rows, rows[::-1], mirrored[::-1]))
+
+
+GLYPHS = (*facing_all_ways(BALL), *facing_all_ways(STRUCK_BALL), TRAIL)
+NO_GLYPH, STRUCK, TRAIL_GLYPH = -1, 4, 8
+INKS = "wwwwoooos"
+PAPERS = "k" + "roygbp" + "c"  # of no brick, of the bricks in rows 1 to 6, of the paddle
+PADDLE_PAPER = 7
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Params:
+    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced and swept with vmap."""
+
+    partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
+    obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
+    max_steps_in_episode: int = field(default=2000, metadata={"allowed": range(1, 2**31 - 1)})  # steps before truncation
+    paddle_width: int = field(default=6, metadata={"allowed": range(1, COLUMNS + 1)})  # w: columns
+    bricks_reward: float = field(default=1.0, metadata={"allowed": (-1e6, 1e6)})  # of all bricks together
+    lost_reward: float = field(default=-1.0, metadata={"allowed": (-1e6, 1e6)})  # of losing the ball with all bricks left
+
+
+class State(NamedTuple):
+    """One episode."""
+
+    ball_row: jax.Array  # int32[], 0 ... 19
+    ball_col: jax.Array  # int32[], 0 ... 9
+    direction: jax.Array  # int32[], 0 ... 3: up-left, up-right, down-right, down-left
+    last_row: jax.Array  # int32[], 0 ... 19: where the ball was before the last step
+    last_col: jax.Array  # int32[], 0 ... 9
+    paddle: jax.Array  # int32[], 0 ... 10 - w: its leftmost column
+    bricks: jax.Array  # bool[20, 10]: the bricks that are left
+    strike: jax.Array  # bool[]: whether the last step touched a brick
+    time: jax.Array  # int32[]: steps taken
+    score: jax.Array  # int32[], 0 ... 60: bricks broken
+
+
+def reset(key, params):
+    """Begin an episode.
+
+    key: a typed or raw PRNG key. params: Params. Returns (observation uint8[S, S, 3], State).
+    """
+    ball_key, paddle_key = jax.random.split(key)
+    direction, column = divmod(jax.random.randint(ball_key, (), 0, 2 * COLUMNS), COLUMNS)
+    row, zero = jnp.int32(START_ROW), jnp.int32(0)
+    paddle = jax.random.randint(paddle_key, (), 0, COLUMNS + 1 - params.paddle_width)
+    bricks = jnp.asarray(np.isin(np.arange(ROWS), BRICK_ROWS)[:, None] & np.ones(COLUMNS, bool))
+    state = State(row, column, direction, row, column, paddle, bricks, strike=jnp.bool_(False), time=zero, score=zero)
+    return render(state, params), state
+
+
+def step(key, state, action, params):
+    """Play one step; nothing is left to chance after the reset, so the key is not used.
+
+    key: a PRNG key. state: State. action: int[]. params: Params.
+    Returns (observation uint8[S, S, 3], State, reward float32[], done bool[], info).
+    """
+    state = move_paddle(state, action, params)
+    state, brick_row = fly(state)
+    state, lost = meet_paddle(state, params)
+    state = state._replace(time=state.time + 1)
+    bricks_left = jnp.sum(state.bricks)
+    reward = brick_reward(brick_row, params) + lost * bricks_left * (params.lost_reward / NUM_BRICKS)
+    terminated = lost | (bricks_left == 0)
+    truncated = state.time >= params.max_steps_in_episode
+    info = {"terminated": terminated, "truncated": truncated, "discount": (~terminated).astype(jnp.float32)}
+    return render(state, params), state, reward.astype(jnp.float32), terminated | truncated, info
+
+
+def move_paddle(state, action, params):
+    """Move the paddle, unless it stands at the wall: State."""
+    paddle = state.paddle + (action == RIGHT) - (action == LEFT)
+    return state._replace(paddle=jnp.clip(paddle, 0, COLUMNS - params.paddle_width))
+
+
+def fly(state):
+    """Move the ball, and turn it around at walls, ceiling and bricks: (State, the row of the brick that went or 0, int32[])."""
+    row = state.ball_row + jnp.take(ROW_STEP, state.direction)
+    col = state.ball_col + jnp.take(COLUMN_STEP, state.direction)
+    at_side, at_ceiling = (col < 0) | (col >= COLUMNS), row < 0
+    direction = jnp.where(at_side, jnp.take(MIRROR_SIDEWAYS, state.direction), state.direction)
+    row, col = jnp.maximum(row, 0), jnp.clip(col, 0, COLUMNS - 1)
+
+    cell = (np.arange(ROWS)[:, None] == row) & (np.arange(COLUMNS) == col)
+    touched = ~at_ceiling & jnp.any(state.bricks & cell)
+    broken = touched & ~state.strike
+    flown = state._replace(
+        ball_row=jnp.where(broken, state.ball_row, row),
+        ball_col=col,
+        direction=jnp.where(at_ceiling | broken, jnp.take(MIRROR_VERTICALLY, direction), direction),
+        last_row=state.ball_row,
+        last_col=state.ball_col,
+        bricks=state.bricks & ~(cell & broken),
+        strike=touched,
+        score=state.score + broken,
+    )
+    return flown, row * broken
+
+
+def meet_paddle(state, params):
+    """On the lowest row, turn the ball around if the paddle is there: (State, whether the ball is lost: bool[])."""
+
+    def over_paddle(col):
+        return (col >= state.paddle) & (col < state.paddle + params.paddle_width)
+
+    at_bottom = state.ball_row == PADDLE_ROW
+    came_from, goes_to = over_paddle(state.last_col), over_paddle(state.ball_col)
+    turned = jnp.where(came_from, jnp.take(MIRROR_VERTICALLY, state.direction), jnp.take(REVERSE, state.direction))
+    saved = at_bottom & (came_from | goes_to)
+    state = state._replace(
+        ball_row=jnp.where(saved, PADDLE_ROW - 1, state.ball_row), direction=jnp.where(saved, turned, state.direction)
+    )
+    return state, at_bottom & ~saved
+
+
+def brick_reward(row, params):
+    """What a brick in this row pays, 0 for row 0: float32[]."""
+    return jnp.where(row > 0, 3 - 0.4 * (row - 1), 0) * (params.bricks_reward / 120)
+
+
+def render(state, params):
+    """Draw the state: uint8[S, S, 3], S = params.obs_size."""
+    rows, columns = np.arange(ROWS)[:, None], np.arange(COLUMNS)
+    ball = (rows == state.ball_row) & (columns == state.ball_col)
+    trail = (rows == state.last_row) & (columns == state.last_col)
+    if params.partial_obs:
+        ball, trail = ball & (jnp.take(ROW_STEP, state.direction) < 0), jnp.zeros_like(trail)
+    paddle = (rows == PADDLE_ROW) & (columns >= state.paddle) & (columns < state.paddle + params.paddle_width)
+    canvas, top, left, size = draw_walls(params)
+    canvas = draw.glyphs(
+        canvas,
+        jnp.where(ball, state.direction + STRUCK * state.strike, jnp.where(trail, TRAIL_GLYPH, NO_GLYPH)),
+        glyphs=GLYPHS,
+        inks=INKS,
+        papers=PAPERS,
+        paper_ids=jnp.where(paddle, PADDLE_PAPER, jnp.where(state.bricks, rows, 0)),
+        size=size,
+        top=top,
+        left=left,
+        gap=draw.pixels(params.obs_size, 1),
+    )
+    return draw.frame(canvas, score=state.score, name=NAME)
+
+
+def draw_walls(params):
+    """The empty field between its walls: (canvas, the field's top and left edge, the (height, width) of a cell), in pixels."""
+    canvas = draw.field(params.obs_size, color="D")
+    height, width = canvas.shape[0] // ROWS, params.obs_size // COLUMNS
+    top, left = canvas.shape[0] - ROWS * height, (params.obs_size - COLUMNS * width) // 2
+    return draw.rectangle(canvas, top=top, left=left, right=left + COLUMNS * width, color="k"), top, left, (height, width)
+
+
+LEVELS = {
+    "Easy": Params(paddle_width=6),
+    "Medium": Params(paddle_width=5),
+    "Hard": Params(paddle_width=4),
+}
