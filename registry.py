@@ -14,7 +14,17 @@ import jax
 import jax.numpy as jnp
 
 from popgym_arcade import spaces
-from popgym_arcade.games import autoencode, battleship, breakout, cartpole, count_recall, minesweeper, navigator, skittles
+from popgym_arcade.games import (
+    autoencode,
+    battleship,
+    breakout,
+    cartpole,
+    count_recall,
+    minesweeper,
+    navigator,
+    skittles,
+    tetris,
+)
 
 NUM_ACTIONS = 5
 
@@ -28,6 +38,7 @@ GAMES: dict[str, tuple[ModuleType, dict[str, Any]]] = {
     minesweeper.NAME: (minesweeper, minesweeper.LEVELS),
     navigator.NAME: (navigator, navigator.LEVELS),
     skittles.NAME: (skittles, skittles.LEVELS),
+    tetris.NAME: (tetris, tetris.LEVELS),
 }
 """Every game: its name to its module and its levels."""
 

@@ -1,0 +1,346 @@
+"""Tetris: build on a board you cannot see.
+
+Pieces of four blocks fall on a board of 20 x 10 cells. Turn and shift them so that they fill rows, ten rows in all.
+
+Pieces: they live in a box of 4 x 4 cells and have four rotations. The first block of each (@) is marked when it falls, so that
+the rotation can be seen:
+
+    I  .... ..@. .... .#..   T  .... .... .... ....   J  .... .... .... ....
+       @### ..#. .... .#..      .@.. .#.. .... .#..      @... .#@. .... .#..
+       .... ..#. ###@ .#..      ###. .#@. ###. @#..      ###. .#.. ###. .#..
+       .... ..#. .... .@..      .... .#.. .@.. .#..      .... .#.. ..@. @#..
+
+    O  .... .... .... ....   S  .... .... .... ....   Z  .... .... .... ....   L  .... .... .... ....
+       .@#. .#@. .##. .##.      .#@. .#.. .... @...      @#.. ..@. .... .#..      ..@. .#.. .... @#..
+       .##. .##. .#@. .@#.      ##.. .##. .##. ##..      .##. .##. ##.. ##..      ###. .#.. ###. .#..
+       .... .... .... ....      .... ..@. @#.. .#..      .... .#.. .#@. @...      .... .#@. @... .#..
+
+They come from an endless row of bags, each holding one of every kind in uniformly random order.
+
+Start: an empty board, the first piece with its box at row 0, column 3 and in rotation 0, as every new piece, and the next P pieces
+on show.
+
+Actions: 0 up turns the piece by one rotation, 2 left and 3 right shift it one column; each is refused if the piece would not fit.
+1 down drops it by up to D rows, by one if it is new. 4 fire and any other integer do nothing.
+
+Step:
+1. If the piece has just locked: full rows go and what is above them falls. With ten rows the game is won and ends here. Otherwise
+   the next piece enters; if it does not fit, the game is lost and ends here.
+2. The action.
+3. If the action was not down, the piece falls by up to A rows. No fall, by this or by down, goes through a block.
+4. If the piece cannot fall further, it locks at once: its blocks become part of the board.
+
+Rewards: each row that goes pays 0.1, up to ten rows, and raises the score by 1. Losing pays -1. Returns lie in -1 ... 1.
+
+Episode end: terminated when the game is won or lost; truncated at 3000 steps.
+
+Views: the score is the number of rows that went. The falling piece is drawn with its first block in white, the next pieces at the
+side. When a piece locks, a full row is drawn in white. The MDP shows the board, every kind of piece in its own colour and pattern.
+The POMDP never shows the locked blocks.
+
+Levels: Easy P = 3, A = 1, D = 2, Medium P = 2, A = 1, D = 2, Hard P = 1, A = 2, D = 3; the limit is 3000.
+
+Source: POPGym Arcade 0.0.7.
+
+Differences from 0.0.7:
+* More than ten rows pay no more than ten; returns reached 1.3.
+* Pieces fall row by row; on Hard they went through blocks.
+* The first bag holds one of every kind at every level.
+* The MDP shows the rotation, which I, S and Z hid: they look the same in two rotations and turn differently.
+
+Versions:
+* 1 (0.1.0): the first.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from popgym_arcade import render as draw
+
+NAME = "Tetris"
+VERSION = 1
+UP, DOWN, LEFT, RIGHT, FIRE = range(5)
+ROWS, COLUMNS, BOX = 20, 10, 4
+NUM_PIECES = 7
+START_COL = 3
+LINES_TO_WIN = 10
+
+# The pieces in all rotations: @ is a piece's first block, # the others.
+PIECES = (
+    """
+.... ..@. .... .#..
+@### ..#. .... .#..
+.... ..#. ###@ .#..
+.... ..#. .... .@..
+""",
+    """
+.... .... .... ....
+.@#. .#@. .##. .##.
+.##. .##. .#@. .@#.
+.... .... .... ....
+""",
+    """
+.... .... .... ....
+.@.. .#.. .... .#..
+###. .#@. ###. @#..
+.... .#.. .@.. .#..
+""",
+    """
+.... .... .... ....
+.#@. .#.. .... @...
+##.. .##. .##. ##..
+.... ..@. @#.. .#..
+""",
+    """
+.... .... .... ....
+@#.. ..@. .... .#..
+.##. .##. ##.. ##..
+.... .#.. .#@. @...
+""",
+    """
+.... .... .... ....
+@... .#@. .... .#..
+###. .#.. ###. .#..
+.... .#.. ..@. @#..
+""",
+    """
+.... .... .... ....
+..@. .#.. .... @#..
+###. .#.. ###. .#..
+.... .#@. @... .#..
+""",
+)
+# int8[piece, rotation, box row, box column]: 0 nothing, 1 a block, 2 the first block
+BOXES = np.array([[[".#@".index(c) for c in cells.replace(" ", "")] for cells in piece.strip().split("\n")] for piece in PIECES])
+BOXES = BOXES.reshape(NUM_PIECES, BOX, 4, BOX).swapaxes(1, 2).astype(np.int8)
+# A row of the board as one integer: bit c + WALL stands for column c, and the bits beside the board are walls.
+WALL = 3
+WALLS = np.uint32(~(((1 << COLUMNS) - 1) << WALL) & 0xFFFFFFFF)
+BOX_ROWS = ((BOXES > 0) << np.arange(BOX)).sum(axis=-1).astype(np.uint32)  # uint32[piece, rotation, box row]
+
+# How a block looks: one pattern for each kind of piece, then the first block of the falling piece, then a full row.
+GLYPHS = (
+    "####. ####. ####. ####. .....",
+    "####. #..#. #..#. ####. .....",
+    ".##.. ####. ####. .##.. .....",
+    "####. ##.#. #.##. ####. .....",
+    "####. #.##. ##.#. ####. .....",
+    "####. #..#. ####. ####. .....",
+    "####. #.##. #.##. ####. .....",
+    "####. ####. ####. ####. .....",
+    "##### ##### ##### ##### #####",
+)
+INKS = "cypgrbo" + "ww"
+NO_GLYPH, FIRST_GLYPH, FULL_GLYPH = -1, 7, 8
+PREVIEW_ROWS = 3  # of blocks, for each of the next pieces: two that it fills and one between
+# Places from left to right and from top to bottom of the field, in 128ths of the frame.
+BOARD_LEFT, NEXT_LEFT, NEXT_TOP, FRAME = 24, 90, 16, 2
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Params:
+    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced and swept with vmap."""
+
+    num_previews: int = field(default=3, metadata={"static": True, "allowed": range(1, 5)})  # P: next pieces on show
+    partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
+    obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
+    max_steps_in_episode: int = field(default=3000, metadata={"allowed": range(1, 2**31 - 1)})  # steps before truncation
+    gravity: int = field(default=1, metadata={"allowed": range(1, ROWS + 1)})  # A: rows a step
+    drop: int = field(default=2, metadata={"allowed": range(1, ROWS + 1)})  # D: rows a step with down
+    win_reward: float = field(default=1.0, metadata={"allowed": (-1e6, 1e6)})  # shared by the ten rows
+    lost_reward: float = field(default=-1.0, metadata={"allowed": (-1e6, 1e6)})
+
+
+class State(NamedTuple):
+    """One episode; P is params.num_previews. Kinds of pieces: 0 I, 1 O, 2 T, 3 S, 4 Z, 5 J, 6 L."""
+
+    board: jax.Array  # int8[20, 10]: 0 where it is empty, else 1 + the kind of piece that the block is from
+    piece: jax.Array  # int32[], 0 ... 6: the falling piece
+    row: jax.Array  # int32[], 0 ... 19: the top of its box
+    col: jax.Array  # int32[], -2 ... 8: the left side of its box
+    rotation: jax.Array  # int32[], 0 ... 3
+    next_pieces: jax.Array  # int32[P], 0 ... 6: the pieces to come
+    bag: jax.Array  # int32[7]: the bag that pieces are drawn from, in order
+    bag_index: jax.Array  # int32[], 0 ... 7: how many were drawn from it
+    lines: jax.Array  # int32[], 0 ... 13: full rows that went
+    just_locked: jax.Array  # bool[]: whether the piece is part of the board now
+    fresh: jax.Array  # bool[]: whether the piece is new, so that it has not been stepped
+    time: jax.Array  # int32[]: steps taken
+    score: jax.Array  # int32[], 0 ... 13: the same as lines
+
+
+def reset(key, params):
+    """Begin an episode.
+
+    key: a typed or raw PRNG key. params: Params. Returns (observation uint8[S, S, 3], State).
+    """
+    bag, zero = shuffle_bag(key), jnp.int32(0)
+    state = State(
+        board=jnp.zeros((ROWS, COLUMNS), jnp.int8),
+        piece=bag[0],
+        row=zero,
+        col=jnp.int32(START_COL),
+        rotation=zero,
+        next_pieces=bag[1 : params.num_previews + 1],
+        bag=bag,
+        bag_index=jnp.int32(params.num_previews + 1),
+        lines=zero,
+        just_locked=jnp.bool_(False),
+        fresh=jnp.bool_(True),
+        time=zero,
+        score=zero,
+    )
+    return render(state, params), state
+
+
+def step(key, state, action, params):
+    """Play one step.
+
+    key: a typed or raw PRNG key, for the next bag. state: State. action: int[]. params: Params.
+    Returns (observation uint8[S, S, 3], State, reward float32[], done bool[], info).
+    """
+    lines_before = state.lines
+    locked = state.just_locked
+    state = choose(locked, clear_full_rows(state), state)
+    won = state.lines >= LINES_TO_WIN
+    enters = locked & ~won
+    state = choose(enters, spawn(key, state), state)
+    lost = enters & ~fits(state)
+    played = lock(fall(act(state, action), action, params))
+    state = choose(won | lost, state, played)._replace(time=state.time + 1)
+    paid_lines = jnp.minimum(state.lines, LINES_TO_WIN) - jnp.minimum(lines_before, LINES_TO_WIN)
+    reward = paid_lines * (params.win_reward / LINES_TO_WIN) + lost * params.lost_reward
+    terminated = won | lost
+    truncated = state.time >= params.max_steps_in_episode
+    info = {"terminated": terminated, "truncated": truncated, "discount": (~terminated).astype(jnp.float32)}
+    return render(state, params), state, reward.astype(jnp.float32), terminated | truncated, info
+
+
+def choose(condition, one, other):
+    """One state if the condition holds, else the other: State."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
+
+
+def shuffle_bag(key):
+    """One of every kind of piece in uniformly random order: int32[7]."""
+    # Distinct random numbers, because their lowest three bits are; the rank of each is its piece.
+    numbers = jax.random.bits(key, (NUM_PIECES,)) & ~np.uint32(7) | np.arange(NUM_PIECES, dtype=np.uint32)
+    return jnp.sum(numbers[None, :] < numbers[:, None], axis=1, dtype=jnp.int32)
+
+
+def clear_full_rows(state):
+    """Take full rows away and let what is above them fall: State."""
+    board, lines = state.board, state.lines
+    for _ in range(BOX):  # a piece fills at most so many rows
+        full = jnp.all(board > 0, axis=1)
+        above = jnp.any(full) & (np.arange(ROWS) <= jnp.argmax(full))
+        board = jnp.where(above[:, None], jnp.pad(board[:-1], ((1, 0), (0, 0))), board)
+        lines = lines + jnp.any(full)
+    return state._replace(board=board, lines=lines, score=lines)
+
+
+def spawn(key, state):
+    """Let the next piece enter, and draw another one for the preview: State."""
+    empty = state.bag_index == NUM_PIECES
+    bag, index = jnp.where(empty, shuffle_bag(key), state.bag), jnp.where(empty, 0, state.bag_index)
+    return state._replace(
+        piece=state.next_pieces[0],
+        row=jnp.int32(0),
+        col=jnp.int32(START_COL),
+        rotation=jnp.int32(0),
+        next_pieces=jnp.concatenate([state.next_pieces[1:], bag[index][None]]),
+        bag=bag,
+        bag_index=index + 1,
+        just_locked=jnp.bool_(False),
+        fresh=jnp.bool_(True),
+    )
+
+
+def blocked_rows(state):
+    """For each row, whether the piece would not fit with its box there: bool[21], the last one for a box below the board."""
+    occupied = jnp.sum((state.board > 0) * (np.uint32(1) << np.arange(WALL, WALL + COLUMNS, dtype=np.uint32)), axis=1)
+    board = jnp.pad(occupied.astype(jnp.uint32) | WALLS, (0, BOX), constant_values=np.uint32(0xFFFFFFFF))
+    piece = jnp.asarray(BOX_ROWS)[state.piece, state.rotation] << (state.col + WALL).astype(jnp.uint32)
+    overlaps = [board[row : row + ROWS + 1] & piece[row] for row in range(BOX)]
+    return (overlaps[0] | overlaps[1] | overlaps[2] | overlaps[3]) != 0
+
+
+def fits(state):
+    """Whether the piece is on empty cells of the board: bool[]."""
+    return ~blocked_rows(state)[state.row]
+
+
+def landing_row(state):
+    """The row down to which the piece could fall from where it is: int32[]."""
+    rows = np.arange(ROWS + 1)
+    return jnp.min(jnp.where(blocked_rows(state) & (rows > state.row), rows, ROWS + 1)) - 1
+
+
+def act(state, action):
+    """Turn or shift the piece, if it fits then: State."""
+    col = state.col + (action == RIGHT) - (action == LEFT)
+    moved = state._replace(col=col, rotation=(state.rotation + (action == UP)) % 4)
+    return choose(fits(moved), moved, state)
+
+
+def fall(state, action, params):
+    """Let the piece fall by what the action and gravity allow, but through nothing: State."""
+    rows = jnp.where(action == DOWN, jnp.where(state.fresh, 1, params.drop), params.gravity)
+    return state._replace(row=jnp.minimum(state.row + rows, landing_row(state)), fresh=jnp.bool_(False))
+
+
+def lock(state):
+    """Make the piece part of the board if it cannot fall further: State."""
+    locks = landing_row(state) == state.row
+    blocks = locks & (piece_on_board(state) > 0)
+    return state._replace(board=jnp.where(blocks, 1 + state.piece, state.board).astype(jnp.int8), just_locked=locks)
+
+
+def piece_on_board(state):
+    """Where the piece's blocks are: int8[20, 10], 0 nothing, 1 a block, 2 the first block."""
+    box = jnp.asarray(BOXES)[state.piece, state.rotation]
+    rows, columns = np.arange(ROWS)[:, None] - state.row, np.arange(COLUMNS) - state.col
+    in_rows = [jnp.where(columns == column, box[:, column, None], 0) for column in range(BOX)]  # int8[box row, column] each
+    boxes = in_rows[0] + in_rows[1] + in_rows[2] + in_rows[3]
+    parts = [jnp.where(rows == row, boxes[row], 0) for row in range(BOX)]
+    return parts[0] + parts[1] + parts[2] + parts[3]
+
+
+def render(state, params):
+    """Draw the state: uint8[S, S, 3], S = params.obs_size."""
+    full = jnp.all(state.board > 0, axis=1)[:, None]
+    locked = NO_GLYPH if params.partial_obs else state.board.astype(jnp.int32) - 1
+    falling = jnp.where(state.just_locked, 0, piece_on_board(state))
+    blocks = jnp.where(falling == 2, FIRST_GLYPH, jnp.where(falling == 1, state.piece, jnp.where(full, FULL_GLYPH, locked)))
+    previews = jnp.where(jnp.asarray(BOXES)[state.next_pieces, 0, 1:3] > 0, state.next_pieces[:, None, None], NO_GLYPH)
+    previews = jnp.pad(previews, ((0, 0), (0, PREVIEW_ROWS - 2), (0, 0)), constant_values=NO_GLYPH).reshape(-1, BOX)
+    canvas, block, top = draw_frame(params)
+    for ids, ids_top, left in ((blocks, top, BOARD_LEFT), (previews, draw.pixels(params.obs_size, NEXT_TOP), NEXT_LEFT)):
+        left = draw.pixels(params.obs_size, left)
+        canvas = draw.glyphs(canvas, ids, glyphs=GLYPHS, inks=INKS, size=(block, block), top=ids_top, left=left)
+    return draw.frame(canvas, score=state.score, name=NAME)
+
+
+def draw_frame(params):
+    """The empty board in its frame: (canvas, pixels a side of a block, the board's top edge)."""
+    canvas = draw.field(params.obs_size)
+    block = canvas.shape[0] // ROWS
+    top, left = (canvas.shape[0] - ROWS * block) // 2, draw.pixels(params.obs_size, BOARD_LEFT)
+    right, bottom, border = left + COLUMNS * block, top + ROWS * block, draw.pixels(params.obs_size, FRAME)
+    canvas = draw.rectangle(canvas, top=0, bottom=bottom + border, left=left - border, right=right + border, color="D")
+    canvas = draw.rectangle(canvas, top=0, bottom=bottom, left=left, right=right, color="k")
+    scale, next_left = draw.text_scale(params.obs_size), draw.pixels(params.obs_size, NEXT_LEFT)
+    canvas = draw.text(canvas, "NEXT", top=top, left=next_left, scale=scale, color="s")
+    return canvas, block, top
+
+
+LEVELS = {
+    "Easy": Params(num_previews=3, gravity=1, drop=2),
+    "Medium": Params(num_previews=2, gravity=1, drop=2),
+    "Hard": Params(num_previews=1, gravity=2, drop=3),
+}
