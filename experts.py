@@ -2,7 +2,7 @@
 
 ``expert(state, params)`` earns the most that the episode allows and ``worst(state, params)`` the least. Both return an action,
 int32[], and work under jit and vmap, in every view, at every level: with the level's own limit of steps they reach the very
-maximum and minimum. A much smaller ``max_steps_in_episode`` may leave BattleShip's expert on a detour.
+maximum and minimum. A much smaller ``max_steps_in_episode`` may leave the experts of BattleShip and MineSweeper on a detour.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from popgym_arcade.games import autoencode, battleship, cartpole, navigator
+from popgym_arcade.games import autoencode, battleship, cartpole, count_recall, minesweeper, navigator
 
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 MOVES = np.array([[-1, 0], [1, 0], [0, -1], [0, 1]])  # (rows, columns) of up, down, left, right
@@ -96,6 +96,64 @@ def steps_to_fall(state, action, params):
     return survived
 
 
+# --- CountRecall --------------------------------------------------------------------------------------------------------------
+
+
+def count_recall_expert(state, params):
+    """Count to the true number, then submit it: a return of 1.
+
+    Ten steps an answer are enough for any deck but a few where the suits come far apart and are asked in turns.
+    """
+    wanted = count_recall.true_count(state)
+    return jnp.where(state.counter < wanted, UP, jnp.where(state.counter > wanted, DOWN, FIRE))
+
+
+def count_recall_worst(state, params):
+    """Submit whatever is wrong: a return of 0."""
+    return jnp.where(state.counter == count_recall.true_count(state), UP, FIRE)
+
+
+# --- MineSweeper --------------------------------------------------------------------------------------------------------------
+
+
+def minesweeper_expert(state, params):
+    """Walk around a loop through all cells and dig up the safe ones: a return of 1.
+
+    The loop has as many cells as the field, so the walk and the digs fit into the limit of 2 n^2 steps from any cell. It goes
+    around in the direction in which the last safe cell comes sooner.
+    """
+    size = params.board_size
+    order, moves = loop_through(size)
+    here = jnp.asarray(order)[state.row, state.col]
+    safe = ~state.mines & ~state.dug
+    ahead = jnp.max(jnp.where(safe, (order - here) % size**2, 0))
+    behind = jnp.max(jnp.where(safe, (here - order) % size**2, 0))
+    walk = jnp.where(ahead <= behind, jnp.asarray(moves[0])[here], jnp.asarray(moves[1])[here])
+    return jnp.where(safe[state.row, state.col], FIRE, walk)
+
+
+def loop_through(size):
+    """A loop through all cells of a board with an even side: the place of each cell in it, and the moves from each place.
+
+    Along the first row, back and forth through the other rows without their first column, and up along that column. Returns
+    NumPy int[size, size] and int[2, size^2]: the action that leads to the next place, and the one that leads to the place before.
+    """
+    rows = [(0, col) for col in range(size)]
+    for row in range(1, size):
+        columns = range(1, size) if row % 2 == 0 else range(size - 1, 0, -1)
+        rows += [(row, col) for col in columns]
+    cells = np.array(rows + [(row, 0) for row in range(size - 1, 0, -1)])
+    order = np.zeros((size, size), int)
+    order[tuple(cells.T)] = np.arange(size * size)
+    steps = [np.roll(cells, shift, axis=0) - cells for shift in (-1, 1)]
+    return order, np.array([[MOVES.tolist().index(step) for step in way.tolist()] for way in steps])
+
+
+def minesweeper_worst(state, params):
+    """Dig up the nearest safe cell, for a mine would end the game, then dig there until the budget of repeats is used up."""
+    return fire_at_nearest(state.row, state.col, jnp.where(jnp.any(state.dug), state.dug, ~state.mines))
+
+
 # --- Navigator ----------------------------------------------------------------------------------------------------------------
 
 
@@ -152,6 +210,8 @@ PLAYERS = {
     autoencode.Params: Players(autoencode_expert, autoencode_worst),
     battleship.Params: Players(battleship_expert, battleship_worst),
     cartpole.Params: Players(cartpole_expert, cartpole_worst),
+    count_recall.Params: Players(count_recall_expert, count_recall_worst),
+    minesweeper.Params: Players(minesweeper_expert, minesweeper_worst),
     navigator.Params: Players(navigator_expert, navigator_worst),
 }
 """Every game's players, by the type of its Params."""

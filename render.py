@@ -316,15 +316,13 @@ def board(canvas, ids, *, tiles, size=None, top=None, left=None, step=None):
     where_columns = [(left + column * step, size) for column in range(columns)]
     row_ids = _spread(ids.astype(jnp.uint8), where_columns, width)
     textures = np.stack([_scanlines(tile_texture(tile, size), where_columns, width) for tile in tiles])
-    first, last = (min(max(edge, 0), height) for edge in (top, top + rows * size))
-    if first == last:
-        return canvas
-    pixels = jnp.broadcast_to(canvas[first:last], (last - first, 3 * width))
-    whole = jnp.pad(pixels, ((first - top, top + rows * size - last), (0, 0))).reshape(rows, size, 3 * width)
-    for index in range(len(tiles)):
-        whole = jnp.where(row_ids[:, None, :] == index, textures[index], whole)
-    painted = whole.reshape(rows * size, 3 * width)[first - top : last - top]
-    return jnp.concatenate([canvas[:first], painted, canvas[last:]])
+
+    def paint(shown):
+        for index in range(len(tiles)):
+            shown = jnp.where(row_ids[:, None, :] == index, textures[index], shown)
+        return shown
+
+    return _paint_rows(canvas, top, (rows, size), paint)
 
 
 def _spread(ids, where_columns, width):
@@ -349,48 +347,77 @@ def _scanlines(texture, where_columns, width):
     return lines.reshape(size, 3 * width)
 
 
-@partial(jax.jit, static_argnames=("glyphs", "inks", "papers", "size", "top", "left", "gap"))
-def glyphs(canvas, ids, *, glyphs, inks, size, ink_ids=None, papers="", paper_ids=None, top=0, left=0, gap=0):
-    """Draw a board of glyphs: cells of one ink on one paper each, as on a text screen.
+@partial(jax.jit, static_argnames=("colors", "size", "top", "left", "gap"))
+def cells(canvas, ids, *, colors, size, top=0, left=0, gap=0):
+    """Draw a board of cells of one colour each.
+
+    canvas: uint8[height, 3 * width]. ids: int[rows, columns], the index into ``colors`` of each cell; all must be one. colors:
+    keys of PALETTE. size: pixels of a cell, (height, width). top, left: pixels to the board's corner. gap: pixels that each cell
+    leaves free at its bottom and its right.
+
+    Like that of ``glyphs``, the cost of a pixel does not depend on the number of colours: the choices are made once for each
+    row of cells and column of bytes.
+    """
+    height, width = size
+    line = _lines(ids, np.stack([_bytes(color, width) for color in colors]), ids.shape[1], left, canvas.shape[1] // 3)
+    sheet = np.pad(np.ones((height - gap, width - gap), bool), ((0, gap), (0, gap)))
+    covered = _place(np.tile(sheet, ids.shape[1]), height, canvas.shape[1] // 3, 0, left)
+    return _paint_rows(canvas, top, (len(ids), height), lambda shown: jnp.where(covered, line[:, None], shown))
+
+
+@partial(jax.jit, static_argnames=("glyphs", "inks", "size", "top", "left"))
+def glyphs(canvas, ids, *, glyphs, inks, size, ink_ids=None, top=0, left=0):
+    """Draw a board of glyphs of one ink each, and leave the canvas as it is around them, as on a text screen.
 
     canvas: uint8[height, 3 * width]. ids: int[rows, columns], the index into ``glyphs`` of each cell; a cell whose id is none
-    (-1, say) has no ink. glyphs: a tuple of characters of FONT, or of text art with ``#`` for ink, at most 8 rows high; each
-    is drawn as large as whole multiples of its pixels allow, in the cell's middle. inks: keys of PALETTE, the ink of each glyph;
-    one key is the ink of all; with ``ink_ids``, int[rows, columns], the ink of each cell is chosen from ``inks`` by that.
-    papers: keys of PALETTE, from which ``paper_ids``, int[rows, columns], chooses the paper of each cell; every id must be an
-    index. Without paper_ids all cells keep the canvas. size: pixels of a cell, (height, width). top, left: pixels to the board's
-    corner. gap: pixels that the paper leaves free at the bottom and the right of its cell.
+    (-1, say) is left as it is. glyphs: a tuple of characters of FONT, or of text art with ``#`` for ink, at most 8 rows high and
+    all of one height; each is drawn as large as whole multiples of its pixels allow, in the cell's middle. inks: keys of PALETTE,
+    the ink of each glyph, or one for all; with ``ink_ids``, int[rows, columns], the ink of each cell is chosen from ``inks`` by
+    that. size: pixels of a cell, (height, width). top, left: pixels to the board's corner.
 
-    Unlike in ``board``, a pixel costs the same however many glyphs and colours there are: the choices are made once for each
-    column of bytes, where the glyph's rows are the bits of one byte.
+    Unlike in ``board``, a pixel costs the same however many glyphs and inks there are: the choices are made once for each row of
+    cells and column of bytes, where the rows of a glyph are the bits of one byte.
     """
-    height, width = canvas.shape[0], canvas.shape[1] // 3
-    (rows, columns), (cell_height, cell_width) = ids.shape, size
-    arts = [_glyph_art(glyph) for glyph in glyphs]
-    line_bits, row_bits = zip(*(_glyph_bits(art, cell_height, cell_width) for art in arts))
-    if len({bits.tobytes() for bits in row_bits}) != 1:
-        raise ValueError(f"the glyphs of a board must have one height, but they have {[len(art) for art in arts]} rows")
-
-    def lines(choice, values):
-        return _lines(choice, np.stack(values), columns, left, width)
-
-    bits = lines(ids, line_bits)
+    width, columns = canvas.shape[1] // 3, ids.shape[1]
+    line_bits, row_bits = _glyph_bits(glyphs, *size)
+    bits = _lines(ids, line_bits, columns, left, width)
     if ink_ids is None and len(inks) == 1:
         ink = jnp.asarray(_bytes(inks, width))[None]
     else:
-        ink = lines(ids if ink_ids is None else ink_ids, [_bytes(color, cell_width) for color in inks])
-    first, last = (min(max(edge, 0), height) for edge in (top, top + rows * cell_height))
+        inks = np.stack([_bytes(color, size[1]) for color in inks])
+        ink = _lines(ids if ink_ids is None else ink_ids, inks, columns, left, width)
+    return _paint_rows(
+        canvas,
+        top,
+        (len(ids), size[0]),
+        lambda shown: jnp.where((bits[:, None] & row_bits[:, None]) != 0, ink[:, None], shown),
+    )
+
+
+@partial(jax.jit, static_argnames=("glyphs", "columns", "size", "top", "left", "ink"))
+def glyph(canvas, index, *, glyphs, row, column, columns, size, ink, top=0, left=0):
+    """Draw one glyph in a cell of a board that may be another one in each environment.
+
+    canvas: uint8[height, 3 * width]. index: int[], the index into ``glyphs``, a tuple as in :func:`glyphs`; nothing is drawn
+    where it is none. row, column: int[], the cell. columns: how many the board has; it has as many rows as there is room for.
+    size: pixels of a cell, (height, width). ink: a key of PALETTE. top, left: pixels to the board's corner.
+    """
+    height, width = canvas.shape[0], canvas.shape[1] // 3
+    line_bits, row_bits = _glyph_bits(glyphs, *size)
+    bits = _lines(jnp.where(np.arange(columns) == column, index, -1)[None], line_bits, columns, left, width)
+    in_row, in_cell = np.divmod(np.arange(height) - top, size[0])
+    row_bits = jnp.where(in_row == row, row_bits[in_cell], 0)
+    return jnp.where((bits & row_bits[:, None]) != 0, _bytes(ink, width), canvas)
+
+
+def _paint_rows(canvas, top, board, paint):
+    """Change the canvas's part under a board of (rows, cell height) with ``paint``: uint8[rows, cell height, bytes] -> the same."""
+    first, last = (min(max(edge, 0), canvas.shape[0]) for edge in (top, top + board[0] * board[1]))
     if first == last:
         return canvas
-    shown = jnp.broadcast_to(canvas[first:last], (last - first, 3 * width))
-    shown = jnp.pad(shown, ((first - top, top + rows * cell_height - last), (0, 0))).reshape(rows, cell_height, 3 * width)
-    if paper_ids is not None:
-        paper = lines(paper_ids, [_bytes(color, cell_width) for color in papers])
-        sheet = np.pad(np.ones((cell_height - gap, cell_width - gap), bool), ((0, gap), (0, gap)))
-        on_paper = _place(np.tile(sheet, columns), cell_height, width, 0, left)
-        shown = jnp.where(on_paper, paper[:, None], shown)
-    painted = jnp.where((bits[:, None] & row_bits[0][:, None]) != 0, ink[:, None], shown)
-    painted = painted.reshape(rows * cell_height, 3 * width)[first - top : last - top]
+    shown = jnp.broadcast_to(canvas[first:last], (last - first, canvas.shape[1]))
+    shown = jnp.pad(shown, ((first - top, top + board[0] * board[1] - last), (0, 0)))
+    painted = paint(shown.reshape(*board, -1)).reshape(shown.shape)[first - top : last - top]
     return jnp.concatenate([canvas[:first], painted, canvas[last:]])
 
 
@@ -404,13 +431,19 @@ def _glyph_art(glyph):
     return art
 
 
-def _glyph_bits(art, height, width):
-    """A glyph in a cell of so many pixels: the bits of each byte along it, uint8[3 * width], and the bit of each row."""
-    scale = min(height // art.shape[0], width // art.shape[1])
-    row, column = _fit(art.shape[0], height, scale), _fit(art.shape[1], width, scale)
-    packed = np.append(np.packbits(art, axis=0, bitorder="little")[0], 0)  # the last is for the columns beside the glyph
-    bit = np.append(1 << np.arange(len(art)), 0).astype(np.uint8)
-    return np.repeat(packed[column], 3), bit[row]
+def _glyph_bits(glyphs, height, width):
+    """Glyphs in cells of so many pixels: the bits of each byte along them and of each row, uint8[glyphs, 3 * width], uint8[height]."""
+    arts = [_glyph_art(glyph) for glyph in glyphs]
+    rows = len(arts[0])
+    if any(len(art) != rows for art in arts):
+        raise ValueError(f"the glyphs of a board must have one height, but they have {[len(art) for art in arts]} rows")
+    scale = min(min(height // rows, width // art.shape[1]) for art in arts)
+    lines = []
+    for art in arts:
+        packed = np.append(np.packbits(art, axis=0, bitorder="little")[0], 0)  # the last is for the columns beside the glyph
+        lines.append(np.repeat(packed[_fit(art.shape[1], width, scale)], 3))
+    bit = np.append(1 << np.arange(rows), 0).astype(np.uint8)
+    return np.stack(lines), bit[_fit(rows, height, scale)]
 
 
 def _fit(length, cell, scale):
@@ -447,19 +480,11 @@ def digits(canvas, number, *, top, left, scale=1, count=SCORE_DIGITS, color="w")
     height, width = canvas.shape[0], canvas.shape[1] // 3
     number = jnp.clip(number, 0, 10**count - 1)
     values = jnp.stack([number // 10**place % 10 for place in reversed(range(count))])
-    where_columns = [(left + i * GLYPH_ADVANCE * scale, GLYPH_ADVANCE * scale) for i in range(count)]
-    digit = _spread(values.astype(jnp.uint8)[None], where_columns, width)[0]
-    # A column of a glyph is 7 pixels high, so it fits in a byte: bit r is the pixel in row r.
-    ink = jnp.zeros(3 * width, jnp.uint8)
-    for value in range(10):
-        glyph = np.packbits(FONT[str(value)], axis=0, bitorder="little")[0]
-        columns = np.repeat(np.pad(glyph, (0, GLYPH_ADVANCE - GLYPH_WIDTH)), scale)[None]
-        line = np.zeros(width, np.uint8)
-        for start, _ in where_columns:
-            line |= _place_line(columns[0], width, start)
-        ink = jnp.where(digit == value, np.repeat(line, 3), ink)
+    glyphs = np.stack([np.packbits(FONT[str(value)], axis=0, bitorder="little")[0] for value in range(10)])
+    columns = np.repeat(np.pad(glyphs, ((0, 0), (0, GLYPH_ADVANCE - GLYPH_WIDTH))), 3 * scale, axis=1)
+    bits = _lines(values[None], columns, count, left, width)
     row_bit = _place_line(np.repeat(1 << np.arange(GLYPH_HEIGHT), scale).astype(np.uint8), height, top)
-    return jnp.where((ink & row_bit[:, None]) != 0, _bytes(color, width), canvas)
+    return jnp.where((bits & row_bit[:, None]) != 0, _bytes(color, width), canvas)
 
 
 def _place_line(values, length, start):

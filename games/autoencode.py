@@ -102,8 +102,8 @@ def shuffle_deck(key, num_cards):
     """
     # Distinct random numbers: the lowest seven bits hold the card's index.
     bits = jax.random.bits(key, (num_cards,)) & ~np.uint32(127) | np.arange(num_cards, dtype=np.uint32)
-    place = jnp.sum(bits[None, :] < bits[:, None], axis=1, dtype=jnp.int32)
-    return place % NUM_SUITS
+    place = jnp.sum(bits[:, None] < bits[None, :], axis=0, dtype=jnp.uint8)  # bytes, along the longer runs: twice as fast
+    return place.astype(jnp.int32) % NUM_SUITS
 
 
 def select(state, action):

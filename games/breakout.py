@@ -24,7 +24,7 @@ happen is -0.975.
 Episode end: terminated when the ball is lost or the last brick is broken; truncated at 2000 steps.
 
 Views: the MDP shows the bricks, the paddle, the ball, and a trail where the ball was before. The ball's tail points back along its
-way, and it is hollow and orange if it has just touched a brick, which it does not do twice. The POMDP has no trail, and no ball
+way, and it is hollow if it has just touched a brick, for it does not break the next one then. The POMDP has no trail, and no ball
 while the ball falls.
 
 Levels: Easy w = 6, Medium w = 5, Hard w = 4; the limit is 2000.
@@ -94,11 +94,13 @@ def facing_all_ways(art):
     return tuple("\n".join(turned) for turned in (mirrored, rows, rows[::-1], mirrored[::-1]))
 
 
-GLYPHS = (*facing_all_ways(BALL), *facing_all_ways(STRUCK_BALL), TRAIL)
-NO_GLYPH, STRUCK, TRAIL_GLYPH = -1, 4, 8
-INKS = "wwwwoooos"
-PAPERS = "k" + "roygbp" + "c"  # of no brick, of the bricks in rows 1 to 6, of the paddle
-PADDLE_PAPER = 7
+BALLS = (*facing_all_ways(BALL), *facing_all_ways(STRUCK_BALL))
+STRUCK_LOOK, NO_LOOK = 4, -1
+COLORS = "k" + "roygbp" + "c"  # of no brick, of the bricks in rows 1 to 6, of the paddle
+PADDLE_COLOR = 7
+# The field is drawn in three bands of rows: those that may have bricks, those that have only the ball, and that of the paddle.
+BANDS = (0, BRICK_ROWS[-1] + 1), (BRICK_ROWS[-1] + 1, PADDLE_ROW), (PADDLE_ROW, ROWS)
+FREE_BAND = BANDS[1]
 
 
 @jax.tree_util.register_dataclass
@@ -215,33 +217,43 @@ def brick_reward(row, params):
 def render(state, params):
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
     rows, columns = np.arange(ROWS)[:, None], np.arange(COLUMNS)
-    ball = (rows == state.ball_row) & (columns == state.ball_col)
-    trail = (rows == state.last_row) & (columns == state.last_col)
-    if params.partial_obs:
-        ball, trail = ball & (jnp.take(ROW_STEP, state.direction) < 0), jnp.zeros_like(trail)
     paddle = (rows == PADDLE_ROW) & (columns >= state.paddle) & (columns < state.paddle + params.paddle_width)
-    canvas, top, left, size = draw_walls(params)
-    canvas = draw.glyphs(
-        canvas,
-        jnp.where(ball, state.direction + STRUCK * state.strike, jnp.where(trail, TRAIL_GLYPH, NO_GLYPH)),
-        glyphs=GLYPHS,
-        inks=INKS,
-        papers=PAPERS,
-        paper_ids=jnp.where(paddle, PADDLE_PAPER, jnp.where(state.bricks, rows, 0)),
-        size=size,
-        top=top,
-        left=left,
-        gap=draw.pixels(params.obs_size, 1),
-    )
-    return draw.frame(canvas, score=state.score, name=NAME)
+    colors = jnp.where(paddle, PADDLE_COLOR, jnp.where(state.bricks, rows, 0))
+    bands = tuple(draw_ball(draw_band(colors, band, params), band, state, params) for band in BANDS)
+    return draw.frame(bands, score=state.score, name=NAME)
 
 
-def draw_walls(params):
-    """The empty field between its walls: (canvas, the field's top and left edge, the (height, width) of a cell), in pixels."""
-    canvas = draw.field(params.obs_size, color="D")
-    height, width = canvas.shape[0] // ROWS, params.obs_size // COLUMNS
-    top, left = canvas.shape[0] - ROWS * height, (params.obs_size - COLUMNS * width) // 2
-    return draw.rectangle(canvas, top=top, left=left, right=left + COLUMNS * width, color="k"), top, left, (height, width)
+def cell_size(obs_size):
+    """Pixels of a cell, (height, width), and from the frame's left side to the first column."""
+    height, width = draw.field_row(obs_size, draw.FIELD_UNITS) // ROWS, obs_size // COLUMNS
+    return (height, width), (obs_size - COLUMNS * width) // 2
+
+
+def draw_band(colors, band, params):
+    """The walls of some rows of the field, and the bricks and the paddle there; the ceiling is above row 0.
+
+    colors: int[20, 10], indices into COLORS. band: the first row and the one behind the last.
+    """
+    (height, width), left = cell_size(params.obs_size)
+    ceiling = draw.field_row(params.obs_size, draw.FIELD_UNITS) - ROWS * height if band[0] == 0 else 0
+    canvas = draw.blank(ceiling + (band[1] - band[0]) * height, params.obs_size, color="D")
+    canvas = draw.rectangle(canvas, top=ceiling, left=left, right=left + COLUMNS * width, color="k")
+    if band == FREE_BAND:
+        return canvas
+    gap = draw.pixels(params.obs_size, 1)
+    return draw.cells(canvas, colors[slice(*band)], colors=COLORS, size=(height, width), top=ceiling, left=left, gap=gap)
+
+
+def draw_ball(canvas, band, state, params):
+    """Draw the ball and its trail on the canvas of some rows."""
+    size, left = cell_size(params.obs_size)
+    grid = dict(columns=COLUMNS, size=size, top=canvas.shape[0] - band[1] * size[0], left=left)
+    look = state.direction + STRUCK_LOOK * state.strike
+    if params.partial_obs:
+        look = jnp.where(state.direction >= DOWN_RIGHT, NO_LOOK, look)
+    else:
+        canvas = draw.glyph(canvas, 0, glyphs=(TRAIL,), row=state.last_row, column=state.last_col, ink="s", **grid)
+    return draw.glyph(canvas, look, glyphs=BALLS, row=state.ball_row, column=state.ball_col, ink="w", **grid)
 
 
 LEVELS = {

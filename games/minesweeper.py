@@ -188,20 +188,15 @@ def render(state, params):
     glyph = jnp.where(shown, jnp.where(state.mines, MINE_GLYPH, mines_around(state.mines)), NO_GLYPH)
     paper = jnp.where(shown, jnp.where(state.mines, MINE_PAPER, DUG_PAPER), COVERED_PAPER)
     board = draw.field(params.obs_size, bottom=BOARD_UNITS)
-    size = board.shape[0] // params.board_size
-    board = draw.glyphs(
-        board,
-        glyph,
-        glyphs=GLYPHS,
-        inks=INKS,
-        ink_ids=jnp.where(cursor, CURSOR_INK, glyph),
-        papers=PAPERS,
-        paper_ids=jnp.where(cursor, CURSOR_PAPER, paper),
-        size=(size, size),
-        top=(board.shape[0] - size * params.board_size) // 2,
-        left=(params.obs_size - size * params.board_size) // 2,
-        gap=draw.pixels(params.obs_size, 1),
+    side = board.shape[0] // params.board_size
+    place = dict(
+        size=(side, side),
+        top=(board.shape[0] - side * params.board_size) // 2,
+        left=(params.obs_size - side * params.board_size) // 2,
     )
+    paper = jnp.where(cursor, CURSOR_PAPER, paper)
+    board = draw.cells(board, paper, colors=PAPERS, gap=draw.pixels(params.obs_size, 1), **place)
+    board = draw.glyphs(board, glyph, glyphs=GLYPHS, inks=INKS, ink_ids=jnp.where(cursor, CURSOR_INK, glyph), **place)
     bar = draw.field(params.obs_size, top=BOARD_UNITS)
     if not params.partial_obs:
         bar = draw.bar(bar, filled=state.repeats, of=repeat_budget(params))
