@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from popgym_arcade.games import autoencode, battleship, cartpole, count_recall, minesweeper, navigator
+from popgym_arcade.games import autoencode, battleship, breakout, cartpole, count_recall, minesweeper, navigator, skittles
 
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 MOVES = np.array([[-1, 0], [1, 0], [0, -1], [0, 1]])  # (rows, columns) of up, down, left, right
@@ -62,6 +62,43 @@ def fire_at_nearest(row, col, targets):
     target_row, target_col = divmod(jnp.argmin(distance), targets.shape[1])
     sideways = jnp.where(target_col < col, LEFT, jnp.where(target_col > col, RIGHT, FIRE))
     return jnp.where(target_row < row, UP, jnp.where(target_row > row, DOWN, sideways))
+
+
+# --- Breakout -----------------------------------------------------------------------------------------------------------------
+
+
+def breakout_expert(state, params):
+    """Hold the middle of the paddle under the ball until no brick is left, which takes 1718 steps: a return of 1.
+
+    The ball then always turns around as from a mirror, so it breaks a brick at least every tenth time, wherever that is: up and
+    down is 38 steps, left and right is 20, and each brick lies on both the odd and the even diagonals of that 38 x 20 board.
+    """
+    comes_from, _ = breakout_landing(state)
+    return breakout_slide(state, jnp.clip(comes_from - params.paddle_width // 2, 0, breakout.COLUMNS - params.paddle_width))
+
+
+def breakout_worst(state, params):
+    """Dodge the ball: a return of -0.975. Where the paddle is too wide for that, turn the ball as from a mirror first: -0.95."""
+    comes_from, goes_to = breakout_landing(state)
+    right_wall = breakout.COLUMNS - params.paddle_width
+    falls_on_left = jnp.maximum(comes_from, goes_to) < right_wall
+    falls_on_right = jnp.minimum(comes_from, goes_to) >= params.paddle_width
+    mirrored_on_left = comes_from < params.paddle_width
+    return breakout_slide(state, jnp.where(~falls_on_left & (falls_on_right | mirrored_on_left), 0, right_wall))
+
+
+def breakout_slide(state, wanted):
+    """The action that brings the paddle's leftmost column to the wanted one: int[]."""
+    return jnp.where(state.paddle < wanted, RIGHT, jnp.where(state.paddle > wanted, LEFT, FIRE))
+
+
+def breakout_landing(state):
+    """The columns in which a falling ball will be on the row above the paddle's and on the paddle's: (int32[], int32[])."""
+    # A rising ball is taken for a falling one: where that sends the paddle does not matter, for the fall leaves enough time.
+    turns = 2 * breakout.COLUMNS  # steps from side to side and back
+    goes_right = jnp.take(breakout.COLUMN_STEP, state.direction) > 0
+    travelled = jnp.where(goes_right, state.ball_col, turns - 1 - state.ball_col) + breakout.PADDLE_ROW - 1 - state.ball_row
+    return tuple(jnp.minimum(steps % turns, turns - 1 - steps % turns) for steps in (travelled, travelled + 1))
 
 
 # --- CartPole and NoisyCartPole -----------------------------------------------------------------------------------------------
@@ -199,6 +236,41 @@ def after_moves(distance, state):
     return distance[cells[:, 0], cells[:, 1]]
 
 
+# --- Skittles -----------------------------------------------------------------------------------------------------------------
+
+
+def skittles_expert(state, params):
+    """Survive as long as the skittles on the field allow, with room to go on: a return of 1 but for a few walls of skittles."""
+    actions = (FIRE, LEFT, RIGHT)
+    prospects = [skittles_prospect(skittles.move(state, action, params), params) for action in actions]
+    return jnp.array(actions)[jnp.argmax(jnp.stack(prospects))]
+
+
+def skittles_prospect(state, params):
+    """How good it is to have moved to this column, more is better: int32[].
+
+    First counts how many steps can be survived, then how many columns can be reached alive when the last skittle that is on the
+    field now has gone by, and one step later.
+    """
+    lane = (2 << params.last_lane) - (1 << params.first_lane)  # sets of columns as bits
+    rows = jnp.concatenate([jnp.zeros((2, skittles.SIZE), bool), state.enemies])  # what comes after them is not known
+    hits = jnp.sum((rows[1:] | rows[:-1]) << np.arange(skittles.SIZE), axis=1)  # where one stands or falls, the lowest row last
+    alive, prospect = 1 << state.col, 0
+    for row in reversed(range(skittles.SIZE + 1)):
+        alive &= lane & ~hits[row]
+        prospect += jnp.where(alive > 0, 64, 0) + (row < 2) * jax.lax.population_count(alive)
+        alive |= alive << 1 | alive >> 1
+    return prospect
+
+
+def skittles_worst(state, params):
+    """Walk into the lowest skittle in reach: 9 steps survived, a return of 0.09."""
+    rows, cols = np.indices(state.enemies.shape)
+    in_reach = state.enemies & (jnp.abs(cols - state.col) <= skittles.SIZE - rows)
+    col = jnp.argmax(jnp.where(in_reach, rows, -1)) % skittles.SIZE
+    return jnp.where(col < state.col, LEFT, jnp.where(col > state.col, RIGHT, FIRE))
+
+
 class Players(NamedTuple):
     """A game's best and worst player: functions of (state, params) that return an action, int[]."""
 
@@ -209,9 +281,11 @@ class Players(NamedTuple):
 PLAYERS = {
     autoencode.Params: Players(autoencode_expert, autoencode_worst),
     battleship.Params: Players(battleship_expert, battleship_worst),
+    breakout.Params: Players(breakout_expert, breakout_worst),
     cartpole.Params: Players(cartpole_expert, cartpole_worst),
     count_recall.Params: Players(count_recall_expert, count_recall_worst),
     minesweeper.Params: Players(minesweeper_expert, minesweeper_worst),
     navigator.Params: Players(navigator_expert, navigator_worst),
+    skittles.Params: Players(skittles_expert, skittles_worst),
 }
 """Every game's players, by the type of its Params."""

@@ -314,7 +314,7 @@ def board(canvas, ids, *, tiles, size=None, top=None, left=None, step=None):
     left = (width - (columns - 1) * step - size) // 2 if left is None else left
 
     where_columns = [(left + column * step, size) for column in range(columns)]
-    row_ids = _spread(ids.astype(jnp.uint8), where_columns, width)
+    row_ids = _spread(ids, where_columns, width)
     textures = np.stack([_scanlines(tile_texture(tile, size), where_columns, width) for tile in tiles])
 
     def paint(shown):
@@ -326,8 +326,8 @@ def board(canvas, ids, *, tiles, size=None, top=None, left=None, step=None):
 
 
 def _spread(ids, where_columns, width):
-    """Spread tile ids over the bytes of scanlines, 255 off the board: uint8[rows, columns] -> uint8[rows, 3 * width]."""
-    rows = ids.shape[0]
+    """Spread tile ids over the bytes of scanlines, 255 off the board: int[rows, columns] -> uint8[rows, 3 * width]."""
+    rows, ids = ids.shape[0], _computed_once(ids.astype(jnp.uint8))
     pieces, edge = [], 0
     for column, (start, size) in enumerate(where_columns):
         begin, end = np.clip([start, start + size], edge, width)
@@ -335,6 +335,14 @@ def _spread(ids, where_columns, width):
         pieces.append(jnp.broadcast_to(ids[:, column, None], (rows, 3 * (end - begin))))
         edge = end
     return jnp.concatenate([*pieces, jnp.full((rows, 3 * (width - edge)), 255, jnp.uint8)], axis=1)
+
+
+def _computed_once(values):
+    """The same values, but computed here: XLA would otherwise compute them anew for each byte that they are spread over.
+
+    It never repeats a sum, so this is one: of the values and of a zero for each.
+    """
+    return jnp.sum(jnp.where(np.array([True, False])[:, None, None], values, values.dtype.type(0)), axis=0, dtype=values.dtype)
 
 
 def _scanlines(texture, where_columns, width):
@@ -380,12 +388,13 @@ def glyphs(canvas, ids, *, glyphs, inks, size, ink_ids=None, top=0, left=0):
     """
     width, columns = canvas.shape[1] // 3, ids.shape[1]
     line_bits, row_bits = _glyph_bits(glyphs, *size)
-    bits = _lines(ids, line_bits, columns, left, width)
-    if ink_ids is None and len(inks) == 1:
-        ink = jnp.asarray(_bytes(inks, width))[None]
+    line_inks = np.stack([_bytes(color, size[1]) for color in inks])
+    if ink_ids is not None:
+        bits, ink = _lines(ids, line_bits, columns, left, width), _lines(ink_ids, line_inks, columns, left, width)
+    elif len(inks) > 1:
+        bits, ink = _lines(ids, (line_bits, line_inks), columns, left, width)
     else:
-        inks = np.stack([_bytes(color, size[1]) for color in inks])
-        ink = _lines(ids if ink_ids is None else ink_ids, inks, columns, left, width)
+        bits, ink = _lines(ids, line_bits, columns, left, width), jnp.asarray(_bytes(inks, width))[None]
     return _paint_rows(
         canvas,
         top,
@@ -432,7 +441,7 @@ def _glyph_art(glyph):
 
 
 def _glyph_bits(glyphs, height, width):
-    """Glyphs in cells of so many pixels: the bits of each byte along them and of each row, uint8[glyphs, 3 * width], uint8[height]."""
+    """Glyphs in cells of so many pixels: the bits of each byte along them, uint8[glyphs, 3 * width], and those of each row."""
     arts = [_glyph_art(glyph) for glyph in glyphs]
     rows = len(arts[0])
     if any(len(art) != rows for art in arts):
@@ -440,7 +449,7 @@ def _glyph_bits(glyphs, height, width):
     scale = min(min(height // rows, width // art.shape[1]) for art in arts)
     lines = []
     for art in arts:
-        packed = np.append(np.packbits(art, axis=0, bitorder="little")[0], 0)  # the last is for the columns beside the glyph
+        packed = np.packbits(np.pad(art, ((0, 0), (0, 1))), axis=0, bitorder="little")[0]  # the last column is what is beside it
         lines.append(np.repeat(packed[_fit(art.shape[1], width, scale)], 3))
     bit = np.append(1 << np.arange(rows), 0).astype(np.uint8)
     return np.stack(lines), bit[_fit(rows, height, scale)]
@@ -456,18 +465,25 @@ def _fit(length, cell, scale):
 
 
 def _lines(ids, values, columns, left, width):
-    """One line of bytes for each row of a board: uint8[rows, 3 * width].
+    """One line of bytes for each row of a board: uint8[rows, 3 * width], or a tuple of two.
 
-    ids: int[rows, columns]. values: uint8[choices, 3 * cell width], what a cell contributes; 0 where its id is no choice.
+    ids: int[rows, columns]. values: uint8[choices, 3 * cell width], what a cell contributes; 0 where its id is no choice. Or a
+    tuple of two, which are looked up as one number of 16 bits for not much more than one costs.
     A sum, because XLA computes a sum once and keeps it, but would repeat selects for every pixel below.
     """
+    pair = isinstance(values, tuple)
+    values = values[0] | values[1].astype(np.uint16) << 8 if pair else values
     cell = values.shape[1] // 3
-    spread = _spread(ids.astype(jnp.uint8), [(column * cell, cell) for column in range(columns)], columns * cell)
-    chosen = spread == np.arange(len(values), dtype=np.uint8)[:, None, None]
-    line = jnp.sum(jnp.where(chosen, np.tile(values, columns)[:, None], np.uint8(0)), axis=0, dtype=jnp.uint8)
+    spread = _spread(ids, [(column * cell, cell) for column in range(columns)], columns * cell)
+    chosen = spread.astype(values.dtype) == np.arange(len(values), dtype=values.dtype)[:, None, None]
+    line = jnp.sum(jnp.where(chosen, np.tile(values, columns)[:, None], values.dtype.type(0)), axis=0, dtype=values.dtype)
     begin, end = np.clip([left, left + columns * cell], 0, width)
     before, behind = (jnp.zeros((len(ids), 3 * margin), jnp.uint8) for margin in (begin, width - end))
-    return jnp.concatenate([before, line[:, 3 * (begin - left) : 3 * (end - left)], behind], axis=1)
+    lines = tuple(
+        jnp.concatenate([before, part[:, 3 * (begin - left) : 3 * (end - left)].astype(jnp.uint8), behind], axis=1)
+        for part in ((line, line >> 8) if pair else (line,))
+    )
+    return lines if pair else lines[0]
 
 
 @partial(jax.jit, static_argnames=("top", "left", "scale", "count", "color"))

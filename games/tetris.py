@@ -119,8 +119,10 @@ BOXES = np.array([[[".#@".index(c) for c in cells.replace(" ", "")] for cells in
 BOXES = BOXES.reshape(NUM_PIECES, BOX, 4, BOX).swapaxes(1, 2).astype(np.int8)
 # A row of the board as one integer: bit c + WALL stands for column c, and the bits beside the board are walls.
 WALL = 3
+COLUMN_BITS = np.arange(WALL, WALL + COLUMNS, dtype=np.uint32)
 WALLS = np.uint32(~(((1 << COLUMNS) - 1) << WALL) & 0xFFFFFFFF)
-BOX_ROWS = ((BOXES > 0) << np.arange(BOX)).sum(axis=-1).astype(np.uint32)  # uint32[piece, rotation, box row]
+# uint32[piece, rotation, box row]: the rows of a box in the same way, of all blocks and of the first alone
+BOX_ROWS, FIRST_ROWS = ((blocks << np.arange(BOX)).sum(axis=-1).astype(np.uint32) for blocks in (BOXES > 0, BOXES == 2))
 
 # How a block looks: one pattern for each kind of piece, then the first block of the falling piece, then a full row.
 GLYPHS = (
@@ -136,9 +138,10 @@ GLYPHS = (
 )
 INKS = "cypgrbo" + "ww"
 NO_GLYPH, FIRST_GLYPH, FULL_GLYPH = -1, 7, 8
-PREVIEW_ROWS = 3  # of blocks, for each of the next pieces: two that it fills and one between
-# Places from left to right and from top to bottom of the field, in 128ths of the frame.
-BOARD_LEFT, NEXT_LEFT, NEXT_TOP, FRAME = 24, 90, 16, 2
+# The glyphs of each piece as a preview, the two rows that it fills and an empty one: int8[piece, 3, 4]
+PREVIEWS = np.where(BOXES[:, 0, 1:4] > 0, np.arange(NUM_PIECES)[:, None, None], NO_GLYPH).astype(np.int8)
+NEXT_GAP, NEXT_TOP = 3, 3  # from the board's right side and top to the previews, in blocks
+BOARD_LEFT, BORDER = 24, 2  # from the frame's left side to the board, and its border's thickness, in 128ths of the frame
 
 
 @jax.tree_util.register_dataclass
@@ -261,11 +264,16 @@ def spawn(key, state):
     )
 
 
+def piece_rows(state, table):
+    """The rows of the piece's box, from BOX_ROWS or FIRST_ROWS, moved to its columns: uint32[4]."""
+    return jnp.asarray(table)[state.piece, state.rotation] << (state.col + WALL).astype(jnp.uint32)
+
+
 def blocked_rows(state):
     """For each row, whether the piece would not fit with its box there: bool[21], the last one for a box below the board."""
-    occupied = jnp.sum((state.board > 0) * (np.uint32(1) << np.arange(WALL, WALL + COLUMNS, dtype=np.uint32)), axis=1)
-    board = jnp.pad(occupied.astype(jnp.uint32) | WALLS, (0, BOX), constant_values=np.uint32(0xFFFFFFFF))
-    piece = jnp.asarray(BOX_ROWS)[state.piece, state.rotation] << (state.col + WALL).astype(jnp.uint32)
+    occupied = jnp.sum(jnp.where(state.board > 0, np.uint32(1) << COLUMN_BITS, 0), axis=1, dtype=jnp.uint32)
+    board = jnp.pad(occupied | WALLS, (0, BOX), constant_values=np.uint32(0xFFFFFFFF))
+    piece = piece_rows(state, BOX_ROWS)
     overlaps = [board[row : row + ROWS + 1] & piece[row] for row in range(BOX)]
     return (overlaps[0] | overlaps[1] | overlaps[2] | overlaps[3]) != 0
 
@@ -297,46 +305,45 @@ def fall(state, action, params):
 def lock(state):
     """Make the piece part of the board if it cannot fall further: State."""
     locks = landing_row(state) == state.row
-    blocks = locks & (piece_on_board(state) > 0)
-    return state._replace(board=jnp.where(blocks, 1 + state.piece, state.board).astype(jnp.int8), just_locked=locks)
+    block = (1 + state.piece).astype(jnp.int8)
+    return state._replace(board=jnp.where(locks & on_board(state, BOX_ROWS), block, state.board), just_locked=locks)
 
 
-def piece_on_board(state):
-    """Where the piece's blocks are: int8[20, 10], 0 nothing, 1 a block, 2 the first block."""
-    box = jnp.asarray(BOXES)[state.piece, state.rotation]
-    rows, columns = np.arange(ROWS)[:, None] - state.row, np.arange(COLUMNS) - state.col
-    in_rows = [jnp.where(columns == column, box[:, column, None], 0) for column in range(BOX)]  # int8[box row, column] each
-    boxes = in_rows[0] + in_rows[1] + in_rows[2] + in_rows[3]
-    parts = [jnp.where(rows == row, boxes[row], 0) for row in range(BOX)]
-    return parts[0] + parts[1] + parts[2] + parts[3]
+def on_board(state, table):
+    """Where the piece's blocks are, those in BOX_ROWS or in FIRST_ROWS: bool[20, 10]."""
+    piece, box_row = piece_rows(state, table), np.arange(ROWS) - state.row
+    rows = [jnp.where(box_row == row, piece[row], 0) for row in range(BOX)]
+    return ((rows[0] | rows[1] | rows[2] | rows[3])[:, None] >> COLUMN_BITS) & 1 == 1
 
 
 def render(state, params):
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
     full = jnp.all(state.board > 0, axis=1)[:, None]
-    locked = NO_GLYPH if params.partial_obs else state.board.astype(jnp.int32) - 1
-    falling = jnp.where(state.just_locked, 0, piece_on_board(state))
-    blocks = jnp.where(falling == 2, FIRST_GLYPH, jnp.where(falling == 1, state.piece, jnp.where(full, FULL_GLYPH, locked)))
-    previews = jnp.where(jnp.asarray(BOXES)[state.next_pieces, 0, 1:3] > 0, state.next_pieces[:, None, None], NO_GLYPH)
-    previews = jnp.pad(previews, ((0, 0), (0, PREVIEW_ROWS - 2), (0, 0)), constant_values=NO_GLYPH).reshape(-1, BOX)
-    canvas, block, top = draw_frame(params)
-    for ids, ids_top, left in ((blocks, top, BOARD_LEFT), (previews, draw.pixels(params.obs_size, NEXT_TOP), NEXT_LEFT)):
-        left = draw.pixels(params.obs_size, left)
-        canvas = draw.glyphs(canvas, ids, glyphs=GLYPHS, inks=INKS, size=(block, block), top=ids_top, left=left)
+    blocks = jnp.where(full, FULL_GLYPH, NO_GLYPH if params.partial_obs else state.board - 1).astype(jnp.int8)
+    blocks = jnp.where(~state.just_locked & on_board(state, BOX_ROWS), state.piece.astype(jnp.int8), blocks)
+    blocks = jnp.where(~state.just_locked & on_board(state, FIRST_ROWS), jnp.int8(FIRST_GLYPH), blocks)
+    canvas, block, top, (board_left, next_left) = draw_frame(params)
+    place = dict(glyphs=GLYPHS, inks=INKS, size=(block, block))
+    canvas = draw.glyphs(canvas, blocks, top=top, left=board_left, **place)
+    previews = jnp.take(PREVIEWS, state.next_pieces, axis=0).reshape(-1, BOX)
+    canvas = draw.glyphs(canvas, previews, top=top + NEXT_TOP * block, left=next_left, **place)
     return draw.frame(canvas, score=state.score, name=NAME)
 
 
 def draw_frame(params):
-    """The empty board in its frame: (canvas, pixels a side of a block, the board's top edge)."""
+    """The empty board in its frame: (canvas, pixels a side of a block, the board's top, the left of the board and the previews)."""
     canvas = draw.field(params.obs_size)
     block = canvas.shape[0] // ROWS
-    top, left = (canvas.shape[0] - ROWS * block) // 2, draw.pixels(params.obs_size, BOARD_LEFT)
-    right, bottom, border = left + COLUMNS * block, top + ROWS * block, draw.pixels(params.obs_size, FRAME)
+    top, left, border = (
+        (canvas.shape[0] - ROWS * block) // 2,
+        *(draw.pixels(params.obs_size, part) for part in (BOARD_LEFT, BORDER)),
+    )
+    right, bottom = left + COLUMNS * block, top + ROWS * block
     canvas = draw.rectangle(canvas, top=0, bottom=bottom + border, left=left - border, right=right + border, color="D")
     canvas = draw.rectangle(canvas, top=0, bottom=bottom, left=left, right=right, color="k")
-    scale, next_left = draw.text_scale(params.obs_size), draw.pixels(params.obs_size, NEXT_LEFT)
-    canvas = draw.text(canvas, "NEXT", top=top, left=next_left, scale=scale, color="s")
-    return canvas, block, top
+    next_left = right + NEXT_GAP * block
+    canvas = draw.text(canvas, "NEXT", top=top, left=next_left, scale=draw.text_scale(params.obs_size), color="s")
+    return canvas, block, top, (left, next_left)
 
 
 LEVELS = {
