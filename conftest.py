@@ -2,6 +2,8 @@
 
 import pytest
 
+pytest.register_assert_rewrite("popgym_arcade.testing")  # so that its failed asserts show their values too
+
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):

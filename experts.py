@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from popgym_arcade.games import autoencode, battleship, breakout, cartpole, count_recall, minesweeper, navigator, skittles
+from popgym_arcade.games import autoencode, battleship, breakout, cartpole, count_recall, minesweeper, navigator, skittles, tetris
 
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 MOVES = np.array([[-1, 0], [1, 0], [0, -1], [0, 1]])  # (rows, columns) of up, down, left, right
@@ -271,6 +271,135 @@ def skittles_worst(state, params):
     return jnp.where(col < state.col, LEFT, jnp.where(col > state.col, RIGHT, FIRE))
 
 
+# --- Tetris -------------------------------------------------------------------------------------------------------------------
+
+# A place is a rotation and a column of the piece's box; there are [4, 11] or, numbered in that order, [44].
+TURNS = np.arange(4)
+BOX_COLS = np.arange(-2, tetris.COLUMNS - 1)
+LOOKS = np.array([2, 1, 4, 2, 2, 4, 4])  # how many rotations of each piece look different
+PLACES_TO_TRY = 3  # together with the next piece
+# The rows of a board are integers as in tetris.py: bit c + WALL for column c, and walls beside it. In the following, an edge
+# between two cells of a row is the bit of the left one.
+FULL_ROW = ~np.uint32(0)
+COLUMN_BITS = ~tetris.WALLS
+INNER_EDGES = COLUMN_BITS & COLUMN_BITS >> 1
+ALL_EDGES = COLUMN_BITS | COLUMN_BITS >> 1
+# What a board costs for each row of each column's height, each hole, each row by which neighbouring heights differ, and each edge
+# between an empty and a filled cell. The first three features are Yiyuan Lee's, of "Tetris AI - The (Near) Perfect Bot"
+# (codemyroad.wordpress.com/2013/04/14/tetris-ai-the-near-perfect-player); the costs were found by trial on Hard.
+HEIGHT_COST, HOLE_COST, STEP_COST, EDGE_COST = 6, 4, 2, 1
+
+
+class Falling(NamedTuple):
+    """A piece that falls on a board."""
+
+    rows: jax.Array  # uint32[20]: the board
+    piece: jax.Array  # int32[]; so are the others, which are as in tetris.State
+    row: jax.Array
+    col: jax.Array
+    rotation: jax.Array
+
+
+def tetris_expert(state, params):
+    """Turn, shift, then drop the piece to the place that is best for it and the next one: nearly always a return of 1."""
+    columns = np.uint32(1) << np.arange(tetris.WALL, tetris.WALL + tetris.COLUMNS, dtype=np.uint32)
+    rows = jnp.sum((state.board > 0) * columns, axis=1, dtype=jnp.uint32) | tetris.WALLS
+    following = state.next_pieces[jnp.minimum(state.just_locked, state.next_pieces.size - 1)]
+    known = ~state.just_locked | (state.next_pieces.size > 1)
+    current = Falling(rows, state.piece, state.row, state.col, state.rotation)
+    current = tetris.choose(state.just_locked, enter(rows, state.next_pieces[0]), current)
+    boards, costs = outcomes(current, params)
+    costs, places = jax.lax.top_k(-costs.ravel(), PLACES_TO_TRY)
+
+    def next_cost(place):
+        return jnp.min(outcomes(enter(boards.reshape(tetris.ROWS, -1)[:, place], following), params)[1])
+
+    next_costs = jnp.where(known & (-costs < FAR), jax.vmap(next_cost)(places), -costs)
+    rotation, col = divmod(places[jnp.argmin(next_costs)], BOX_COLS.size)
+    shift = BOX_COLS[0] + col - current.col
+    sideways = jnp.where(shift < 0, LEFT, jnp.where(shift > 0, RIGHT, DOWN))
+    return jnp.where(rotation != current.rotation, UP, sideways)
+
+
+def tetris_worst(state, params):
+    """Let every piece fall where it enters, in the columns 3 ... 6: no row gets full, and the pile ends the game with -1."""
+    return jnp.int32(DOWN)
+
+
+def enter(rows, piece):
+    """Full rows go and a piece enters: Falling."""
+    rows = without_full_rows(rows)
+    return Falling(rows, piece, jnp.int32(0), jnp.int32(tetris.START_COL), jnp.int32(0))
+
+
+def without_full_rows(rows):
+    """Take the full rows away and let what is above them fall: uint32[20]."""
+    numbers, full = np.arange(tetris.ROWS), rows == FULL_ROW
+    falls = jnp.sum(full & (numbers > numbers[:, None]), axis=1)  # by how many rows each row does
+    stays = (numbers + falls == numbers[:, None]) & ~full  # [new row, old row]
+    return jnp.sum(jnp.where(stays, rows, 0), axis=1, dtype=jnp.uint32) | tetris.WALLS
+
+
+def outcomes(falling, params):
+    """The board with the piece in each place, uint32[20, 4, 11], and its cost, int32[4, 11], FAR if it does not get there."""
+    blocks = jnp.asarray(tetris.BOX_ROWS)[falling.piece].T[:, :, None] << (BOX_COLS + tetris.WALL).astype(np.uint32)
+    landing = landing_rows(falling, blocks)
+    boards = falling.rows[:, None, None]
+    for box_row in range(tetris.BOX):
+        boards = boards | jnp.where(np.arange(tetris.ROWS)[:, None, None] == landing + box_row, blocks[box_row], 0)
+    return boards, jnp.where(reachable(falling, landing, params), board_costs(boards), FAR)
+
+
+def landing_rows(falling, blocks):
+    """Down to which row the piece falls in every place from its row, row - 1 where it does not fit: int32[4, 11].
+
+    blocks: uint32[4, 4, 11], the rows of the piece's box in every place, as rows of the board.
+    """
+    board = jnp.pad(falling.rows, (0, tetris.BOX), constant_values=FULL_ROW)[:, None, None]
+    overlaps = [board[row : row + tetris.ROWS + 1] & blocks[row] for row in range(tetris.BOX)]
+    blocked = (overlaps[0] | overlaps[1] | overlaps[2] | overlaps[3]) != 0
+    numbers = np.arange(tetris.ROWS + 1)[:, None, None]
+    return jnp.min(jnp.where(blocked & (numbers >= falling.row), numbers, tetris.ROWS + 1), axis=0) - 1
+
+
+def reachable(falling, landing, params):
+    """Whether the piece, first turned, then shifted, gets to every place before it locks on the way: bool[4, 11].
+
+    landing: int32[4, 11], see landing_rows. Of rotations that look alike, the one with the fewest turns counts. Places under a
+    roof that is beside the piece now are taken for out of reach.
+    """
+    turns, shifts = (TURNS - falling.rotation) % 4, BOX_COLS - falling.col
+    actions = turns[:, None] + jnp.abs(shifts)
+    arrives = landing >= falling.row + params.gravity * jnp.maximum(actions - 1, 0)
+    locks = landing <= falling.row + params.gravity * actions  # too early, if another action is to follow
+    # Sets of columns and sets of numbers of turns are integers, too; the way to a column is without the column itself.
+    column = np.uint32(1) << np.arange(BOX_COLS.size, dtype=np.uint32)
+    here = np.uint32(1) << (falling.col - BOX_COLS[0]).astype(jnp.uint32)
+    way = jnp.where(shifts > 0, column - here, 2 * here - 2 * column)
+    locked = jnp.sum(jnp.where(locks, column, 0), axis=1, dtype=jnp.uint32)
+    turn = np.uint32(1) << turns.astype(jnp.uint32)
+    locked_turns = jnp.sum(jnp.where(locked & here, turn, 0), dtype=jnp.uint32)
+    turnable = (turns < jnp.asarray(LOOKS)[falling.piece]) & (locked_turns & (turn - 1) == 0)
+    return arrives & turnable[:, None] & (locked[:, None] & way == 0)
+
+
+def board_costs(boards):
+    """What boards, uint32[20, ...], cost once their full rows have gone: int32[...]."""
+    covered, cost = jnp.zeros_like(boards[0]), 0
+    for row in boards:
+        full = row == FULL_ROW
+        covered = jnp.where(full, covered, covered | row)  # the columns that have a block here or above
+        row_cost = HEIGHT_COST * bits(covered & COLUMN_BITS) + HOLE_COST * bits(covered & ~row)
+        row_cost += STEP_COST * bits((covered ^ covered >> 1) & INNER_EDGES) + EDGE_COST * bits((row ^ row >> 1) & ALL_EDGES)
+        cost = cost + jnp.where(full, 0, row_cost)
+    return cost
+
+
+def bits(numbers):
+    """How many bits are set in each number, uint32[...]: int32[...]."""
+    return jax.lax.population_count(numbers).astype(jnp.int32)
+
+
 class Players(NamedTuple):
     """A game's best and worst player: functions of (state, params) that return an action, int[]."""
 
@@ -287,5 +416,6 @@ PLAYERS = {
     minesweeper.Params: Players(minesweeper_expert, minesweeper_worst),
     navigator.Params: Players(navigator_expert, navigator_worst),
     skittles.Params: Players(skittles_expert, skittles_worst),
+    tetris.Params: Players(tetris_expert, tetris_worst),
 }
 """Every game's players, by the type of its Params."""

@@ -23,8 +23,15 @@ points to. The MDP shows all of it. The POMDP shows all of it at time 0 and afte
 Levels: CartPole Easy T = 200, Medium T = 400, Hard T = 600, all with sigma = 0. NoisyCartPole T = 200, Easy sigma = 0.1, Medium
 sigma = 0.2, Hard sigma = 0.3.
 
-Source: POPGym Arcade 0.0.7, where the end came one step late, a velocity had about three visible levels, and the noise was drawn
-anew whenever the same state was drawn.
+Source: POPGym Arcade 0.0.7.
+
+Differences from 0.0.7:
+* Reward and end are those of the state after the step; they were those of the state before it, so the end came one step late.
+* Gauges, cart and pole move by fractions of a pixel; a velocity had about three visible levels, so that the MDP hid most of it.
+* The noise is drawn with the step and kept in the state; it was drawn with the frame, so that a state had no one frame.
+
+Versions:
+* 1 (0.1.0): the first.
 """
 
 from dataclasses import dataclass, field

@@ -17,7 +17,16 @@ is drawn so that what lies under it stays visible.
 
 Levels: Easy n = 8, Medium n = 10, Hard n = 12; limits 64, 100, 144.
 
-Source: POPGym Arcade 0.0.7, where the treasure was nearly always in one place and could lie on TNT.
+Source: POPGym Arcade 0.0.7.
+
+Differences from 0.0.7:
+* Agent and treasure start on distinct uniform cells without TNT; rows and columns were drawn apart, so either could be on TNT, and
+  a constant key laid the treasure nearly always in one place.
+* A path to the treasure is kept free of TNT; TNT could wall it in.
+* After the first frame the POMDP shows nothing but the agent; it still showed the treasure when the agent stood on it.
+
+Versions:
+* 1 (0.1.0): the first.
 """
 
 from dataclasses import dataclass, field

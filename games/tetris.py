@@ -34,9 +34,9 @@ Rewards: each row that goes pays 0.1, up to ten rows, and raises the score by 1.
 
 Episode end: terminated when the game is won or lost; truncated at 3000 steps.
 
-Views: the score is the number of rows that went. The falling piece is drawn with its first block in white, the next pieces at the
-side. When a piece locks, a full row is drawn in white. The MDP shows the board, every kind of piece in its own colour and pattern.
-The POMDP never shows the locked blocks.
+Views: the score is the number of rows that went. The falling piece is drawn solid, its first block in white, and the next pieces at
+the side. When a piece locks, a full row is drawn solid and white. The MDP shows the blocks on the board, those of every kind of
+piece in its own colour and pattern. The POMDP never shows them.
 
 Levels: Easy P = 3, A = 1, D = 2, Medium P = 2, A = 1, D = 2, Hard P = 1, A = 2, D = 3; the limit is 3000.
 
@@ -124,7 +124,8 @@ WALLS = np.uint32(~(((1 << COLUMNS) - 1) << WALL) & 0xFFFFFFFF)
 # uint32[piece, rotation, box row]: the rows of a box in the same way, of all blocks and of the first alone
 BOX_ROWS, FIRST_ROWS = ((blocks << np.arange(BOX)).sum(axis=-1).astype(np.uint32) for blocks in (BOXES > 0, BOXES == 2))
 
-# How a block looks: one pattern for each kind of piece, then the first block of the falling piece, then a full row.
+# How a block looks: one pattern for each kind of piece that lies on the board, then that of falling pieces and full rows. What
+# falls must not look like what lies, or one could not tell which blocks belong to it.
 GLYPHS = (
     "####. ####. ####. ####. .....",
     "####. #..#. #..#. ####. .....",
@@ -133,11 +134,10 @@ GLYPHS = (
     "####. #.##. ##.#. ####. .....",
     "####. #..#. ####. ####. .....",
     "####. #.##. #.##. ####. .....",
-    "####. ####. ####. ####. .....",
     "##### ##### ##### ##### #####",
 )
-INKS = "cypgrbo" + "ww"
-NO_GLYPH, FIRST_GLYPH, FULL_GLYPH = -1, 7, 8
+INKS = "cypgrbo" + "w"  # of each kind of piece; of full rows and of the first block of the falling piece
+NO_GLYPH, SOLID_GLYPH, WHITE_INK = -1, 7, 7
 # The glyphs of each piece as a preview, the two rows that it fills and an empty one: int8[piece, 3, 4]
 PREVIEWS = np.where(BOXES[:, 0, 1:4] > 0, np.arange(NUM_PIECES)[:, None, None], NO_GLYPH).astype(np.int8)
 NEXT_GAP, NEXT_TOP = 3, 3  # from the board's right side and top to the previews, in blocks
@@ -318,13 +318,14 @@ def on_board(state, table):
 
 def render(state, params):
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
-    full = jnp.all(state.board > 0, axis=1)[:, None]
-    blocks = jnp.where(full, FULL_GLYPH, NO_GLYPH if params.partial_obs else state.board - 1).astype(jnp.int8)
-    blocks = jnp.where(~state.just_locked & on_board(state, BOX_ROWS), state.piece.astype(jnp.int8), blocks)
-    blocks = jnp.where(~state.just_locked & on_board(state, FIRST_ROWS), jnp.int8(FIRST_GLYPH), blocks)
+    full, falls = jnp.all(state.board > 0, axis=1)[:, None], ~state.just_locked
+    falling, first = falls & on_board(state, BOX_ROWS), falls & on_board(state, FIRST_ROWS)
+    locked = jnp.int8(NO_GLYPH) if params.partial_obs else state.board - 1
+    glyphs = jnp.where(falling | full, jnp.int8(SOLID_GLYPH), locked)
+    inks = jnp.where(first | full, jnp.int8(WHITE_INK), jnp.where(falling, state.piece.astype(jnp.int8), locked))
     canvas, block, top, (board_left, next_left) = draw_frame(params)
     place = dict(glyphs=GLYPHS, inks=INKS, size=(block, block))
-    canvas = draw.glyphs(canvas, blocks, top=top, left=board_left, **place)
+    canvas = draw.glyphs(canvas, glyphs, ink_ids=inks, top=top, left=board_left, **place)
     previews = jnp.take(PREVIEWS, state.next_pieces, axis=0).reshape(-1, BOX)
     canvas = draw.glyphs(canvas, previews, top=top + NEXT_TOP * block, left=next_left, **place)
     return draw.frame(canvas, score=state.score, name=NAME)
