@@ -165,7 +165,7 @@ def draw_visible(key, params):
     # Half a random word is enough for a cell, and random words are what this game spends most of its time on.
     words = jax.random.bits(key, (SIZE * SIZE // 2,))
     halves = jnp.concatenate([words & np.uint32(0xFFFF), words >> 16]).reshape(SIZE, SIZE)
-    return halves < params.visible_share * 2**16
+    return halves < jnp.float32(params.visible_share) * 2**16
 
 
 def move(state, action, params):

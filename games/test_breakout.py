@@ -142,6 +142,7 @@ CASES = [
         scramble=scramble,
         moves_by_itself=True,
         episodes=64,
+        different_starts=10,  # of a ball and a paddle in few places
     )
 ]
 

@@ -154,7 +154,7 @@ def shown(state, params, partial_obs):
     """Score, the next pieces, the falling piece and its rotation, and the blocks on the board that it and the view leave to see."""
     board = state.board.astype(int)
     full = np.all(board > 0, axis=1)
-    board = np.where(full[:, None], 8, 0 if partial_obs else board)
+    board = np.where(full[:, None], 8, np.zeros_like(board) if partial_obs else board)
     for cell in [] if state.just_locked else cells_of(state.piece, state.row, state.col, state.rotation):
         board[cell] = 10 + state.piece
     return state.score, board.tobytes(), state.next_pieces.tobytes(), None if state.just_locked else state.rotation
@@ -165,10 +165,12 @@ def scramble(rng, state, params):
     count = len(state.time)
     board = rng.integers(1, 8, state.board.shape) * (rng.random(state.board.shape) < rng.random((count, 1, 1)))
     board = np.where(rng.random((count, ROWS, 1)) < 0.1, np.maximum(board, 1), board)  # some full rows
+    just_locked = rng.random(count) < 0.5
+    board[~just_locked, :, 0] = 0  # while a piece falls, no row is full
     drawn = {"piece": 7, "row": 17, "col": 7, "rotation": 4}
     fields = {field: rng.integers(0, most, count).astype(np.int32) for field, most in drawn.items()}
     next_pieces = rng.integers(0, 7, state.next_pieces.shape).astype(np.int32)
-    return state._replace(board=board.astype(np.int8), next_pieces=next_pieces, just_locked=rng.random(count) < 0.5, **fields)
+    return state._replace(board=board.astype(np.int8), next_pieces=next_pieces, just_locked=just_locked, **fields)
 
 
 CASES = [
