@@ -576,7 +576,9 @@ def test_levels_are_those_of_the_rulebook(game):
 # --- the contract, by reflection ------------------------------------------------------------
 
 SIGNATURES = {"reset": ["key", "params"], "step": ["key", "state", "action", "params"], "render": ["state", "params"]}
-DOCSTRING_SECTIONS = ["Start:", "Actions:", "Rewards:", "Episode end:", "Views:", "Levels:", "Source:"]
+DOCSTRING_SECTIONS = [
+    *("Start:", "Actions:", "Rewards:", "Episode end:", "Views:", "Levels:", "Source:", "Differences from 0.0.7:", "Versions:")
+]
 
 
 def functions_of(module):

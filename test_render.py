@@ -16,7 +16,7 @@ r.g
 ...
 b.y
 """
-PRIMITIVES = ("board", "digits", "text", "sprite", "spans", "beam")
+PRIMITIVES = ("board", "cells", "glyphs", "glyph", "digits", "text", "rectangle", "sprite", "spans", "bar", "beam")
 
 
 def picture(canvas):
@@ -68,6 +68,110 @@ def test_layers_of_a_tile_lie_over_one_another_and_art_has_no_size():
     mixed = draw.tile_texture(("wk",), 1)[0, 0]
     half = (np.array(draw.PALETTE["w"]) + np.array(draw.PALETTE["k"])) / 2
     np.testing.assert_array_equal(mixed, np.floor(half + 0.5))
+
+
+def test_cells_have_one_colour_each_and_leave_their_gap_free():
+    canvas, ids = draw.blank(6, 8, color="s"), jnp.array([[0, 1], [2, 0]])
+    assert letters(draw.cells(canvas, ids, colors="rgb", size=(2, 3), top=1, left=1)) == [
+        "ssssssss",
+        "srrrgggs",
+        "srrrgggs",
+        "sbbbrrrs",
+        "sbbbrrrs",
+        "ssssssss",
+    ]
+    assert letters(draw.cells(canvas, ids, colors="rgb", size=(2, 3), top=1, left=1, gap=1)) == [
+        "ssssssss",
+        "srrsggss",
+        "ssssssss",
+        "sbbsrrss",
+        "ssssssss",
+        "ssssssss",
+    ]
+    assert letters(draw.cells(canvas, ids, colors="rgb", size=(3, 3), top=-2, left=-1)) == [
+        *["rrgggsss"],
+        *["bbrrrsss"] * 3,
+        *["ssssssss"] * 2,
+    ]
+
+
+CROSS, BLOCK = "#.# .#. #.#", "### ### ###"
+
+
+def test_glyphs_ink_their_cells_and_leave_the_rest():
+    canvas, ids = draw.blank(6, 9, color="s"), jnp.array([[0, 1], [-1, 0]])
+    options = dict(glyphs=(CROSS, BLOCK), size=(3, 4), left=1)
+    assert letters(draw.glyphs(canvas, ids, inks="rg", **options)) == [
+        "srsrsgggs",
+        "ssrssgggs",
+        "srsrsgggs",
+        "sssssrsrs",
+        "ssssssrss",
+        "sssssrsrs",
+    ]
+    inks = jnp.array([[2, 0], [0, 1]])
+    assert letters(draw.glyphs(canvas, ids, inks="rgb", ink_ids=inks, **options))[::3] == ["sbsbsrrrs", "sssssgsgs"]
+    assert letters(draw.glyphs(canvas, ids, inks="y", **options))[::3] == ["sysysyyys", "sssssysys"]
+    cut = letters(draw.glyphs(canvas, ids, inks="rg", glyphs=(CROSS, BLOCK), size=(3, 4), top=-2, left=-1))
+    assert cut == ["srsgggsss", "sssrsrsss", "ssssrssss", "sssrsrsss", "sssssssss", "sssssssss"]
+
+
+def test_glyphs_are_drawn_as_large_as_whole_pixels_allow_in_the_middle_of_the_cell():
+    canvas, ids = draw.blank(7, 8), jnp.array([[0]])
+    assert letters(draw.glyphs(canvas, ids, glyphs=(CROSS,), inks="r", size=(7, 8))) == [
+        *[".rr..rr."] * 2,
+        *["...rr..."] * 2,
+        *[".rr..rr."] * 2,
+        "........",
+    ]
+    assert letters(draw.glyphs(draw.blank(2, 2), ids, glyphs=(BLOCK,), inks="r", size=(2, 2))) == ["rr", "rr"]
+
+
+@pytest.mark.parametrize(("row", "column", "index"), [(0, 0, 0), (1, 2, 1), (2, 1, 0), (1, 1, -1), (1, 1, 7), (5, 0, 0)])
+def test_a_moving_glyph_is_what_a_board_with_one_glyph_is(row, column, index):
+    canvas = draw.blank(11, 14, color="b")
+    ids = jnp.where((np.arange(3)[:, None] == row) & (np.arange(3) == column), index, -1)
+    options = dict(glyphs=(CROSS, BLOCK), size=(3, 4), top=1, left=1)
+    moving = draw.glyph(canvas, jnp.int32(index), row=jnp.int32(row), column=jnp.int32(column), columns=3, ink="o", **options)
+    assert np.array_equal(moving, draw.glyphs(canvas, ids, inks="o", **options))
+
+
+@pytest.mark.parametrize("draws", [draw.glyphs, draw.cells], ids=["glyphs", "cells"])
+@pytest.mark.parametrize("place", [dict(top=9), dict(top=-9), dict(left=30), dict(left=-30)])
+def test_cells_and_glyphs_outside_the_canvas_leave_it_as_it_is(draws, place):
+    canvas, ids = draw.blank(4, 6, color="b"), jnp.zeros((2, 2), jnp.int32)
+    options = dict(colors="r") if draws is draw.cells else dict(glyphs=(BLOCK,), inks="r")
+    assert np.array_equal(draws(canvas, ids, size=(3, 3), **options, **place), canvas)
+
+
+@pytest.mark.parametrize(("glyphs", "word"), [((CROSS, "#"), "one height"), (("# " * 9,), "at most 8 rows")])
+def test_glyphs_that_cannot_be_drawn_are_refused(glyphs, word):
+    with pytest.raises(ValueError, match=word):
+        draw.glyphs(draw.blank(9, 9), jnp.zeros((1, 1), jnp.int32), glyphs=glyphs, inks="r", size=(9, 9))
+
+
+def test_a_rectangle_fills_what_it_is_told_and_is_cut_off():
+    canvas = draw.blank(3, 4)
+    assert letters(draw.rectangle(canvas, top=1, bottom=2, left=1, right=3, color="r")) == ["....", ".rr.", "...."]
+    assert letters(draw.rectangle(canvas, left=2, color="g")) == ["..gg"] * 3
+    assert letters(draw.rectangle(canvas, top=-5, bottom=1, left=-2, right=99, color="b")) == ["bbbb", "....", "...."]
+    assert np.array_equal(draw.rectangle(canvas, left=3, right=1, color="b"), canvas)
+
+
+@pytest.mark.parametrize(("filled", "red"), [(0, 0), (1, 30), (2, 60), (4, 120)])
+def test_a_bar_is_red_as_far_as_it_is_filled(filled, red):
+    (row,) = letters(draw.bar(draw.blank(1, 128), filled=jnp.int32(filled), of=4))
+    assert row == "." * 4 + "r" * red + "D" * (120 - red) + "." * 4
+
+
+def test_cards_differ_in_shape_and_in_colour():
+    white = draw.tile_texture(("w",), 11).astype(int)
+    textures = [draw.tile_texture(card, 11).astype(int) for card in draw.CARDS]
+    shapes = [np.any(texture != white, axis=2) for texture in textures]
+    colors = [texture[shape & np.any(texture != 16, axis=2)].min(axis=0) for texture, shape in zip(textures, shapes)]
+    for i in range(4):
+        for j in range(i):
+            assert np.sum(shapes[i] != shapes[j]) >= 4 and np.abs(colors[i] - colors[j]).max() >= 50
 
 
 @pytest.mark.parametrize(("art", "word"), [("rr\nr", "one length"), ("r!", "!"), ("rrQ", "Q")])
@@ -195,6 +299,19 @@ def test_a_frame_has_the_score_on_top_the_name_below_and_corners(obs_size):
         assert abs(min(columns) + max(columns) + 1 - obs_size) <= 4 * scale  # centred, but for blank columns of the glyphs
         assert all(ink not in row for row in (part[0], part[-1]))
     assert top[4 * scale][: obs_size // 2].count("g") == 12 * scale and not any("r" in row for row in top)
+
+
+@pytest.mark.parametrize("obs_size", draw.OBS_SIZES)
+def test_a_frames_counter_stands_between_the_score_and_the_right_corner(obs_size):
+    field, scale = draw.field(obs_size), obs_size // 128
+    frames = [
+        draw.frame(field, score=jnp.int32(0), name="Game", counter=counter) for counter in (None, jnp.int32(12), jnp.int32(13))
+    ]
+    without, with_12, with_13 = (np.asarray(frame) for frame in frames)
+    columns = np.flatnonzero(np.any(with_12 != without, axis=(0, 2)))
+    assert columns.min() > (64 + 9) * scale and columns.max() < (128 - 14) * scale
+    yellow = np.all(with_12 == draw.PALETTE["y"], axis=2).sum()
+    assert yellow == scale**2 * sum(draw.FONT[c].sum() for c in "12") and not np.array_equal(with_12, with_13)
 
 
 @pytest.mark.parametrize("name", PRIMITIVES)

@@ -11,6 +11,7 @@ import pytest
 
 from popgym_arcade import REGISTRY, experts
 from popgym_arcade.games import tetris
+from popgym_arcade.invariants import TETRIS_CELLS
 from popgym_arcade.testing import (
     DOWN,
     FIRE,
@@ -33,19 +34,7 @@ ROWS, COLUMNS = 20, 10
 
 # --- the rules once more ------------------------------------------------------------
 
-# The filled cells of each piece in its box, as row and column, in rotations 0 to 3.
-SHAPES = [
-    [[tuple(map(int, cell)) for cell in rotation.split()] for rotation in piece.split("|")]
-    for piece in (
-        "10 11 12 13 | 02 12 22 32 | 20 21 22 23 | 01 11 21 31",
-        "11 12 21 22 | 11 12 21 22 | 11 12 21 22 | 11 12 21 22",
-        "11 20 21 22 | 11 21 22 31 | 20 21 22 31 | 11 20 21 31",
-        "11 12 20 21 | 11 21 22 32 | 21 22 30 31 | 10 20 21 31",
-        "10 11 21 22 | 12 21 22 31 | 20 21 31 32 | 11 20 21 30",
-        "10 20 21 22 | 11 12 21 31 | 20 21 22 32 | 11 21 30 31",
-        "12 20 21 22 | 11 21 31 32 | 20 21 22 30 | 10 11 21 31",
-    )
-]
+SHAPES = TETRIS_CELLS.tolist()  # the filled cells of each piece in its box, as row and column, in rotations 0 to 3
 
 
 def cells_of(piece, row, col, rotation):
