@@ -168,7 +168,7 @@ def test_cards_differ_in_shape_and_in_colour():
     white = draw.tile_texture(("w",), 11).astype(int)
     textures = [draw.tile_texture(card, 11).astype(int) for card in draw.CARDS]
     shapes = [np.any(texture != white, axis=2) for texture in textures]
-    colors = [texture[shape & np.any(texture != 16, axis=2)].min(axis=0) for texture, shape in zip(textures, shapes)]
+    colors = [texture[3:8, 3:8].min(axis=(0, 1)) for texture in textures]
     for i in range(4):
         for j in range(i):
             assert np.sum(shapes[i] != shapes[j]) >= 4 and np.abs(colors[i] - colors[j]).max() >= 50

@@ -164,7 +164,7 @@ class State(NamedTuple):
 
     board: jax.Array  # int8[20, 10]: 0 where it is empty, else 1 + the kind of piece that the block is from
     piece: jax.Array  # int32[], 0 ... 6: the falling piece
-    row: jax.Array  # int32[], 0 ... 19: the top of its box
+    row: jax.Array  # int32[], 0 ... 18: the top of its box
     col: jax.Array  # int32[], -2 ... 8: the left side of its box
     rotation: jax.Array  # int32[], 0 ... 3
     next_pieces: jax.Array  # int32[P], 0 ... 6: the pieces to come
