@@ -2,7 +2,9 @@
 
 ``expert(state, params)`` earns the most that the episode allows and ``worst(state, params)`` the least. Both return an action,
 int32[], and work under jit and vmap, in every view, at every level: with the level's own limit of steps they reach the very
-maximum and minimum. A much smaller ``max_steps_in_episode`` may leave the experts of BattleShip and MineSweeper on a detour.
+maximum and minimum, but for rare episodes of three games: Skittles, where one would have to know what is not on the field yet,
+CountRecall, where a few decks need more steps than there are, and Tetris Hard (one in ten thousand). A much smaller
+``max_steps_in_episode`` may leave the experts of BattleShip and MineSweeper on a detour.
 """
 
 from typing import NamedTuple

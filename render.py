@@ -409,8 +409,7 @@ def glyph(canvas, index, *, glyphs, row, column, columns, size, ink, top=0, left
 
     canvas: uint8[height, 3 * width]. index: int[], the index into ``glyphs``, a tuple as in :func:`glyphs`; nothing is drawn
     where it is none. row, column: int[], the cell. columns: how many the board has; rows go on above and below as far as there is
-    room.
-    size: pixels of a cell, (height, width). ink: a key of PALETTE. top, left: pixels to the board's corner.
+    room. size: pixels of a cell, (height, width). ink: a key of PALETTE. top, left: pixels to the board's corner.
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
     line_bits, row_bits = _glyph_bits(glyphs, *size)

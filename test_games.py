@@ -474,6 +474,27 @@ def test_two_frames_are_equal_if_and_only_if_what_the_view_shows_is(name, partia
     assert len(frame_of) < count  # some states share a frame, so there were pairs to compare
 
 
+@every_discrete_environment
+@both_twins
+def test_a_change_of_one_field_changes_the_frame_if_and_only_if_the_view_shows_it(name, partial_obs):
+    case, params = case_of(name), REGISTRY[name].params
+    played = jax.tree.map(lambda leaf: leaf[:256], some_states(name))
+    one, other = (case.scramble(np.random.default_rng(seed), played, params) for seed in (3, 4))
+
+    def seen(states):
+        shown = [described(case.shown(one_of(states, i), params, partial_obs)) for i in range(len(states.time))]
+        return shown, rendered(name, partial_obs, states)
+
+    shown, frames = seen(one)
+    for fields in [case.together, *((field,) for field in one._fields if field not in case.together)]:
+        changed = {field: getattr(other, field) for field in fields}
+        if all(np.array_equal(value, getattr(one, field)) for field, value in changed.items()):
+            continue
+        changed_shown, changed_frames = seen(one._replace(**changed))
+        differ = np.array([before != after for before, after in zip(shown, changed_shown)])
+        np.testing.assert_array_equal(np.any(frames != changed_frames, axis=(1, 2, 3)), differ, err_msg=f"change of {fields}")
+
+
 @every_game
 def test_both_twins_draw_the_same_score_and_name(name):
     state = some_states(name, 512)

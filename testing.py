@@ -42,6 +42,8 @@ class Case(NamedTuple):
     scramble: Callable | None = None
     perfect_play_lasts: bool = False  # perfect play is to survive until the limit, not to end the game before
     moves_by_itself: bool = False  # time alone changes the state, so an unknown action is not a standstill
+    # fields that only make sense together, so that the test of what the views show never changes one of them alone
+    together: tuple = ()
     undealt: tuple = ()  # fields that hold what chance decides in the course of the game before any view shows it
     episodes: int = 256  # how many are played side by side to see what the players earn; a multiple of BATCH
     different_starts: int = BATCH  # of BATCH first states, at least so many are different

@@ -244,6 +244,12 @@ def test_the_ball_turns_at_walls_and_ceiling():
     run_script(breakout, game_state(ball), HARD, script)
 
 
+def test_bricks_are_not_touched_at_the_ceiling():
+    ball = Ball(0, 8, -1, 1, paddle=0, bricks=frozenset({(0, 9), (6, 0)}))  # as no play leaves them
+    script = [(UP, 0, dict(ball_row=0, ball_col=9, direction=breakout.DOWN_RIGHT, strike=False, score=58))]
+    run_script(breakout, game_state(ball, score=58), HARD, script)
+
+
 def test_the_paddle_mirrors_reverses_or_loses_the_ball():
     ball = Ball(18, 5, 1, 1, paddle=3, bricks=frozenset({(1, 0), (1, 1)}))
     saved = dict(ball_row=18, ball_col=6, direction=breakout.UP_RIGHT)

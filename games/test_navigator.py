@@ -51,6 +51,7 @@ CASES = [
         lowest_return=-1,
         shown=shown,
         scramble=scramble,
+        together=("tnt", "treasure_row", "treasure_col"),  # no TNT lies on the treasure
     )
 ]
 

@@ -171,6 +171,7 @@ CASES = [
         lowest_return=-1,
         shown=shown,
         scramble=scramble,
+        together=("board", "just_locked"),  # while a piece falls, no row is full
         moves_by_itself=True,
         undealt=("bag",),
         episodes=32,
