@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from popgym_arcade.registry import make
+from popgym_arcade.render import PALETTE
 
 NOTHING = -1
 """An action that is none of 0 up, 1 down, 2 left, 3 right, 4 fire: it does nothing, but the step counts."""
@@ -96,11 +97,11 @@ def observe(cabinet, episode, partial_obs):
 
 
 def side_by_side(observations):
-    """Observations of one size in a row, with a grey line of S / 32 pixels between them: uint8[S, width, 3].
+    """Observations of one size in a row, with a line of S / 32 pixels between them: uint8[S, width, 3].
 
     observations: a sequence of uint8[S, S, 3]. One observation comes back as it is.
     """
     size = observations[0].shape[0]
-    line = np.full((size, max(1, size // 32), 3), 96, np.uint8)
+    line = np.full((size, max(1, size // 32), 3), PALETTE["D"], np.uint8)
     parts = [part for observation in observations for part in (line, observation)][1:]
     return np.concatenate(parts, axis=1)

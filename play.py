@@ -1,7 +1,7 @@
 """Play the games by hand: ``popgym-arcade-play NoisyCartPoleEasy``, or with ``--web`` in a browser.
 
-This file holds what a game in play is, a Session, and the command line. ``window.py`` shows a session in a window, ``web.py`` in web
-pages; neither knows any rules.
+This file holds what a game in play is, a Session, and the command line. ``window.py`` shows a session in a window, ``web.py`` in a
+web page; neither knows any rules.
 
 Keys: the arrows and space are the actions up, down, left, right and fire. R begins a new episode, P changes to the twin's view, H
 shows the rules, Esc leaves.
@@ -20,10 +20,11 @@ from popgym_arcade.registry import GAMES, REGISTERED_ENVIRONMENTS, REGISTRY, nea
 from popgym_arcade.render import OBS_SIZES
 
 INSTALL = 'pip install "popgym-arcade[human]"'
+FIRE = 4
 HOST, PORT = "127.0.0.1", 8000
 MAX_FPS = 60
 MAX_SEED = 2**31 - 1
-RULE_SECTIONS = ("Actions", "Step", "Rewards", "Episode end", "Views", "Start", "Pieces")  # what a player reads, in this order
+RULE_SECTIONS = ("Actions", "Step", "Rewards", "Episode end", "Views", "Start", "Pieces", "Levels")  # what a player reads, in this order
 
 CLOCKS = {"Breakout": 10, "CartPole": 12, "NoisyCartPole": 12, "Skittles": 4, "Tetris": 5}
 """The games that run on a clock, to their steps a second. The others step on a key."""
@@ -39,7 +40,8 @@ class Session:
         """Begin the first episode.
 
         machine: a Cabinet. seed: an int, 0 ... MAX_SEED, which decides all episodes of the session. partial_obs: show the POMDP's
-        view. both: show the twins side by side. fps: steps a second, 0 to step on a key; by default the game's own. keep_all: keep the pictures of all episodes, not only of the last.
+        view. both: show the twins side by side. fps: steps a second, 0 to step on a key; by default the game's own. keep_all: keep
+        the pictures of all episodes, not only of the last.
         """
         self.machine, self.seed, self.partial_obs, self.both = machine, seed, partial_obs, both
         self.game, self.level = game_and_level(machine.name)
@@ -58,9 +60,12 @@ class Session:
             self.pictures = record.PackedFrames()
         self.pictures.append(self.picture())
 
-    def press(self, action, now):
-        """A key for an action goes down: it is played at once, or with the clock's next step. Returns whether it was played."""
-        if self.episode.done:
+    def press(self, action, now, repeated=False):
+        """A key for an action goes down: it is played at once, or with the clock's next step. Returns whether it was played.
+
+        repeated: whether the key has been down for a while. Arrows repeat where steps wait for keys; fire, which may cost, never.
+        """
+        if self.episode.done or (repeated and (self.fps or action == FIRE)):
             return False
         if not self.fps:
             self.step(action)
@@ -128,7 +133,7 @@ class Session:
         if self.episode.truncated:
             return f"The time is up. Return {total}. R: play again"
         if self.fps and self.due is None:
-            return "Press an arrow or space to start"
+            return "Paused. An arrow or space goes on" if self.episode.time else "An arrow or space starts the clock"
         return "" if self.episode.time else "It moves when you press a key"
 
 
@@ -142,7 +147,7 @@ def rules(name):
     game, _ = game_and_level(name)
     parsed = rulebook.parse(GAMES[game][0].__doc__)
     sections = [(heading, parsed.sections[heading]) for heading in RULE_SECTIONS if heading in parsed.sections]
-    return [(game, parsed.lead), *sections]
+    return [(game, parsed.lead), *((heading, [first[0].upper() + first[1:], *rest]) for heading, (first, *rest) in sections)]
 
 
 def environment_name(text):
@@ -199,7 +204,9 @@ def parser():
         "--fps",
         type=number_between(0, MAX_FPS, float),
         metavar="N",
-        help=f"steps a second, 0 to step on a key (default: {', '.join(f'{game} {fps}' for game, fps in CLOCKS.items())}, others 0)",
+        help="steps a second, 0 to step on a key (default: "
+        + ", ".join(f"{game} {fps}" for game, fps in CLOCKS.items())
+        + ", others 0)",
     )
     options.add_argument(
         "--scale", type=number_between(1, 32), metavar="N", help="screen pixels a side of a frame's pixel (default: what fits)"
@@ -207,7 +214,9 @@ def parser():
     options.add_argument("--record", metavar="OUT.gif", help="write what was played to this file")
     options.add_argument("--web", action="store_true", help="serve a web page to play on, with all games")
     options.add_argument("--host", default=HOST, help=f"with --web: the address to listen on (default {HOST}: this machine only)")
-    options.add_argument("--port", type=number_between(0, 65535), default=PORT, help=f"with --web (default {PORT}; 0: any free one)")
+    options.add_argument(
+        "--port", type=number_between(0, 65535), default=PORT, help=f"with --web (default {PORT}; 0: any free one)"
+    )
     return options
 
 

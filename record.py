@@ -107,9 +107,9 @@ def record(path, name, policy="expert", *, frames_per_second=FRAMES_PER_SECOND, 
 def write_gif(path, frames, *, frames_per_second=FRAMES_PER_SECOND, scale=1):
     """Write an animation that loops and rests for a while on its last frame.
 
-    frames: a sequence of T frames, uint8[height, width, 3], with at most 256 colours each. A GIF counts time in hundredths of a second; the frames'
-    times are rounded so that no error adds up. Equal frames in a row become one that lasts longer. The file appears complete or
-    not at all. Raises ValueError for no frames, for more colours, and for numbers out of range.
+    frames: a sequence of T frames, uint8[height, width, 3], with at most 256 colours each. A GIF counts time in hundredths of a
+    second; the frames' times are rounded so that no error adds up. Equal frames in a row become one that lasts longer. The file
+    appears complete or not at all. Raises ValueError for no frames, for more colours, and for numbers out of range.
     """
     _check_range("frames_per_second", frames_per_second, 0.1, 50)
     _check_range("scale", scale, 1, 64)
@@ -127,8 +127,8 @@ def write_gif(path, frames, *, frames_per_second=FRAMES_PER_SECOND, scale=1):
 def write_sheet(path, frames, *, columns=SHEET_COLUMNS, scale=1):
     """Write a contact sheet: a PNG with the frames in rows, in the order in which people read.
 
-    frames: a sequence of T frames, uint8[height, width, 3]. columns: frames in a row. More than SHEET_FRAMES frames are thinned out evenly, and the
-    first and the last are kept. The file appears complete or not at all. Raises ValueError as ``write_gif`` does.
+    frames: a sequence of T frames, uint8[height, width, 3]. columns: frames in a row. More than SHEET_FRAMES frames are thinned out
+    evenly, and the first and the last are kept. The file appears complete or not at all. Raises ValueError as ``write_gif`` does.
     """
     _check_range("columns", columns, 1, SHEET_FRAMES)
     _check_range("scale", scale, 1, 64)
@@ -247,7 +247,7 @@ def _write(path, save):
 
 
 def policy_from(text):
-    """A policy from the command line: a name in POLICIES, or ``module:function``, which is imported. Returns a str or a function."""
+    """A policy from the command line: a name, or the function that ``module:function`` names, which is imported."""
     if ":" not in text:
         return text
     module, _, function = text.partition(":")
