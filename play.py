@@ -24,7 +24,16 @@ FIRE = 4
 HOST, PORT = "127.0.0.1", 8000
 MAX_FPS = 60
 MAX_SEED = 2**31 - 1
-RULE_SECTIONS = ("Actions", "Step", "Rewards", "Episode end", "Views", "Start", "Pieces", "Levels")  # what a player reads, in this order
+RULE_SECTIONS = (
+    "Actions",
+    "Step",
+    "Rewards",
+    "Episode end",
+    "Views",
+    "Start",
+    "Pieces",
+    "Levels",
+)  # what a player reads, in this order
 
 CLOCKS = {"Breakout": 10, "CartPole": 12, "NoisyCartPole": 12, "Skittles": 4, "Tetris": 5}
 """The games that run on a clock, to their steps a second. The others step on a key."""
@@ -88,7 +97,9 @@ class Session:
         if self.due is None or now < self.due:
             return False
         self.step(self.pressed.popleft() if self.pressed else self.held[-1] if self.held else cabinet.NOTHING)
-        self.due = None if self.episode.done else max(self.due, now - 1 / self.fps) + 1 / self.fps
+        period = 1 / self.fps
+        on_time = self.due + period
+        self.due = None if self.episode.done else on_time if on_time > now else now + period
         return True
 
     def pause(self):
@@ -134,7 +145,7 @@ class Session:
             return f"The time is up. Return {total}. R: play again"
         if self.fps and self.due is None:
             return "Paused. An arrow or space goes on" if self.episode.time else "An arrow or space starts the clock"
-        return "" if self.episode.time else "It moves when you press a key"
+        return "" if self.fps or self.episode.time else "It moves when you press a key"
 
 
 def game_and_level(name):
@@ -273,7 +284,8 @@ def play_in_window(options):
         start = time.perf_counter()
         machine = cabinet.build(options.name, options.obs_size)
         print(f"done in {time.perf_counter() - start:.1f} s")
-        session = Session(machine, seed=seed, partial_obs=options.partial, both=options.both, fps=options.fps)
+        views = dict(partial_obs=options.partial, both=options.both)
+        session = Session(machine, seed=seed, fps=options.fps, keep_all=options.record is not None, **views)
         window.run(session, scale=options.scale, recording=options.record)
 
 

@@ -6,6 +6,8 @@ are in ``test_games.py``.
 
 import dataclasses
 import importlib.util
+import os
+import shutil
 from collections.abc import Callable
 from functools import cache, partial
 from typing import NamedTuple
@@ -293,3 +295,18 @@ def run_script(module, state, params, script):
         assert got == values, f"step {number}"
         assert bool(done) == (values["terminated"] or values["truncated"]), f"step {number}"
     return state
+
+
+# --- programs that a test needs -----------------------------------------------------------------------------------------------
+
+
+def program(*names):
+    """The path of the first of these programs that the machine has. Without one the test is skipped.
+
+    Where REQUIRE_PROGRAMS is set, as .ci/run does, it fails instead.
+    """
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        give_up = pytest.fail if os.environ.get("REQUIRE_PROGRAMS") else pytest.skip
+        give_up(f"this test needs {' or '.join(names)}, which is not installed")
+    return found

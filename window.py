@@ -22,6 +22,7 @@ from popgym_arcade.render import PALETTE
 ACTION_KEYS = {pygame.K_UP: 0, pygame.K_DOWN: 1, pygame.K_LEFT: 2, pygame.K_RIGHT: 3, pygame.K_SPACE: 4}
 KEY_HINTS = "R: new episode   P: twin's view   H: rules   Esc: leave"
 REPEAT_DELAY, REPEAT_INTERVAL = 350, 90  # milliseconds until a key that stays down repeats, and from one time to the next
+LISTEN_INTERVAL = 250  # milliseconds after which Python is to look whether Ctrl-C was pressed: it cannot while pygame waits
 PICTURE_SIDE = 640  # screen pixels that a frame is enlarged to at most, unless told otherwise
 DESKTOP_SHARE = 0.85  # how much of the desktop the window takes at most
 BACKGROUND, PANEL, TEXT, FAINT, ACCENT = (PALETTE[key] for key in "kdwsy")
@@ -54,6 +55,7 @@ def display():
     try:
         yield
     finally:
+        font.cache_clear()
         pygame.quit()
 
 
@@ -98,9 +100,11 @@ def run(session, *, scale=None, recording=None):
 def loop(session, screen, place):
     """Show the session and hand it what the player does, until the player leaves. Sleeps while there is nothing to do."""
     rules_page, down, announced = None, set(), -1  # the first line of the rules on show; the keys that are down; last episode told
+    changed = True
     while True:
-        announced = announce(session, announced)
-        draw(screen, place, session, rules_page)
+        if changed:
+            announced = announce(session, announced)
+            draw(screen, place, session, rules_page)
         event = next_event(session)
         now = time.monotonic()
         if event.type == pygame.QUIT:
@@ -121,14 +125,15 @@ def loop(session, screen, place):
                 if event.key == pygame.K_ESCAPE:
                     return
                 rules_page = command(event.key, session, rules_page)
-        session.tick(now)
+        changed = session.tick(now) or event.type != pygame.NOEVENT
 
 
 def next_event(session):
-    """The next event; while a clock runs, one of type NOEVENT when the next step is due."""
-    if session.due is None:
-        return pygame.event.wait()
-    return pygame.event.wait(max(1, math.ceil(1000 * (session.due - time.monotonic()))))
+    """The next event, or one of type NOEVENT when the clock's next step is due or nothing has happened for a while."""
+    wait = LISTEN_INTERVAL
+    if session.due is not None:
+        wait = min(wait, max(1, math.ceil(1000 * (session.due - time.monotonic()))))
+    return pygame.event.wait(wait)
 
 
 def command(key, session, rules_page):
