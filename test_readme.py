@@ -13,6 +13,8 @@ from pathlib import Path
 import jax
 import pytest
 
+from popgym_arcade import play, record
+
 ROOT = Path(__file__).parent
 README = (ROOT / "README.md").read_text()
 CI_RUN = (ROOT / ".ci" / "run").read_text()
@@ -105,12 +107,43 @@ def test_ci_takes_the_commands_from_the_readme_as_they_stand():
     assert 'bash -c "$test_command"' in CI_RUN
 
 
-def test_ci_installs_only_into_virtual_environments_that_it_makes():
+def test_ci_installs_only_into_virtual_environments_that_it_makes_but_for_a_browser_and_a_virtual_screen():
     lines = [line.strip() for line in CI_RUN.splitlines() if not line.strip().startswith("#")]
-    installs = [line for line in lines if re.search(r"\b(install|wheel --)\b", line)]
+    installs = [line for line in lines if re.search(r"\b(install|wheel --)\b", line) and not line.startswith("echo")]
+    debian = [line for line in installs if line.startswith("apt-get ")]
+    assert debian == ["apt-get install -q -y --no-install-recommends chromium fonts-liberation xvfb xdotool"]
+    installs = [line for line in installs if line not in debian]
     assert installs
     assert all(re.match(r"\.venv(-oldest)?/bin/python -m pip ", line) for line in installs)
-    assert not re.search(r"(?<![./])\b(apt|apt-get|dnf|yum|apk|brew|conda|uv|sudo|curl|wget|git) ", "\n".join(lines))
+    assert not re.search(r"(?<![./])\b(apt|dnf|yum|apk|brew|conda|uv|sudo|curl|wget|git) ", "\n".join(lines))
+
+
+def command_lines(program):
+    """The words after a program's name in each of README.md's lines that call it, without comments."""
+    code = "\n".join(code for _, code, _ in fenced("sh"))
+    return [line.split("#")[0].split() for line in re.findall(rf"^{program}\b(.*)$", code, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("words", command_lines("popgym-arcade-record"), ids=" ".join)
+def test_the_recording_is_made(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    record.main(words)
+    assert (tmp_path / words[1]).stat().st_size > 0
+
+
+@pytest.mark.parametrize("words", command_lines("popgym-arcade-play"), ids=" ".join)
+def test_the_game_can_be_played(words, tmp_path, monkeypatch, capsys):
+    pygame = pytest.importorskip("pygame")
+    from popgym_arcade import web, window
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setattr(window, "next_event", lambda session: pygame.event.Event(pygame.QUIT))
+    monkeypatch.setattr(web, "run", lambda options: print(f"a page at {options.host}"))  # test_web.py runs it
+    play.main(words)
+    printed = capsys.readouterr().out
+    assert ("a page at 127.0.0.1" if "--web" in words else words[0] if words else "NavigatorEasy") in printed
+    assert "--record" not in words or (tmp_path / words[-1]).exists()
 
 
 def test_the_readme_points_to_files_that_exist():

@@ -111,6 +111,7 @@ def loop(session, screen, place):
             return
         if event.type == pygame.WINDOWFOCUSLOST:
             session.pause()
+            down.clear()
         if event.type == pygame.KEYUP:
             down.discard(event.key)
             session.release(ACTION_KEYS.get(event.key))
