@@ -161,6 +161,21 @@ def rules(name):
     return [(game, parsed.lead), *((heading, [first[0].upper() + first[1:], *rest]) for heading, (first, *rest) in sections)]
 
 
+def paragraph_parts(paragraph):
+    """A paragraph of the rules taken apart: [("text", "item" or "drawing", str), ...]; only a drawing has several lines."""
+    lines = paragraph.split("\n")
+    if all(line.startswith("    ") for line in lines):
+        return [("drawing", "\n".join(line[4:] for line in lines))]
+    parts = []
+    for line in lines:
+        if parts and not rulebook.is_item(line):
+            kind, text = parts.pop()
+            parts.append((kind, f"{text} {line.strip()}"))
+        else:
+            parts.append(("item" if rulebook.is_item(line) else "text", line.strip()))
+    return parts
+
+
 def environment_name(text):
     """A registered name, written in upper or lower case. Raises ValueError with the nearest names if there is no such one."""
     by_lower_case = {name.lower(): name for name in REGISTERED_ENVIRONMENTS}

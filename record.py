@@ -52,6 +52,12 @@ class PackedFrames(Sequence):
         """An empty list."""
         self.packed, self.shape = [], None
 
+    def __copy__(self):
+        """A list of the same frames that does not change with this one."""
+        other = PackedFrames()
+        other.packed, other.shape = list(self.packed), self.shape
+        return other
+
     def append(self, frame):
         """Add a frame at the end."""
         self.shape = frame.shape

@@ -16,7 +16,7 @@ os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 
 import pygame
 
-from popgym_arcade import play, record, rulebook
+from popgym_arcade import play, record
 from popgym_arcade.render import PALETTE
 
 ACTION_KEYS = {pygame.K_UP: 0, pygame.K_DOWN: 1, pygame.K_LEFT: 2, pygame.K_RIGHT: 3, pygame.K_SPACE: 4}
@@ -217,31 +217,17 @@ def rule_lines(name, size, width):
     """An environment's rules in lines of so many screen pixels: a tuple of ("heading", "drawing" or "text", line)."""
     lines = []
     for heading, paragraphs in play.rules(name):
-        lines += [
-            ("heading", heading),
-            *(line for paragraph in paragraphs for line in wrapped(paragraph, size, width)),
-            ("text", ""),
-        ]
+        lines.append(("heading", heading))
+        for kind, text in (part for paragraph in paragraphs for part in play.paragraph_parts(paragraph)):
+            shown = text.split("\n") if kind == "drawing" else filled(text, kind == "item", size, width)
+            lines += [("drawing" if kind == "drawing" else "text", line) for line in shown]
+        lines.append(("text", ""))
     return tuple(lines[:-1])
 
 
-def wrapped(paragraph, size, width):
-    """A paragraph of the rules as lines: [(kind, line), ...]. Drawings keep their lines, and items of lists begin new ones."""
-    lines = paragraph.split("\n")
-    if all(line.startswith("    ") for line in lines):
-        return [("drawing", line[4:]) for line in lines]
-    items = []
-    for line in lines:
-        if items and not rulebook.is_item(line):
-            items[-1] += " " + line.strip()
-        else:
-            items.append(line)
-    return [("text", line) for item in items for line in filled(item, size, width)]
-
-
-def filled(text, size, width):
-    """Text in lines of at most so many screen pixels, or of one word; those of an item after its first are indented."""
-    indent = "    " if rulebook.is_item(text) else ""
+def filled(text, is_item, size, width):
+    """Text in lines of at most so many screen pixels, or of one word; those of a list's item after its first are indented."""
+    indent = "    " if is_item else ""
     first, *words = text.split()
     lines = [first]
     for word in words:
