@@ -72,6 +72,23 @@ class Box(NamedTuple):
         return _all_between(jnp.asarray(x), self.low, self.high)
 
 
+class Dict(NamedTuple):
+    """Dicts with an element of a space under each name."""
+
+    spaces: dict[str, Any]  # a name to its space
+
+    def sample(self, key):
+        """A dict of independent uniform elements. key: a typed or raw PRNG key. Raises what the spaces raise."""
+        keys = jax.random.split(key, len(self.spaces))
+        return {name: space.sample(keys[i]) for i, (name, space) in enumerate(self.spaces.items())}
+
+    def contains(self, x):
+        """Whether x is a dict with these very names and each element lies in its space: bool[]."""
+        if not isinstance(x, dict) or x.keys() != self.spaces.keys():
+            return jnp.bool_(False)
+        return jnp.all(jnp.stack([space.contains(x[name]) for name, space in self.spaces.items()]))
+
+
 def _as_array(x):
     """x itself if it has a dtype, for jnp.asarray would cut a NumPy integer of 64 bits down to 32; else what jax makes of it."""
     if hasattr(x, "dtype"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from popgym_arcade import make
-from popgym_arcade.spaces import Box, Discrete
+from popgym_arcade.spaces import Box, Dict, Discrete
 
 KEYS = {"typed": jax.random.key, "raw": jax.random.PRNGKey}
 
@@ -272,3 +272,11 @@ def test_an_environments_spaces_hold_its_actions_and_frames(obs_size):
     assert not env.observation_space(params).contains(observation.astype(jnp.int32))
     actions = samples(env.action_space(params), 200)
     assert set(actions.tolist()) == set(range(env.num_actions))
+
+
+def test_a_dict_holds_an_element_of_each_space():
+    space = Dict({"a": Discrete(3), "b": Box(0, 255, (2, 2), np.uint8)})
+    sample = jax.jit(space.sample)(jax.random.key(0))
+    assert space.contains(sample) and set(sample) == {"a", "b"}
+    assert not space.contains({"a": sample["a"]}) and not space.contains(sample["a"])
+    assert not space.contains({**sample, "a": jnp.int32(3)}) and not space.contains({**sample, "b": sample["b"][0]})

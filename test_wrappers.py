@@ -8,8 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from popgym_arcade import Environment, make
-from popgym_arcade.wrappers import LogState, log_episodes
+from popgym_arcade import Environment, make, spaces
+from popgym_arcade.wrappers import (
+    LogState,
+    both_views,
+    frame_stack,
+    grayscale,
+    log_episodes,
+    normalise,
+    resize,
+    sticky_actions,
+)
 
 LIMIT = 5
 NUM_ENVS = 8
@@ -212,3 +221,216 @@ def test_wrapping_twice_reports_the_same(form):
     assert_same(states_twice[1:], states[1:])
     last = jax.tree.map(lambda leaf: jnp.asarray(leaf[-1, 0]), states_twice)
     assert_same(twice.render(last, params), observations[-1, 0])
+
+
+# --- the other wrappers -----------------------------------------------------------------------------------------------------
+
+BLOCK = 20  # steps that the short games below are played
+
+
+def game(**options):
+    """The short game, not wrapped, and its params, with options of ``make``."""
+    return make("NavigatorEasy", board_size=4, max_steps_in_episode=LIMIT, **options)
+
+
+def play(env, params, form="step", key=0):
+    """What every step returned, [BLOCK, ...], and the first observation and state. Actions are random, the same for every env."""
+
+    @jax.jit
+    def rolled(key):
+        reset_key, actions_key, steps_key = jax.random.split(key, 3)
+        first = env.reset(reset_key, params)
+        actions = jax.random.randint(actions_key, (BLOCK,), 0, 5)
+
+        def body(state, key_and_action):
+            transition = getattr(env, form)(key_and_action[0], state, key_and_action[1], params)
+            return transition[1], transition
+
+        return jax.lax.scan(body, first[1], (jax.random.split(steps_key, BLOCK), actions))[1], first
+
+    return jax.tree.map(np.asarray, rolled(jax.random.key(key)))
+
+
+def by_hand(frames, dones, first, num_frames):
+    """The stacks that a plain loop makes: frames [T, ...] that step returned, whether each ended an episode, the first frame."""
+    stacks, recent = [], [first] * num_frames
+    for frame, done in zip(frames, dones):
+        recent = [frame] * num_frames if done else [*recent[1:], frame]
+        stacks.append(np.concatenate(recent, axis=-1))
+    return np.stack(stacks)
+
+
+def test_a_stack_holds_the_last_frames_of_this_episode_only():
+    env, params = game()
+    (frames, _, _, dones, _), (first, _) = play(env, params)
+    (stacks, states, _, _, _), (first_stack, _) = play(frame_stack(env, 3), params)
+    np.testing.assert_array_equal(first_stack, np.tile(first, 3))
+    np.testing.assert_array_equal(stacks, by_hand(frames, dones, first, 3))
+    np.testing.assert_array_equal(stacks, states.frames)
+    assert dones.sum() > 3
+
+
+def test_a_stack_without_auto_reset_goes_on():
+    env, params = game()
+    (frames, *_), (first, _) = play(env, params, "step_env")
+    (stacks, *_), _ = play(frame_stack(env, 3), params, "step_env")
+    np.testing.assert_array_equal(stacks, by_hand(frames, [False] * BLOCK, first, 3))
+
+
+def test_the_final_observation_is_a_stack_of_the_episode_that_ended():
+    env, params = game(final_observation=True)
+    (frames, _, _, dones, info), (first, _) = play(env, params)
+    (stacks, _, _, _, stacked_info), (first_stack, _) = play(frame_stack(env, 2), params)
+    before = np.concatenate([first_stack[None], stacks[:-1]])[..., -3:]
+    np.testing.assert_array_equal(stacked_info["final_observation"], np.concatenate([before, info["final_observation"]], axis=-1))
+    assert (info["final_observation"][dones] != frames[dones]).any()
+
+
+def test_a_stack_can_be_drawn_again():
+    env, params = game()
+    stacked = frame_stack(env, 2)
+    _, state = stacked.reset(jax.random.key(0), params)
+    observation, state, *_ = stacked.step(jax.random.key(1), state, jnp.int32(RIGHT), params)
+    np.testing.assert_array_equal(stacked.render(state, params), observation)
+
+
+def test_a_sticky_action_is_played_again_as_often_as_asked_and_never_across_episodes():
+    env, params = game()
+    for probability in (0.0, 0.25, 1.0):
+        sticky = sticky_actions(env, probability)
+
+        def repeats(key, sticky=sticky):
+            _, state = sticky.reset(key, params)
+            state = state._replace(last_action=jnp.int32(7))
+            return sticky.step_env(key, state, jnp.int32(RIGHT), params)[1].last_action == 7
+
+        share = jax.jit(jax.vmap(repeats))(jax.random.split(jax.random.key(0), 4000)).mean()
+        assert abs(share - probability) < 0.03 and (share == probability or 0 < probability < 1)
+    (_, states, _, dones, _), (_, first) = play(sticky_actions(env, 0.5), params)
+    assert first.last_action == -1 and dones.sum() > 3
+    assert (states.last_action[dones] == -1).all() and (states.last_action[~dones] >= 0).any()
+
+
+def test_without_stickiness_the_game_goes_as_before_and_with_all_of_it_nothing_is_done():
+    env, params = make("BattleShipEasy")
+    (_, states, *_), (_, first) = play(sticky_actions(env, 1.0), params)
+    assert (states.env_state.row == first.env_state.row).all() and (states.env_state.col == first.env_state.col).all()
+    assert (states.env_state.time == np.arange(1, BLOCK + 1)).all() and not states.env_state.shots.any()
+    actions = jax.random.randint(jax.random.split(jax.random.key(0), 3)[1], (BLOCK,), 0, 5)
+    (_, states, *_), _ = play(sticky_actions(env, 0.0), params)
+    np.testing.assert_array_equal(states.last_action, actions)
+
+
+def test_brightness_is_that_of_pillow():
+    from PIL import Image
+
+    env, params = make("NavigatorEasy")
+    frame, _ = env.reset(jax.random.key(0), params)
+    gray, _ = grayscale(env).reset(jax.random.key(0), params)
+    expected = np.asarray(Image.fromarray(np.asarray(frame)).convert("L")).astype(int)
+    assert gray.shape == (128, 128, 1) and np.abs(gray[..., 0] - expected).max() <= 1
+    assert len(np.unique(gray)) > 10
+
+
+def test_a_smaller_frame_is_nearly_that_of_pillow():
+    from PIL import Image
+
+    env, params = make("NavigatorEasy")
+    frame, _ = env.reset(jax.random.key(0), params)
+    for height, width in ((84, 84), (64, 32)):
+        small, _ = resize(env, height, width).reset(jax.random.key(0), params)
+        expected = Image.fromarray(np.asarray(frame)).resize((width, height), Image.Resampling.BILINEAR)
+        assert small.shape == (height, width, 3) and small.dtype == np.uint8
+        assert np.abs(np.asarray(small).astype(int) - np.asarray(expected)).max() <= 2
+    same, _ = resize(env, 128, 128).reset(jax.random.key(0), params)
+    np.testing.assert_array_equal(same, frame)
+
+
+def test_normalised_numbers_are_bytes_divided_by_255():
+    env, params = make("NavigatorEasy")
+    frame, _ = env.reset(jax.random.key(0), params)
+    scaled, _ = normalise(env).reset(jax.random.key(0), params)
+    assert scaled.dtype == np.float32 and scaled.max() <= 1
+    np.testing.assert_array_equal(np.round(scaled * 255), frame)
+
+
+def test_both_views_are_those_of_the_twins():
+    env, params = game(final_observation=True)
+    blind = dataclasses.replace(params, partial_obs=True)
+    (both, states, rewards, dones, info), (first, _) = play(both_views(env), params)
+    for view, twin in (("full", params), ("partial", blind)):
+        (frames, twin_states, twin_rewards, twin_dones, twin_info), (first_frame, _) = play(env, twin)
+        np.testing.assert_array_equal(both[view], frames)
+        np.testing.assert_array_equal(first[view], first_frame)
+        np.testing.assert_array_equal(info["final_observation"][view], twin_info["final_observation"])
+        assert_same((states, rewards, dones), (twin_states, twin_rewards, twin_dones))
+    assert (both["full"] != both["partial"]).any()
+
+
+def test_both_views_cost_one_step_and_two_drawings():
+    env, params = make("NavigatorEasy")
+    key, state = jax.random.key(0), env.reset(jax.random.key(0), params)[1]
+
+    def size(wrapped):
+        step = jax.jit(lambda key, state: wrapped.step(key, state, jnp.int32(0), params))
+        return step.lower(key, state).compile().cost_analysis()["flops"]
+
+    drawing = jax.jit(lambda state: env.render(state, params)).lower(state).compile().cost_analysis()["flops"]
+    assert size(both_views(env)) < size(env) + 1.5 * drawing
+
+
+def test_both_views_of_a_stack_are_refused():
+    env, params = game()
+    with pytest.raises(ValueError, match="put frame_stack outside"):
+        both_views(log_episodes(frame_stack(env))).reset(jax.random.key(0), params)
+
+
+STACKS = {
+    "84 x 84 x 4, as for Atari": (lambda env: frame_stack(resize(grayscale(sticky_actions(env)))), (84, 84, 4), np.uint8),
+    "gray after stacking": (lambda env: grayscale(frame_stack(log_episodes(env), 2)), (128, 128, 2), np.uint8),
+    "floats stacked": (lambda env: log_episodes(frame_stack(normalise(env), 2)), (128, 128, 6), np.float32),
+    "floats resized": (lambda env: resize(normalise(env), 32, 48), (32, 48, 3), np.float32),
+    "both views of all": (
+        lambda env: normalise(frame_stack(resize(both_views(log_episodes(sticky_actions(env))), 40, 40), 2)),
+        (40, 40, 6),
+        np.float32,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_wrappers_compose_under_jit_and_vmap_and_keep_the_space_right(name):
+    wrap, shape, dtype = STACKS[name]
+    env, params = game(final_observation=True)
+    env = wrap(env)
+    space = env.observation_space(params)
+    boxes = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    assert all((box.shape, box.dtype) == (shape, dtype) for box in boxes)
+    reset = jax.jit(jax.vmap(env.reset, in_axes=(0, None)))
+    step = jax.jit(jax.vmap(env.step, in_axes=(0, 0, 0, None)))
+    keys = jax.random.split(jax.random.key(0), 3)
+    observations, states = reset(keys, params)
+    for _ in range(2 * LIMIT):
+        before = types(states)
+        observations, states, _, _, info = step(keys, states, jnp.array([0, 3, 4]), params)
+        for seen in (observations, info["final_observation"]):
+            assert all(space.contains(jax.tree.map(lambda leaf, i=i: leaf[i], seen)) for i in range(3))
+        assert types(states) == before
+    assert step._cache_size() == 1
+
+
+@pytest.mark.parametrize(
+    "wrap, message",
+    [
+        (lambda env: sticky_actions(env, 1.5), "must be in 0 ... 1, but it is 1.5; the nearest is 1"),
+        (lambda env: frame_stack(env, 0), "at least 1, but it is 0"),
+        (lambda env: resize(env, 0, 84), "height must be at least 1"),
+        (lambda env: grayscale(grayscale(env)).observation_space(), "has 1 channels"),
+        (lambda env: grayscale(grayscale(env)).reset(jax.random.key(0)), "has 1 channels"),
+        (lambda env: grayscale(normalise(env)).reset(jax.random.key(0)), "put normalise outside"),
+        (lambda env: normalise(normalise(env)).observation_space(), "put normalise outside"),
+    ],
+)
+def test_what_a_wrapper_cannot_do_is_refused(wrap, message):
+    with pytest.raises(ValueError, match=message):
+        wrap(game()[0])
