@@ -168,6 +168,24 @@ def _environment(name, entry, default_params, final_observation):
     def render(state, params=None):
         return entry.render(state, default_params if params is None else params)
 
+    def action_space(params=None):
+        return spaces.Discrete(NUM_ACTIONS)
+
+    def observation_space(params=None):
+        size = (default_params if params is None else params).obs_size
+        return spaces.Box(0, 255, (size, size, 3), jnp.uint8)
+
+    step = auto_reset(reset, step_env, render, final_observation)
+    return Environment(name, default_params, NUM_ACTIONS, reset, step, step_env, render, action_space, observation_space)
+
+
+def auto_reset(reset, step_env, render, final_observation=False):
+    """A ``step`` that begins a new episode by itself, made of an environment's other functions.
+
+    reset, step_env, render: as in Environment. final_observation: put the last frame before a reset into
+    ``info["final_observation"]`` of every step. Returns the function that Environment describes.
+    """
+
     def step(key, state, action, params=None):
         """One transition and, if it ended the episode, the first state of a new one.
 
@@ -182,11 +200,4 @@ def _environment(name, entry, default_params, final_observation):
             info = {**info, "final_observation": last_observation}
         return render(state, params), state, reward, done, info
 
-    def action_space(params=None):
-        return spaces.Discrete(NUM_ACTIONS)
-
-    def observation_space(params=None):
-        size = (default_params if params is None else params).obs_size
-        return spaces.Box(0, 255, (size, size, 3), jnp.uint8)
-
-    return Environment(name, default_params, NUM_ACTIONS, reset, step, step_env, render, action_space, observation_space)
+    return step
