@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from popgym_arcade import REGISTERED_ENVIRONMENTS, make
 from popgym_arcade.render import OBS_SIZES
@@ -43,14 +45,19 @@ class Program(NamedTuple):
     compile_seconds: float
 
 
-def fill_program(num_envs, obs_size):
+def over_devices(count):
+    """How a batch of environments is spread over the first devices, each of which holds an equal part: a NamedSharding."""
+    return NamedSharding(Mesh(np.array(jax.devices()[:count]), ("environments",)), PartitionSpec("environments"))
+
+
+def fill_program(num_envs, obs_size, sharding):
     """The limit: a loop that does nothing but write every byte of every frame in each round."""
 
     def round_(i, frames):
         values = (jnp.arange(num_envs) + i).astype(jnp.uint8)
         return jnp.broadcast_to(values[:, None, None, None], frames.shape)
 
-    return compiled(round_, jnp.zeros((num_envs, obs_size, obs_size, 3), jnp.uint8))
+    return compiled(round_, jnp.zeros((num_envs, obs_size, obs_size, 3), jnp.uint8), sharding)
 
 
 def first_states(env, params, num_envs):
@@ -59,10 +66,11 @@ def first_states(env, params, num_envs):
     return reset(jax.random.split(jax.random.key(1), num_envs))
 
 
-def step_program(env, params, states, with_frames):
+def step_program(env, params, states, with_frames, sharding):
     """A loop that steps all environments with fresh keys and random actions in each round.
 
-    It carries the states, the sum of the rewards and, ``with_frames``, the frames.
+    It carries the states, the sum of the rewards and, ``with_frames``, the frames. Over several devices it is still one program:
+    each has a part of the batch, and nothing in a step looks at another environment.
     """
     num_envs = states.time.shape[0]
     step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
@@ -77,17 +85,19 @@ def step_program(env, params, states, with_frames):
 
     states = jax.tree.map(jnp.copy, states)  # the program takes what it carries for its own
     frames = jnp.zeros((num_envs, *env.observation_space(params).shape), jnp.uint8)
-    return compiled(round_, (states, jnp.zeros(num_envs, jnp.float32), frames if with_frames else None))
+    return compiled(round_, (states, jnp.zeros(num_envs, jnp.float32), frames if with_frames else None), sharding)
 
 
-def compiled(round_, carry):
-    """Compile a loop over a round, (index, carry) -> carry: a Program."""
+def compiled(round_, carry, sharding):
+    """Compile a loop over a round, (index, carry) -> carry, for a carry that is spread over devices: a Program."""
+    carry = jax.device_put(carry, sharding)
 
     def loop(carry, rounds):
         return jax.lax.fori_loop(0, rounds, round_, carry)
 
     start = time.perf_counter()
-    loop = jax.jit(loop, donate_argnums=0).lower(carry, 0).compile()
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, carry)
+    loop = jax.jit(loop, donate_argnums=0, out_shardings=shardings).lower(carry, 0).compile()
     return Program(loop, carry, time.perf_counter() - start)
 
 
@@ -113,11 +123,11 @@ def measure(name, partial_obs, options, fill):
     fill: the limit's program and how many rounds it runs in a turn.
     """
     env, params = make(name, partial_obs=partial_obs, obs_size=options.obs_size)
-    states = first_states(env, params, options.num_envs)
+    states, sharding = first_states(env, params, options.num_envs), over_devices(options.devices)
     programs = {
-        "frames/s": calibrated(step_program(env, params, states, with_frames=True)),
+        "frames/s": calibrated(step_program(env, params, states, with_frames=True, sharding=sharding)),
         "fill": fill,
-        "steps/s": calibrated(step_program(env, params, states, with_frames=False)),
+        "steps/s": calibrated(step_program(env, params, states, with_frames=False, sharding=sharding)),
     }
     turns = {column: [] for column in programs}
     for _ in range(options.turns):
@@ -141,7 +151,7 @@ def machine(options):
     device = jax.devices()[0]
     return {
         "device": f"{device.platform} ({device.device_kind})",
-        "devices": jax.device_count(),
+        "devices": options.devices,
         "jax": jax.__version__,
         "python": platform.python_version(),
         "environments": options.num_envs,
@@ -196,6 +206,7 @@ def parse(arguments):
         "--games", nargs="+", default=[], metavar="NAME", help="games or environments, e.g. Navigator BattleShipEasy"
     )
     parser.add_argument("--num-envs", type=positive, default=1024, help="environments that step together (default 1024)")
+    parser.add_argument("--devices", type=positive, default=1, help="devices that share the environments (default 1)")
     parser.add_argument("--obs-size", type=int, choices=OBS_SIZES, default=OBS_SIZES[0], help="pixels a side (default 128)")
     parser.add_argument(
         "--partial", choices=("both", "yes", "no"), default="both", help="POMDPs only, MDPs only, or both (default)"
@@ -207,8 +218,24 @@ def parse(arguments):
         options.names = selected(options.games)
     except ValueError as error:
         parser.error(str(error))
+    check_devices(parser, options)
     options.twins = {"both": (False, True), "yes": (True,), "no": (False,)}[options.partial]
     return options
+
+
+def check_devices(parser, options):
+    """End with an error unless there are so many devices and they can share the environments evenly."""
+    available = jax.device_count()
+    if options.devices > available:
+        parser.error(
+            f"--devices must be in 1 ... {available}, the devices that there are, but it is {options.devices}. A CPU can pretend "
+            f"to be several: XLA_FLAGS=--xla_force_host_platform_device_count={options.devices}"
+        )
+    if options.num_envs % options.devices:
+        nearest = max(1, round(options.num_envs / options.devices)) * options.devices
+        parser.error(
+            f"--num-envs must be a multiple of --devices, but {options.num_envs} is none of {options.devices}; try {nearest}"
+        )
 
 
 def main():
@@ -222,7 +249,7 @@ def benchmark(arguments):
     report = {"machine": machine(options), "rows": []}
     print(", ".join(f"{key} {value}" for key, value in report["machine"].items()), flush=True)
     print(row_text(COLUMNS), row_text(["---"] * len(COLUMNS)), sep="\n", flush=True)
-    fill = calibrated(fill_program(options.num_envs, options.obs_size))
+    fill = calibrated(fill_program(options.num_envs, options.obs_size, over_devices(options.devices)))
     cases = [(name, partial_obs) for name in options.names for partial_obs in options.twins]
     for done, (name, partial_obs) in enumerate(cases):
         progress(done, len(cases), name)

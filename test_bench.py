@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -36,18 +39,19 @@ def test_it_reports_a_row_for_each_environment_and_twin(tmp_path, capsys):
 def test_the_measured_loop_steps_resets_and_keeps_every_frame():
     env, params = make("NavigatorEasy", partial_obs=True, max_steps_in_episode=2)
     states = bench.first_states(env, params, 8)
-    program = bench.step_program(env, params, states, with_frames=True)
+    one_device = bench.over_devices(1)
+    program = bench.step_program(env, params, states, with_frames=True, sharding=one_device)
     state, total, frames = bench.run(program, 3)[0].carry
     assert np.array_equal(frames, jax.vmap(env.render)(state))
     assert set(np.asarray(state.time).tolist()) <= {0, 1} and np.all(np.asarray(total) < 0)
     assert not np.array_equal(state.tnt, states.tnt)
-    without = bench.step_program(env, params, states, with_frames=False)
+    without = bench.step_program(env, params, states, with_frames=False, sharding=one_device)
     assert without.carry[2] is None
     assert "128,128,3" not in without.loop.as_text() and "128,128,3" in program.loop.as_text()
 
 
 def test_the_limit_writes_another_byte_over_every_frame_in_each_round():
-    program, _ = bench.run(bench.fill_program(3, 128), 5)
+    program, _ = bench.run(bench.fill_program(3, 128, bench.over_devices(1)), 5)
     assert program.carry.shape == (3, 128, 128, 3) and program.carry.dtype == jnp.uint8
     assert np.array_equal(program.carry[:, 0, 0, 0], [4, 5, 6]) and np.all(program.carry == program.carry[:, :1, :1, :1])
 
@@ -62,6 +66,7 @@ def test_games_can_be_chosen_by_how_their_names_begin():
     [
         (["--games", "Navigater"], ["'Navigater'", "NavigatorEasy"]),
         (["--num-envs", "0"], ["at least 1"]),
+        (["--devices", "99"], ["in 1 ... 1", "99", "XLA_FLAGS=--xla_force_host_platform_device_count=99"]),
         (["--obs-size", "100"], ["100", "128", "256"]),
         (["--partial", "maybe"], ["maybe", "both"]),
     ],
@@ -72,3 +77,14 @@ def test_bad_options_are_answered_with_what_is_allowed(arguments, words, capsys)
     assert ended.value.code == 2
     printed = capsys.readouterr().err
     assert all(word in printed for word in words), printed
+
+
+def test_the_environments_are_shared_by_several_devices():
+    code = "import jax; from popgym_arcade import bench; bench.RUN_SECONDS = 0.01; bench.main()"
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    words = ["--games", "NavigatorEasy", "--num-envs", "8", "--turns", "1", "--partial", "no"]
+    command = [sys.executable, "-c", code, *words]
+    run = subprocess.run([*command, "--devices", "4"], env=env, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0 and "devices 4" in run.stdout and "NavigatorEasy" in run.stdout, run.stderr
+    run = subprocess.run([*command, "--devices", "3"], env=env, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 2 and "8 is none of 3; try 9" in run.stderr

@@ -297,7 +297,17 @@ def run_script(module, state, params, script):
     return state
 
 
-# --- programs that a test needs -----------------------------------------------------------------------------------------------
+# --- what a test needs besides ------------------------------------------------------------------------------------------------
+
+
+def client(name):
+    """Import a library that is not among what the tests need, but a client of ours. Without it the test is skipped.
+
+    Where REQUIRE_CLIENTS is set, as .ci/run does in an environment that has them, it fails instead.
+    """
+    if os.environ.get("REQUIRE_CLIENTS"):
+        return importlib.import_module(name)
+    return pytest.importorskip(name)
 
 
 def program(*names):
