@@ -114,7 +114,7 @@ def test_ci_installs_only_into_virtual_environments_that_it_makes_but_for_a_brow
     assert debian == ["apt-get install -q -y --no-install-recommends chromium fonts-liberation xvfb xdotool"]
     installs = [line for line in installs if line not in debian]
     assert installs
-    assert all(re.match(r"\.venv(-oldest)?/bin/python -m pip ", line) for line in installs)
+    assert all(re.match(r'("\$name/|\.venv(-oldest)?/)bin/python"? -m pip ', line) for line in installs)
     assert not re.search(r"(?<![./])\b(apt|dnf|yum|apk|brew|conda|uv|sudo|curl|wget|git) ", "\n".join(lines))
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from popgym_arcade import REGISTERED_ENVIRONMENTS, make, wrappers
+from popgym_arcade.testing import client
 
-gymnax = pytest.importorskip("gymnax", reason="the adapter needs the extra 'gymnax'")
-pytest.importorskip("gymnasium")
+client("gymnax")
 
 from gymnax import wrappers as gymnax_wrappers  # noqa: E402, because gymnax may be missing
 from gymnax.environments import environment, spaces  # noqa: E402
@@ -230,7 +230,9 @@ def test_gymnaxs_old_form_returns_five_values():
 
 @pytest.mark.parametrize("algorithm", ["PPO", "PQN"])
 def test_rejax_trains_on_a_game(algorithm):
-    rejax = pytest.importorskip("rejax")
+    if not SIX_VALUES:
+        pytest.skip("one gymnax with rejax is enough")
+    rejax = client("rejax")
     env, params = make("NavigatorEasy", partial_obs=True)
     env = to_gymnax(wrappers.normalise(wrappers.resize(wrappers.grayscale(env), 16, 16)), params, six_values=False)
     config = dict(num_envs=4, num_steps=8, num_epochs=1, num_minibatches=2, total_timesteps=4 * 32, eval_freq=4 * 32)
