@@ -148,6 +148,12 @@ def test_a_contact_sheet_has_all_frames_in_reading_order(tmp_path):
         assert (sheet[row * 41 :, column * 51 :][:40, :50] == frame).all()
 
 
+def test_a_contact_sheet_can_be_enlarged(tmp_path):
+    record.write_sheet(tmp_path / "a.png", noise(2), scale=2)
+    sheet = np.asarray(Image.open(tmp_path / "a.png"))
+    assert all((sheet[i:80:2, j:100:2] == noise(2)[0]).all() for i in range(2) for j in range(2))
+
+
 def test_a_contact_sheet_of_many_frames_keeps_the_first_and_the_last(tmp_path):
     frames = noise(3 * record.SHEET_FRAMES)
     record.write_sheet(tmp_path / "a.png", frames)

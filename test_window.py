@@ -187,6 +187,15 @@ def test_the_clock_stops_when_the_window_loses_the_focus(display):
     assert played.episode.time <= 1 and "starts the clock" in played.message()
 
 
+def test_a_key_that_was_down_when_the_focus_went_counts_as_new_afterwards(display):
+    played = session()
+    for event in (pygame.KEYDOWN, pygame.WINDOWFOCUSLOST, pygame.KEYDOWN):
+        pygame.event.post(pygame.event.Event(event, key=pygame.K_SPACE))
+    leave()
+    window.run(played)
+    assert played.episode.time == 2
+
+
 def test_waiting_for_a_key_takes_no_processor_time(display):
     played = session()
     pygame.time.set_timer(pygame.QUIT, 1500, loops=1)
