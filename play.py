@@ -79,6 +79,7 @@ class Session:
         if not self.fps:
             self.step(action)
             return True
+        self.release(action)  # in case it never went up
         self.held.append(action)
         self.pressed.append(action)
         if self.due is None:
@@ -121,6 +122,11 @@ class Session:
         """What is shown now: uint8[S, width, 3], an observation, or both twins' side by side, the MDP's first."""
         views = (False, True) if self.both else (self.partial_obs,)
         return cabinet.side_by_side([cabinet.observe(self.machine, self.episode, partial_obs) for partial_obs in views])
+
+    def recording_rate(self):
+        """Frames a second of a recording of the session: those of its clock, as far as a GIF can have them."""
+        low, high = record.RATES
+        return min(max(self.fps, low), high) if self.fps else record.FRAMES_PER_SECOND
 
     def status(self):
         """What stands outside the frame: a dict of str to str."""

@@ -28,6 +28,7 @@ POLICIES = ("expert", "worst", "random")
 """The policies that have a name: the best and the worst play of ``experts``, which see the whole state, and uniform actions."""
 
 FRAMES_PER_SECOND = 10
+RATES = (0.1, 50)  # frames a second that a GIF may have
 LAST_FRAME_SECONDS = 1.5  # how long a GIF rests on its last frame
 SHEET_COLUMNS = 8
 SHEET_FRAMES = 64
@@ -117,7 +118,7 @@ def write_gif(path, frames, *, frames_per_second=FRAMES_PER_SECOND, scale=1):
     second; the frames' times are rounded so that no error adds up. Equal frames in a row become one that lasts longer. The file
     appears complete or not at all. Raises ValueError for no frames, for more colours, and for numbers out of range.
     """
-    _check_range("frames_per_second", frames_per_second, 0.1, 50)
+    _check_range("frames_per_second", frames_per_second, *RATES)
     _check_range("scale", scale, 1, 64)
     if len(frames) == 0:
         raise ValueError("a GIF needs at least one frame, but there are none")
@@ -231,7 +232,7 @@ def check_path(path, suffixes=(".gif", ".png")):
 def _writer(path, frames_per_second, scale):
     """The function that writes frames to a path of this name: (frames) -> None. Raises what is wrong with the arguments."""
     check_path(path)
-    _check_range("frames_per_second", frames_per_second, 0.1, 50)
+    _check_range("frames_per_second", frames_per_second, *RATES)
     _check_range("scale", scale, 1, 64)
     if Path(path).suffix.lower() == ".png":
         return lambda frames: write_sheet(path, frames, scale=scale)

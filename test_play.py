@@ -128,6 +128,13 @@ def test_a_tap_between_two_steps_is_played_once_and_a_held_key_with_every_step()
     assert moved == [LEFT, cabinet.NOTHING, RIGHT, RIGHT, LEFT, LEFT, RIGHT, cabinet.NOTHING]
 
 
+def test_a_key_that_goes_down_twice_is_held_once():
+    played = session("SkittlesEasy", fps=4)
+    played.press(LEFT, 0.0)
+    played.press(LEFT, 0.0)
+    assert played.held == [LEFT]
+
+
 def test_key_repeat_means_nothing_on_a_clock():
     played = session("SkittlesEasy", fps=4)
     played.press(LEFT, 0.0, repeated=True)

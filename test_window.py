@@ -215,6 +215,14 @@ def test_the_window_is_a_whole_multiple_of_the_frame_and_fits_the_desktop(obs_si
     assert place.size[0] <= 1024 and place.size[1] <= 800
 
 
+@pytest.mark.parametrize("fps", [0.01, 60])
+def test_a_clock_that_is_too_slow_or_too_fast_for_a_gif_does_not_lose_the_recording(fps, display, tmp_path):
+    played = session(fps=fps, keep_all=True)
+    leave()
+    window.run(played, recording=tmp_path / "a.gif")
+    assert (tmp_path / "a.gif").stat().st_size > 0
+
+
 def test_a_recording_holds_all_that_was_played(display, tmp_path, capsys):
     played = session(keep_all=True)
     post(pygame.K_LEFT, pygame.K_UP, pygame.K_r, pygame.K_RIGHT)

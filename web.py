@@ -41,7 +41,6 @@ PAGE = Path(__file__).with_name("web.html")
 MAX_REQUEST = 4096  # bytes of a request; a longer one ends the connection
 SECONDS_TO_CLOSE = 2  # how long the server waits, in the end, for pages to say goodbye
 HEARTBEAT = 20  # seconds from one question whether a page is still there to the next
-GIF_RATES = 0.1, 50  # frames a second that a GIF may have
 
 # The page is all in one file, so nothing has to come from anywhere but its own socket.
 HEADERS = {
@@ -274,8 +273,8 @@ class Player:
         self.news.set()
 
     def press(self, action, repeated):
-        """A key goes down. One that never went up again counts as repeated."""
-        self.session.press(action, time.monotonic(), repeated or action in self.session.held)
+        """A key goes down."""
+        self.session.press(action, time.monotonic(), repeated)
 
     def release(self, action):
         """A key goes up."""
@@ -303,13 +302,12 @@ class Player:
         """Send an animation of the episode so far, once it is made."""
         if self.making is not None and not self.making.done():
             raise ValueError("a GIF is being made already")
-        session, frames = self.session, copy.copy(self.session.pictures)
-        frames.packed = list(frames.packed)  # the session adds to its own while the animation is made
+        session, frames = self.session, copy.copy(self.session.pictures)  # for the game goes on while the animation is made
         file = f"{session.machine.name}-seed{session.seed}-episode{session.number + 1}.gif"
-        self.making = asyncio.create_task(self.make_gif(file, frames, session.fps))
+        self.making = asyncio.create_task(self.make_gif(file, frames, session.recording_rate()))
 
     async def make_gif(self, file, frames, rate):
-        """Make an animation in a thread and send it. rate: steps a second, 0 if there is no clock."""
+        """Make an animation in a thread and send it. rate: frames a second."""
         try:
             data = await asyncio.to_thread(gif, frames, rate)
         except Exception as error:
@@ -356,9 +354,7 @@ def png(picture):
 
 
 def gif(frames, rate):
-    """Frames as the bytes of a GIF. rate: frames a second, 0 for what a recording has."""
-    low, high = GIF_RATES
-    rate = min(max(rate, low), high) if rate else record.FRAMES_PER_SECOND
+    """Frames as the bytes of a GIF. rate: frames a second."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "episode.gif"
         record.write_gif(path, frames, frames_per_second=rate)
@@ -418,7 +414,10 @@ def games():
     for game, (_, levels) in GAMES.items():
         rules = play.rules(game + next(iter(levels)))
         aim = " ".join(rules[0][1][0].split())
-        sections = [{"heading": heading, "paragraphs": paragraphs} for heading, paragraphs in rules]
+        sections = [
+            {"heading": heading, "parts": [part for paragraph in paragraphs for part in play.paragraph_parts(paragraph)]}
+            for heading, paragraphs in rules
+        ]
         described.append({"name": game, "levels": list(levels), "aim": aim, "fps": play.CLOCKS.get(game, 0), "rules": sections})
     return described
 

@@ -93,7 +93,7 @@ def run(session, *, scale=None, recording=None):
         pass
     finally:
         if recording:
-            record.write_gif(recording, session.pictures, frames_per_second=session.fps or record.FRAMES_PER_SECOND)
+            record.write_gif(recording, session.pictures, frames_per_second=session.recording_rate())
             print(f"wrote {recording}")
 
 
