@@ -146,16 +146,16 @@ def measure(name, partial_obs, options, fill):
     return row, programs["fill"]
 
 
-def machine(options):
+def machine(num_envs, obs_size, devices=1):
     """What the figures were measured on: a dict."""
     device = jax.devices()[0]
     return {
         "device": f"{device.platform} ({device.device_kind})",
-        "devices": options.devices,
+        "devices": devices,
         "jax": jax.__version__,
         "python": platform.python_version(),
-        "environments": options.num_envs,
-        "obs_size": options.obs_size,
+        "environments": num_envs,
+        "obs_size": obs_size,
     }
 
 
@@ -246,7 +246,7 @@ def main():
 def benchmark(arguments):
     """Run the benchmark with these command-line arguments, print its table, and return the report that ``--json`` writes."""
     options = parse(arguments)
-    report = {"machine": machine(options), "rows": []}
+    report = {"machine": machine(options.num_envs, options.obs_size, options.devices), "rows": []}
     print(", ".join(f"{key} {value}" for key, value in report["machine"].items()), flush=True)
     print(row_text(COLUMNS), row_text(["---"] * len(COLUMNS)), sep="\n", flush=True)
     fill = calibrated(fill_program(options.num_envs, options.obs_size, over_devices(options.devices)))

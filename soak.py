@@ -653,7 +653,7 @@ def show_progress(name, options, played):
 def soak(arguments):
     """Run the soak with these command-line arguments, print what it covered, and return the report that ``--json`` writes."""
     options = parse(arguments)
-    report = {"machine": machine(options), "rows": []}
+    report = {"machine": machine(options.num_envs, options.obs_size), "rows": []}
     print(", ".join(f"{key} {value}" for key, value in report["machine"].items()), f"seed {options.seed}", sep=", ", flush=True)
     print(row_text(COLUMNS), row_text(["---"] * len(COLUMNS)), sep="\n", flush=True)
     for name in options.names:

@@ -13,7 +13,8 @@ import pytest
 from popgym_arcade.testing import client
 
 DOCUMENT = (Path(__file__).parent / "docs" / "integrations.md").read_text()
-NEEDS = {"gymnax": ("gymnax", "rejax")}  # a section to the libraries that its snippets import
+# A section to the libraries that its snippets import.
+NEEDS = {"gymnax": ("gymnax", "rejax"), "Gymnasium": ("gymnasium",), "PyTorch": ("gymnasium", "torch")}
 
 
 def snippets(heading):
