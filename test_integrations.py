@@ -14,7 +14,12 @@ from popgym_arcade.testing import client
 
 DOCUMENT = (Path(__file__).parent / "docs" / "integrations.md").read_text()
 # A section to the libraries that its snippets import.
-NEEDS = {"gymnax": ("gymnax", "rejax"), "Gymnasium": ("gymnasium",), "PyTorch": ("gymnasium", "torch")}
+NEEDS = {
+    "gymnax": ("gymnax", "rejax"),
+    "Gymnasium": ("gymnasium",),
+    "PyTorch": ("gymnasium", "torch"),
+    "Stable-Baselines3": ("stable_baselines3",),
+}
 
 
 def snippets(heading):
