@@ -46,7 +46,7 @@ def printed(process):
 
 
 def test_the_table_names_every_section():
-    linked = re.findall(r"\(#([a-z-]+)\)", DOCUMENT[: DOCUMENT.index("## ")])
+    linked = re.findall(r"\(#([a-z0-9-]+)\)", DOCUMENT[: DOCUMENT.index("## ")])
     assert linked and set(linked) == {h.lower().replace(" ", "-") for h in re.findall(r"^## (.*)$", DOCUMENT, re.MULTILINE)}
 
 
