@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from popgym_arcade import REGISTERED_ENVIRONMENTS, REGISTRY, make
+from popgym_arcade.testing import client
 
-gymnasium = pytest.importorskip("gymnasium", reason="the adapter needs the extra 'gymnasium'")
+gymnasium = client("gymnasium")
 
 from gymnasium import wrappers  # noqa: E402, because gymnasium may be missing
 from gymnasium.error import DependencyNotInstalled, ResetNeeded  # noqa: E402
@@ -40,7 +41,7 @@ def short_env(**options):
 def short_envs(**options):
     """NUM_ENVS short Navigators."""
     if options.get("output") == "torch":
-        pytest.importorskip("torch")
+        client("torch")
     return ArcadeVectorEnv("NavigatorEasy", NUM_ENVS, **SHORT, **options)
 
 
@@ -402,7 +403,7 @@ def test_what_a_step_returned_may_be_written_to(output):
 
 
 def test_torch_tensors_and_frames_share_the_memory_that_jax_wrote(monkeypatch):
-    pytest.importorskip("torch")
+    client("torch")
     delivered = []
     envs = {output: short_envs(output=output) for output in ("numpy", "torch")}
     for output, vector in envs.items():
@@ -422,7 +423,7 @@ def test_torch_tensors_and_frames_share_the_memory_that_jax_wrote(monkeypatch):
 def test_actions_may_be_of_any_library(kind):
     actions = some_actions()[0]
     if kind == "torch":
-        given = pytest.importorskip("torch").as_tensor(actions)
+        given = client("torch").as_tensor(actions)
     else:
         given = {"list": list, "jax": jnp.asarray}.get(kind, lambda actions: actions.astype(kind))(actions)
     envs, expected = short_envs(), short_envs()
@@ -553,7 +554,7 @@ def test_a_time_limit_and_a_stack_of_frames_work():
 
 
 def test_a_video_is_recorded(tmp_path):
-    pytest.importorskip("moviepy")
+    client("moviepy")
     env = wrappers.RecordVideo(short_env(render_mode="rgb_array"), str(tmp_path / "video"), disable_logger=True)
     play(env, 0, [FIRE] * LIMIT)
     env.close()
@@ -573,8 +574,8 @@ def test_statistics_of_a_vector_are_those_of_gymnasiums_own(mode):
 
 
 def test_gymnasium_converts_numpy_to_torch():
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("array_api_compat", reason="Gymnasium's wrappers that convert arrays need it")
+    torch = client("torch")
+    client("array_api_compat")  # Gymnasium's wrappers that convert arrays need it
     envs = wrappers.vector.NumpyToTorch(short_envs())
     expected = play_all(short_envs(), 3, some_actions()[:6])
     with warnings.catch_warnings():
