@@ -34,8 +34,10 @@ def make_gallery(folder, games=tuple(GAMES)):
 def main(arguments=None):
     """Make the gallery from the command line."""
     parser = argparse.ArgumentParser(prog="python -m popgym_arcade.gallery", description="Make an animation of each game.")
-    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER, help="where to (default: docs/gallery of the clone)")
-    folder = parser.parse_args(arguments).folder
+    parser.add_argument("folder", nargs="?", type=Path, help="where to (default: docs/gallery of the clone)")
+    folder = parser.parse_args(arguments).folder or FOLDER
+    if not folder.parent.is_dir():
+        parser.error(f"there is no folder {folder.parent} to make the gallery in; name one")
     for path in make_gallery(folder):
         print(f"wrote {path}, {path.stat().st_size / 1024:.0f} KiB")
 

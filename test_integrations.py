@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -103,6 +104,7 @@ def test_eight_devices_compute_the_frames_of_one(on_one_device, tmp_path):
     assert_same_arrays(whole, on_one_device)
 
 
+@pytest.mark.skipif(jax.__version_info__ < (0, 6), reason="jax 0.5.0 does not compute in several processes on a CPU")
 def test_two_processes_compute_the_frames_of_one(on_one_device, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

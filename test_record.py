@@ -1,6 +1,7 @@
 """Tests of recordings: the frames in a file are the observations themselves, and bad input is refused before anything is played."""
 
 from functools import cache
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image, ImageSequence
 from popgym_arcade import GAMES, cabinet, experts, gallery, make, record
 
 FRAME_COUNT, SIDE = 7, 128
+GALLERY = Path(__file__).parent / "docs" / "gallery"
 
 
 @cache
@@ -254,9 +256,17 @@ def test_bad_input_to_the_command_exits_with_2(words, message, capsys, tmp_path,
 # --- the gallery ------------------------------------------------------------------------------------------------------------
 
 
+def test_outside_a_clone_the_gallery_wants_to_know_where_to_go(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gallery, "FOLDER", tmp_path / "docs" / "gallery")
+    monkeypatch.setattr(gallery, "make_gallery", None)
+    with pytest.raises(SystemExit) as caught:
+        gallery.main([])
+    assert caught.value.code == 2 and "name one" in capsys.readouterr().err
+
+
 def test_the_gallery_shows_every_game_in_at_most_four_megabytes():
-    paths = [gallery.FOLDER / gallery.file_name(game) for game in GAMES]
-    assert sorted(gallery.FOLDER.iterdir()) == sorted(paths)
+    paths = [GALLERY / gallery.file_name(game) for game in GAMES]
+    assert sorted(GALLERY.iterdir()) == sorted(paths)
     assert sum(path.stat().st_size for path in paths) < 4_000_000
 
 
@@ -264,5 +274,5 @@ def test_the_gallery_shows_every_game_in_at_most_four_megabytes():
 def test_the_gallery_shows_the_games_as_they_are(name, tmp_path):
     game = name.removesuffix(gallery.LEVEL)
     (made,) = gallery.make_gallery(tmp_path, [game])
-    for new, committed in zip(animation(made), animation(gallery.FOLDER / made.name)):
+    for new, committed in zip(animation(made), animation(GALLERY / made.name)):
         assert np.array_equal(new, committed), "run python -m popgym_arcade.gallery"
