@@ -120,7 +120,7 @@ def checkpoints(run):
 
 
 def manifest(checkpoint):
-    """The manifest of a checkpoint, a dict, once its files are found to be whole. Raises CheckpointError, which says what is not."""
+    """The manifest of a checkpoint, a dict, if its files are whole. Raises CheckpointError, which says what is not."""
     checkpoint = Path(checkpoint)
     try:
         content = json.loads((checkpoint / "manifest.json").read_text())
