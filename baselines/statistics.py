@@ -26,14 +26,8 @@ def interval(values, statistic=np.mean):
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that BCa does not work for these values is told by NaN as well
-            found = scipy.stats.bootstrap(
-                (values,),
-                statistic,
-                n_resamples=RESAMPLES,
-                confidence_level=CONFIDENCE,
-                method=method,
-                rng=np.random.default_rng(0),
-            ).confidence_interval
+            options = {"n_resamples": RESAMPLES, "confidence_level": CONFIDENCE, "method": method}
+            found = scipy.stats.bootstrap((values,), statistic, rng=np.random.default_rng(0), **options).confidence_interval
         if np.isfinite(found).all():
             return float(found.low), float(found.high)
     raise ValueError(f"the statistic has no finite value on resamples of {values}")
