@@ -1,8 +1,9 @@
 """The agents' networks: an encoder of images, the previous action, a memory, and heads for what an algorithm wants to know.
 
 All networks read sequences: ``carry, values = network(carry, observations, last_actions, starts)``, with a leading axis of T steps
-of one environment. Use ``jax.vmap`` for a batch of them. What a network has read stays in its carry, so reading a sequence in
-pieces gives what reading it at once gives.
+of one environment. What a network has read stays in its carry, so reading a sequence in pieces gives what reading it at once
+gives. For a batch of environments, ``jax.vmap`` it, or, faster where gradients are wanted, call ``encode`` for all frames at once
+and ``jax.vmap`` only ``decide``: then the convolutions' gradients need not be computed for each environment by itself.
 
 * carry: what the memory knows. ``network.initialize_carry()`` is the one before anything.
 * observations: uint8[T, S, S, 3], which the network divides by 255, or floats that are divided already, 0 ... 1.
@@ -11,6 +12,8 @@ pieces gives what reading it at once gives.
 
 To load what training saved: ``equinox.tree_deserialise_leaves(path, network)`` with a network made with the same arguments.
 """
+
+import functools
 
 import equinox as eqx
 import jax
@@ -21,19 +24,91 @@ from popgym_arcade.registry import NUM_ACTIONS
 
 COLORS = 3
 MIN_OBS_SIZE = 8
-WIDTHS = (32, 64)  # channels of the first convolution and of all others
+FIRST_WIDTH, WIDTH = 32, 64  # channels of the first convolution and of all others
 COARSEST = 4  # pixels a side at which the convolutions end
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolved(images, kernel, stride):
+    """Convolve images, float32[n, height, width, channels], with a kernel, float32[side, side, channels, width], zeros around them.
+
+    It equals ``jax.lax.conv_general_dilated`` with padding "SAME". Only the gradient of the kernel is computed in another way on a
+    CPU: there XLA takes a hundred times as long for it inside of a loop as outside (jax-ml/jax#12868).
+    """
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(images, kernel, (stride, stride), "SAME", dimension_numbers=layout)
+
+
+def _convolved_forward(images, kernel, stride):
+    return convolved.fun(images, kernel, stride), (images, kernel)
+
+
+def _convolved_backward(stride, inputs, gradient):
+    images, kernel = inputs
+    _, of_images = jax.vjp(lambda images: convolved.fun(images, kernel, stride), images)
+    of_kernel = jax.lax.platform_dependent(
+        images,
+        kernel,
+        gradient,
+        cpu=functools.partial(_kernel_gradient_by_columns, stride),
+        default=functools.partial(_kernel_gradient, stride),
+    )
+    return *of_images(gradient), of_kernel
+
+
+def _kernel_gradient(stride, images, kernel, gradient):
+    """The gradient of the kernel, as jax computes it."""
+    return jax.vjp(lambda kernel: convolved.fun(images, kernel, stride), kernel)[1](gradient)[0]
+
+
+def _kernel_gradient_by_columns(stride, images, kernel, gradient):
+    """The gradient of the kernel as one product of matrices: what each place of the kernel saw, times the gradient."""
+    side, (height, width) = kernel.shape[0], gradient.shape[1:3]
+    missing = [max((n - 1) * stride + side - size, 0) for n, size in zip((height, width), images.shape[1:3])]
+    padded = jnp.pad(images, ((0, 0), *((m // 2, m - m // 2) for m in missing), (0, 0)))
+    seen = [
+        padded[:, row : row + (height - 1) * stride + 1 : stride, column : column + (width - 1) * stride + 1 : stride]
+        for row in range(side)
+        for column in range(side)
+    ]
+    return jnp.einsum("nhwi,nhwo->io", jnp.concatenate(seen, axis=-1), gradient).reshape(kernel.shape)
+
+
+convolved.defvjp(_convolved_forward, _convolved_backward)
+
+
+class Convolution(eqx.Module):
+    """A convolution, a normalisation of the channels at each place, and what is positive of it."""
+
+    kernel: jax.Array  # float32[side, side, channels, width]
+    norm: eqx.nn.LayerNorm
+    stride: int = eqx.field(static=True)
+
+    def __init__(self, channels, width, side, stride, key):
+        """channels: in. width: channels out. side: of the kernel, pixels. stride: pixels."""
+        limit = (channels * side * side) ** -0.5
+        self.kernel = jax.random.uniform(key, (side, side, channels, width), minval=-limit, maxval=limit)
+        self.norm = eqx.nn.LayerNorm(width)
+        self.stride = stride
+
+    def __call__(self, images):
+        """float32[n, height, width, channels] -> float32[n, ceil(height / stride), ceil(width / stride), width]."""
+        return jax.nn.relu(_over_last_axis(self.norm, convolved(images, self.kernel, self.stride)))
+
+
+def _over_last_axis(layer, values):
+    """Apply a layer to the last axis, whatever axes there are before."""
+    return jax.vmap(layer)(values.reshape(-1, values.shape[-1])).reshape(*values.shape[:-1], -1)
+
+
 class Encoder(eqx.Module):
-    """Convolutions over an image of any size, until it is 4 x 4 or less, and a dense layer: float32[S, S, 3] -> float32[size].
+    """Convolutions over an image of any size, until it is 4 x 4 or less, and a dense layer.
 
     The first convolution takes patches of 4 x 4 pixels, each further one halves the sides. Layers are normalised, which is what
     keeps PQN stable without a target network: Gallici et al. (2024), "Simplifying Deep Temporal Difference Learning", section 4.
     """
 
     convolutions: list
-    norms: list
     dense: eqx.nn.Linear
     norm: eqx.nn.LayerNorm
 
@@ -41,23 +116,19 @@ class Encoder(eqx.Module):
         """obs_size: pixels a side, at least 8. size: features."""
         if obs_size < MIN_OBS_SIZE:
             raise ValueError(f"obs_size must be at least {MIN_OBS_SIZE}, but it is {obs_size}; the nearest is {MIN_OBS_SIZE}")
-        self.convolutions, self.norms, channels, side, stride = [], [], COLORS, obs_size, 4
+        self.convolutions, channels, width, side, kernel, stride = [], COLORS, FIRST_WIDTH, obs_size, 4, 4
         while side > COARSEST:
             key, layer_key = jax.random.split(key)
-            width = WIDTHS[bool(self.convolutions)]
-            self.convolutions.append(eqx.nn.Conv2d(channels, width, 4, stride, padding="SAME", key=layer_key))
-            self.norms.append(eqx.nn.LayerNorm(width))
-            channels, side, stride = width, -(-side // stride), 2
+            self.convolutions.append(Convolution(channels, width, kernel, stride, layer_key))
+            channels, width, side, kernel, stride = width, WIDTH, -(-side // stride), 3, 2
         self.dense = eqx.nn.Linear(channels * side * side, size, key=key)
         self.norm = eqx.nn.LayerNorm(size)
 
-    def __call__(self, image):
-        """image: float32[S, S, 3], 0 ... 1. Returns float32[size]."""
-        image = jnp.moveaxis(image, -1, 0)
-        for convolution, norm in zip(self.convolutions, self.norms):
-            over_channels = jax.vmap(jax.vmap(norm, in_axes=1, out_axes=1), in_axes=2, out_axes=2)
-            image = jax.nn.relu(over_channels(convolution(image)))
-        return jax.nn.relu(self.norm(self.dense(image.ravel())))
+    def __call__(self, images):
+        """images: float32[n, S, S, 3], 0 ... 1. Returns float32[n, size]."""
+        for convolution in self.convolutions:
+            images = convolution(images)
+        return jax.nn.relu(jax.vmap(self.norm)(jax.vmap(self.dense)(images.reshape(images.shape[0], -1))))
 
 
 class Trunk(eqx.Module):
@@ -78,11 +149,15 @@ class Trunk(eqx.Module):
         self.memory = make_memory(rnn_type, size, num_layers, memory_key)
         self.norm = eqx.nn.LayerNorm(size)
 
-    def __call__(self, carry, observations, last_actions, starts):
-        """Return (carry, features float32[T, size])."""
+    def encode(self, observations):
+        """What each frame shows: float32[..., size] of observations [..., S, S, 3]."""
+        images = scaled(observations).reshape(-1, *observations.shape[-3:])
+        return self.encoder(images).reshape(*observations.shape[:-3], -1)
+
+    def remember(self, carry, seen, last_actions, starts):
+        """What is known at each step: (carry, float32[T, size]). seen: float32[T, size], from ``encode``."""
         if self.memoryless:
             last_actions = jnp.full_like(last_actions, -1)  # it would remember by what it does
-        seen = jax.vmap(self.encoder)(scaled(observations))
         done = jax.vmap(self.actions)(jax.nn.one_hot(last_actions, NUM_ACTIONS))
         carry, remembered = self.memory(carry, (seen + done, starts))
         return carry, jax.vmap(self.norm)(seen + remembered)
@@ -116,10 +191,18 @@ class QNetworkRNN(eqx.Module):
         """What the memory knows before anything: a tree of arrays."""
         return self.trunk.memory.initialize_carry()
 
+    def encode(self, observations):
+        """The first half of a call, for frames with any leading axes: features float32[..., hidden_size]."""
+        return self.trunk.encode(observations)
+
+    def decide(self, carry, seen, last_actions, starts):
+        """The second half of a call: (carry, action values float32[T, 5]). seen: float32[T, hidden_size], from ``encode``."""
+        carry, features = self.trunk.remember(carry, seen, last_actions, starts)
+        return carry, jax.vmap(self.head)(features)
+
     def __call__(self, carry, observations, last_actions, starts):
         """Return (carry, action values float32[T, 5]). The arguments are described at the top of this file."""
-        carry, features = self.trunk(carry, observations, last_actions, starts)
-        return carry, jax.vmap(self.head)(features)
+        return self.decide(carry, self.encode(observations), last_actions, starts)
 
 
 class ActorCriticRNN(eqx.Module):
@@ -140,10 +223,18 @@ class ActorCriticRNN(eqx.Module):
         """What the memory knows before anything: a tree of arrays."""
         return self.trunk.memory.initialize_carry()
 
+    def encode(self, observations):
+        """The first half of a call, for frames with any leading axes: features float32[..., hidden_size]."""
+        return self.trunk.encode(observations)
+
+    def decide(self, carry, seen, last_actions, starts):
+        """The second half of a call: (carry, (logits float32[T, 5], values float32[T])). seen: float32[T, hidden_size]."""
+        carry, features = self.trunk.remember(carry, seen, last_actions, starts)
+        return carry, (jax.vmap(self.actor)(features), jax.vmap(self.critic)(features))
+
     def __call__(self, carry, observations, last_actions, starts):
         """Return (carry, (logits float32[T, 5], values float32[T])). The arguments are described at the top of this file."""
-        carry, features = self.trunk(carry, observations, last_actions, starts)
-        return carry, (jax.vmap(self.actor)(features), jax.vmap(self.critic)(features))
+        return self.decide(carry, self.encode(observations), last_actions, starts)
 
 
 def _damped(layer, factor=0.01):

@@ -1,0 +1,149 @@
+"""PQN: Q-learning with lambda-returns on fresh rollouts, without a replay buffer and without a target network.
+
+Gallici et al. (2024), "Simplifying Deep Temporal Difference Learning", arXiv:2407.04811: algorithm 1, in its form for recurrent
+networks, where the targets come from the same pass over the sequence as the values.
+
+Deviations:
+
+* The memory goes on from one rollout to the next instead of being warmed up on steps of the rollout before.
+* A minibatch is all steps of some environments, with and without memory.
+* A truncated episode bootstraps from the value of its last frame.
+* Rewards are not scaled: they are small by the rules of the games.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+
+from popgym_arcade.baselines import rollout
+from popgym_arcade.baselines.checkpoint import network_of
+from popgym_arcade.baselines.config import Config, check, resolved
+from popgym_arcade.baselines.trainer import Trainer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PQNConfig(Config):
+    """Q-learning with lambda-returns, without replay and target network."""
+
+    num_epochs: int = 4
+    """How often each rollout is learned from."""
+    num_minibatches: int = 16
+    """Parts that a rollout is learned from in; each has all steps of some environments."""
+    learning_rate: float = 5e-5
+    """Of RAdam, at first."""
+    final_learning_rate: float = 5e-7
+    """At the end; linear between."""
+    trace_decay: float = 0.95
+    """Lambda of the returns."""
+    first_epsilon: float = 1.0
+    """Share of random actions at first."""
+    final_epsilon: float = 0.05
+    """Share of random actions after epsilon_steps; linear between."""
+    epsilon_steps: int = 500_000
+    """Steps over which the share falls: a quarter of 2,000,000."""
+
+
+FAST = PQNConfig(
+    env="",
+    num_envs=2048,
+    num_steps=32,
+    num_epochs=2,
+    num_minibatches=16,
+    learning_rate=2.5e-4,
+    final_learning_rate=2.5e-6,
+    epsilon_steps=2_000_000,
+)
+"""For one modern GPU."""
+
+
+class TrainState(NamedTuple):
+    """All that training needs to go on."""
+
+    weights: Any  # the network's arrays
+    optimizer: Any
+    stream: rollout.Stream
+    key: jax.Array  # uint32[2]
+    steps: jax.Array  # int32[]
+
+
+def make_train(config, environment=None):
+    """PQN on an environment: Trainer.
+
+    config: PQNConfig. environment: (env, params) to train on instead of the one that config names. Raises ValueError for a config
+    that makes no sense.
+    """
+    check(config, environment)
+    config = resolved(config)
+    env, params = environment or rollout.environment_of(config)
+    make_weights, static = rollout.parts(network_of("pqn", dataclasses.asdict(config)))
+    rollout_steps = config.num_envs * config.num_steps
+    optimizer = optax.chain(optax.clip_by_global_norm(config.max_gradient_norm), optax.scale_by_radam())
+    learning_rate = optax.linear_schedule(config.learning_rate, config.final_learning_rate, config.total_steps)
+    epsilon = optax.linear_schedule(config.first_epsilon, config.final_epsilon, config.epsilon_steps)
+
+    def init(key):
+        weights_key, stream_key, key = jax.random.split(key, 3)
+        weights = make_weights(weights_key)
+        stream = rollout.begin(env, params, eqx.combine(weights, static), stream_key, config.num_envs)
+        return TrainState(weights, optimizer.init(weights), stream, key, jnp.int32(0))
+
+    def learn(learner, batch, rate):
+        weights, optimizer_state = learner
+        (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(weights, static, batch, config)
+        change, optimizer_state = optimizer.update(gradient, optimizer_state, weights)
+        weights = jax.tree.map(lambda weight, change: weight - rate * change, weights, change)
+        return (weights, optimizer_state), {"loss": value, **metrics}
+
+    def update(state):
+        key, collect_key, order_key = jax.random.split(state.key, 3)
+        rates = {"epsilon": epsilon(state.steps), "learning_rate": learning_rate(state.steps)}
+        explore = functools.partial(epsilon_greedy, epsilon=rates["epsilon"])
+        network = eqx.combine(state.weights, static)
+        stream, transitions = rollout.collect(env, params, explore, network, state.stream, collect_key, config.num_steps)
+        batch = rollout.Batch(state.stream.carry, transitions, stream)
+        learner, metrics = rollout.in_minibatches(
+            functools.partial(learn, rate=rates["learning_rate"]),
+            (state.weights, state.optimizer),
+            batch,
+            order_key,
+            config.num_epochs,
+            config.num_minibatches,
+        )
+        state = TrainState(*learner, stream, key, state.steps + rollout_steps)
+        return state, {**rollout.episode_metrics(transitions), **metrics, **rates}
+
+    return Trainer("pqn", config, init, update, greedy, static, rollout_steps)
+
+
+def epsilon_greedy(values, key, epsilon):
+    """The best actions, or with probability epsilon any: (int32[num_envs], None). values: float32[num_envs, 5]."""
+    explore_key, action_key = jax.random.split(key)
+    anything = jax.random.randint(action_key, values.shape[:1], 0, values.shape[1])
+    explores = jax.random.bernoulli(explore_key, epsilon, values.shape[:1])
+    return jnp.where(explores, anything, values.argmax(axis=-1)), None
+
+
+def greedy(values, key):
+    """The best actions: (int32[num_envs], None). How the agent is evaluated."""
+    return values.argmax(axis=-1), None
+
+
+def loss(weights, static, batch, config):
+    """Half the squared distance of the chosen actions' values from their lambda-returns: (float32[], metrics)."""
+    values = rollout.read(eqx.combine(weights, static), batch)
+    targets = lambda_targets(jax.lax.stop_gradient(values), batch.transitions, config)
+    chosen = jnp.take_along_axis(values[:-1], batch.transitions.action[..., None], axis=-1)[..., 0]
+    counts = ~batch.transitions.ended
+    return rollout.mean_where(jnp.square(chosen - targets) / 2, counts), {"value_mean": rollout.mean_where(chosen, counts)}
+
+
+def lambda_targets(values, transitions, config):
+    """The lambda-return of each step, with the best action's value as the value of a frame: float32[num_steps, num_envs]."""
+    return rollout.lambda_returns(
+        transitions.reward, values.max(axis=-1), transitions.terminated, transitions.ended, config.discount, config.trace_decay
+    )
