@@ -22,6 +22,8 @@ import functools
 import math
 import operator
 import os
+import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -205,6 +207,7 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self._program = _many_program(name, partial_obs, obs_size, _hashable(overrides), self.autoreset_mode)
         self._deliver = _deliverer(output)
+        self._frames = _Frames(output)
         self._tells_final = final_observation and self.autoreset_mode == AutoresetMode.SAME_STEP
         self._window = _Window(f"{name} x {self.num_envs}") if render_mode == "human" else None
         self._seeds = [None] * self.num_envs  # of each environment, once it has one
@@ -227,6 +230,7 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
         mask = (options or {}).get("reset_mask")
         if mask is None:
             self._carry, observation = self._program.begin(self._new_words(seeds))
+            self._frames.prepare(observation)
             mask = np.ones(self.num_envs, bool)
         else:
             self._check_mask(mask)
@@ -234,7 +238,7 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
             seeds = [seed if begins else None for seed, begins in zip(seeds, mask)]
             self._carry, observation = self._program.begin_some(self._carry, self._new_words(seeds), mask)
         self._show()
-        return self._deliver(observation), self._info(jnp.array(mask, jnp.float32), jnp.array(mask))
+        return self._frames.deliver(observation), self._info(jnp.array(mask, jnp.float32), jnp.array(mask))
 
     def step(self, actions):
         """One step of every environment: (observations, rewards, terminations, truncations, infos).
@@ -247,11 +251,12 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
             raise ResetNeeded("there are no episodes yet; call reset before step")
         if self.autoreset_mode == AutoresetMode.DISABLED:
             self._check_none_ended()
-        self._carry, outcome, final = self._program.play(self._carry, self._checked_actions(actions))
+        actions = self._checked_actions(actions)
+        self._carry, outcome, final = self._program.play(self._carry, actions, self._frames.spare())
         info = self._final_info(final) if self._tells_final else {}
         info.update(self._info(outcome.discount, jnp.ones(self.num_envs, bool)))
         self._show()
-        return (*map(self._deliver, outcome[:4]), info)
+        return (self._frames.deliver(outcome.observation), *map(self._deliver, outcome[1:4]), info)
 
     def render(self):
         """A tuple of num_envs frames, NumPy uint8[obs_size, obs_size, 3], or None unless render_mode is "rgb_array"."""
@@ -265,6 +270,7 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
     def close_extras(self, **kwargs):
         """Close the window, if there is one, and let go of what is on the device. ``close`` calls this."""
         self._carry = None
+        self._frames.spare()  # dropped here
         if self._window:
             self._window.close()
 
@@ -395,7 +401,8 @@ class ManyProgram(NamedTuple):
 
     begin: Callable  # (words) -> (carry, observation)
     begin_some: Callable  # (carry, words, mask bool) -> (carry, observation); the carry is used up
-    play: Callable  # (carry, action) -> (carry, outcome, Final with SAME_STEP, else None); the carry is used up
+    play: Callable  # (carry, action, memory) -> (carry, outcome, Final with SAME_STEP, else None); the carry is used up, and so is
+    # memory: observations that nobody needs, which the new ones are written over, or None
     draw: Callable  # (state, count) -> observations of the first environments [count, S, S, 3]
     draw_chosen: Callable  # (state, numbers of environments int[count]) -> their observations, a tuple
 
@@ -451,10 +458,11 @@ def _many_program(name, partial_obs, obs_size, overrides, autoreset_mode):
         AutoresetMode.SAME_STEP: play_and_begin,
         AutoresetMode.DISABLED: play_and_stay,
     }
+    play_all = jax.vmap(plays[autoreset_mode])
     return ManyProgram(
         jax.jit(jax.vmap(begin)),
         jax.jit(jax.vmap(begin_some), donate_argnums=0),
-        jax.jit(jax.vmap(plays[autoreset_mode]), donate_argnums=0),
+        jax.jit(lambda carry, action, memory: play_all(carry, action), donate_argnums=(0, 2), keep_unused=True),
         jax.jit(draw, static_argnums=1),
         jax.jit(draw_chosen),
     )
@@ -546,7 +554,7 @@ class _Memory:
     """A jax array on the CPU for NumPy to share: np.asarray of this is an array that may be written to, without a copy.
 
     jax itself gives a read-only view or a copy, which for 1,024 frames takes a quarter of the time of the step that drew them. To
-    write is safe as nothing else reads this memory: it is the output of a program, never an input, and jax's array is ours alone.
+    write is safe as nothing else reads this memory: a program wrote it, none reads it, and jax's array is ours alone.
     """
 
     def __init__(self, array):
@@ -572,13 +580,51 @@ def _deliverer(output):
     """The function from a jax array to what an output is made of."""
     if output == "jax":
         return lambda array: array
-    if output == "numpy":
-        return _to_numpy
+    return _to_numpy if output == "numpy" else _torch().from_dlpack
+
+
+def _torch():
+    """PyTorch, which is imported only here, since only who asks for tensors needs it."""
     try:
         import torch
     except ModuleNotFoundError as missing:
         raise DependencyNotInstalled('output="torch" needs PyTorch: pip install torch') from missing
-    return torch.from_dlpack
+    return torch
+
+
+class _Frames:
+    """Delivers the frames of every step, and keeps the memory of those that the user has let go of for the next step's.
+
+    This is for a CPU. There the system maps and clears new memory of that size page by page, which for 1,024 frames takes longer
+    than to step and draw them. With output="jax" there is no telling when the user lets go of an array.
+    """
+
+    def __init__(self, output):
+        """output: "numpy", "jax" or "torch"."""
+        self._deliver_anew = _deliverer(output)
+        self._convert = {"numpy": lambda array: array, "torch": lambda array: _torch().from_numpy(array)}.get(output)
+        self._spare = deque(maxlen=1)
+
+    def deliver(self, frames):
+        """A jax array as what the output is made of. Its memory is spare as soon as nothing refers to that any more."""
+        if not self._reuses(frames):
+            return self._deliver_anew(frames)
+        memory = _Memory(frames)
+        weakref.finalize(memory, self._spare.append, frames)
+        return self._convert(np.asarray(memory))
+
+    def prepare(self, frames):
+        """Have memory for such frames: the user still looks at the first ones when the second are drawn."""
+        if self._reuses(frames):
+            self._spare.append(jnp.zeros_like(frames))
+
+    def spare(self):
+        """A jax array of frames that nobody needs, or None."""
+        return self._spare.pop() if self._spare else None
+
+    def _reuses(self, frames):
+        """Whether the memory of such frames can come back."""
+        return self._convert is not None and frames.device.platform == "cpu"
 
 
 # --- the window -------------------------------------------------------------------------------------------------------------

@@ -407,8 +407,9 @@ def test_torch_tensors_and_frames_share_the_memory_that_jax_wrote(monkeypatch):
     delivered = []
     envs = {output: short_envs(output=output) for output in ("numpy", "torch")}
     for output, vector in envs.items():
-        deliver = vector._deliver
-        monkeypatch.setattr(vector, "_deliver", lambda array, deliver=deliver: delivered.append(array) or deliver(array))
+        for owner, name in [(vector, "_deliver"), (vector._frames, "deliver")]:
+            deliver = getattr(owner, name)
+            monkeypatch.setattr(owner, name, lambda array, deliver=deliver: delivered.append(array) or deliver(array))
         vector.reset(seed=0)
         delivered.clear()
         observations, *rest, infos = vector.step([UP] * NUM_ENVS)
@@ -417,6 +418,44 @@ def test_torch_tensors_and_frames_share_the_memory_that_jax_wrote(monkeypatch):
         assert address in pointers
         if output == "torch":
             assert all(array.data_ptr() in pointers for array in (*rest, *infos.values()))
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("output", ["numpy", "torch"])
+def test_frames_that_the_user_has_let_go_of_lend_their_memory_to_later_ones(output, mode):
+    envs = short_envs(autoreset_mode=mode, output=output)
+    address = {"numpy": lambda frames: frames.ctypes.data, "torch": lambda frames: frames.data_ptr()}[output]
+    observations, _ = envs.reset(seed=0)
+    addresses = set()
+    for _ in range(LIMIT - 1):  # who digs where no treasure is stays alive until the limit
+        observations = envs.step([FIRE] * NUM_ENVS)[0]
+        addresses.add(address(observations))
+    assert len(addresses) == 2
+
+
+@pytest.mark.parametrize(
+    "output, look",
+    [
+        ("numpy", lambda frames: frames[1:, ::2]),
+        ("numpy", memoryview),
+        ("numpy", lambda frames: client("torch").from_numpy(frames)),
+        ("numpy", jnp.asarray),
+        ("torch", lambda frames: frames[1:, ::2]),
+        ("torch", lambda frames: frames.numpy()),
+        ("torch", lambda frames: jnp.from_dlpack(frames)),
+    ],
+    ids=["slice", "memoryview", "torch", "jax", "torch-slice", "torch-numpy", "torch-jax"],
+)
+def test_frames_that_something_still_looks_at_are_not_drawn_over(output, look):
+    envs = short_envs(output=output)
+    envs.reset(seed=0)
+    kept, copies = [], []
+    for actions in some_actions():
+        kept.append(look(envs.step(actions)[0]))
+        copies.append(np.asarray(kept[-1]).copy())
+    assert len({frames.tobytes() for frames in copies}) > STEPS / 2
+    for frames, expected in zip(kept, copies):
+        np.testing.assert_array_equal(frames, expected)
 
 
 @pytest.mark.parametrize("kind", ["list", "uint8", "int64", "jax", "torch"])
