@@ -183,6 +183,8 @@ def _runs_nearby(path):
     inside, beside = ([str(file.parent) for file in sorted(folder.glob(f"*/{CONFIG}"))] for folder in (path, path.parent))
     if inside:
         return f"runs in it: {', '.join(inside[:3])}" + (f" and {len(inside) - 3} more" if len(inside) > 3 else "")
+    if (path.parent / CONFIG).is_file():
+        return f"the nearest is {str(path.parent)!r}"
     beside = [run for run in beside if Path(run) != path]
     return nearest_names(str(path), beside) if beside else f"there are no runs in {str(path.parent)!r} either"
 
@@ -275,12 +277,10 @@ def collect(runs, metric, x="steps", twin="trained", window=0, ignored=()):
     fields of configs in which the seeds of one setting may differ too.
 
     Seeds that were logged at different x are brought together by linear interpolation, at every x of any of them within the range
-    that all of them have. Raises ValueError if there is nothing to draw, and if a setting has the same seed twice.
+    that all of them have. Raises ValueError if there is nothing to draw, if a setting has the same seed twice, and for
+    options that contradict each other.
     """
-    if metric.kind == "training" and twin != "trained":
-        raise ValueError(f"{metric.field} is logged on the twin trained on only, so the twin must be 'trained', not {twin!r}")
-    if metric.kind == "evaluation" and window:
-        raise ValueError(f"evaluations are not smoothed, so the window must be 0 for {metric.field}, but it is {window}")
+    _check_options(runs, metric, twin, window, ignored)
     groups = _grouped(runs, ignored)
     curves, without = [], []
     for (setting, members), label in zip(groups.items(), _labels(groups)):
@@ -296,6 +296,18 @@ def collect(runs, metric, x="steps", twin="trained", window=0, ignored=()):
     if without:
         note(f"left out, because there are no {what} yet: {', '.join(without)}")
     return sorted(curves, key=_panel_order)
+
+
+def _check_options(runs, metric, twin, window, ignored):
+    """Raise ValueError for options that contradict the metric or the runs."""
+    if metric.kind == "training" and twin != "trained":
+        raise ValueError(f"{metric.field} is logged on the twin trained on only, so the twin must be 'trained', not {twin!r}")
+    if metric.kind == "evaluation" and window:
+        raise ValueError(f"evaluations are not smoothed, so the window must be 0 for {metric.field}, but it is {window}")
+    for name in ignored:
+        if not any(name in run.config for run in runs):
+            known = sorted({field for run in runs for field in run.config})
+            raise ValueError(f"no run's config has a field {name!r} to ignore; {nearest_names(name, known)}")
 
 
 def _grouped(runs, ignored):
@@ -437,11 +449,12 @@ def draw(curves, metric, x="steps", window=0, title=None, fit=False):
     for curve in curves:
         panels.setdefault((curve.environment, curve.evaluated_on), []).append(curve)
     styles, mixed, (unit, x_label) = _styles(curves), _is_mixed(curves), _unit(curves, x)
-    figure, grid = _canvas(len(panels), max(map(len, styles)))
+    figure, grid = _canvas(len(panels), list(styles))
     for axes, ((environment, twin), members) in zip(grid.flat, panels.items()):
         axes.set_title(f"{environment}, {twin}")
         for curve in members:
-            _draw_curve(axes, curve, unit, styles[_name(curve, mixed)], 0.18 if len(members) < 5 else 0.1)
+            name = _name(curve, mixed)
+            _draw_curve(axes, curve, unit, {"label": name, **styles[name]}, 0.18 if len(members) < 5 else 0.1)
         _set_limits(axes, members, unit, environment if metric.is_return and not fit else None)
     _label_axes(grid, len(panels), x_label, metric.label)
     if len(panels) == 1:
@@ -449,7 +462,7 @@ def draw(curves, metric, x="steps", window=0, title=None, fit=False):
         _name_ends(grid[0, 0], curves, unit, styles, mixed)
     else:
         _add_legend(figure, styles, title)
-    letters = int(figure.get_figwidth() * 14)  # that fit into the width of the figure
+    letters = int(figure.get_figwidth() * 15)  # that fit into the width of the figure
     figure.supxlabel(textwrap.fill(caption(curves, metric, window), letters), fontsize=8, color=FAINT)
     return figure
 
@@ -461,14 +474,16 @@ def columns_of(count):
     return min((4, 3) if count < 10 else (4, 3, 5), key=lambda columns: -count % columns)
 
 
-def _canvas(count, longest):
+def _canvas(count, names):
     """A figure for so many panels: (Figure, Axes[rows, columns]). Places without a panel are empty.
 
-    longest: letters of the longest name of a curve, for which a single panel leaves room at its right.
+    names: of the curves, for which a single panel leaves room at its right.
     """
     columns = columns_of(count)
     rows = -(-count // columns)
-    size = (6.8 + 0.08 * longest, 4.6) if count == 1 else (max(6.6, 3.1 * columns), 2.5 * rows + 0.9)
+    size = max(6.6, 3.1 * columns), 2.5 * rows + 0.9
+    if count == 1:
+        size = 6.8 + 0.08 * max(map(len, names)), max(4.6, 1.2 + 0.22 * len(names))
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False)
@@ -515,12 +530,12 @@ def _unit(curves, x):
 
 
 def _draw_curve(axes, curve, unit, style, opacity):
-    """Draw a curve and its band, of this opacity, into a panel."""
+    """Draw a curve and its band, of this opacity, into a panel. A curve of one point is a dot, and its band a bar."""
+    lonely = len(curve.x) == 1
     if curve.has_band:
-        axes.fill_between(curve.x / unit, *band(curve), color=style["color"], alpha=opacity, linewidth=0)
-    lonely = {"marker": "o"} if len(curve.x) == 1 else {}
+        axes.fill_between(curve.x / unit, *band(curve), color=style["color"], alpha=opacity, linewidth=4 if lonely else 0)
     every = max(1, len(curve.x) // 8)
-    axes.plot(curve.x / unit, curve.mean, markevery=every, label=curve.label, **{**LINE, **style, **lonely})
+    axes.plot(curve.x / unit, curve.mean, markevery=every, **{**LINE, **style, **({"marker": "o"} if lonely else {})})
 
 
 def _set_limits(axes, curves, unit, environment):
@@ -530,9 +545,11 @@ def _set_limits(axes, curves, unit, environment):
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
     limits = _return_range(environment)
-    if limits and all(limits[0] <= values.min() and values.max() <= limits[1] for curve in curves for values in curve.values):
+    if limits:
         margin = 0.03 * (limits[1] - limits[0])
-        axes.set_ylim(limits[0] - margin, limits[1] + margin)
+        low, high = limits[0] - margin, limits[1] + margin
+        if all(low <= values.min() and values.max() <= high for curve in curves for values in curve.values):
+            axes.set_ylim(low, high)
 
 
 def _return_range(environment):
@@ -579,7 +596,7 @@ def _add_legend(figure, styles, title):
 def _name_ends(axes, curves, unit, styles, mixed):
     """Write each curve's name to the right of the panel, as near to the height of its end as the other names allow."""
     low, high = axes.get_ylim()
-    heights = spread([(curve.mean[-1] - low) / (high - low) for curve in curves], NAME_HEIGHT)
+    heights = spread([(curve.mean[-1] - low) / (high - low) for curve in curves], min(NAME_HEIGHT, 1 / len(curves)))
     for curve, height in zip(curves, heights):
         name = _name(curve, mixed)
         line = {**LINE, **styles[name]}
@@ -597,25 +614,21 @@ def spread(heights, gap):
     """
     order = np.argsort(heights, kind="stable")
     steps = gap * np.arange(len(order))
-    together = isotonic_regression(np.asarray(heights)[order] - steps).x
+    lowest = isotonic_regression(np.asarray(heights)[order] - steps).x
     moved = np.empty(len(order))
-    moved[order] = np.clip(together, 0, max(0, 1 - steps[-1])) + steps
+    moved[order] = np.clip(lowest, 0, max(0, 1 - steps[-1])) + steps
     return moved
 
 
 def caption(curves, metric, window):
     """What lines and bands are, in a sentence or two."""
-    counts = sorted({curve.seeds for curve in curves})
-    seeds = f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
-    episodes = "the episodes of an evaluation"
-    over = (
-        seeds
-        if counts[0] > 1
-        else episodes
-        if counts[-1] == 1
-        else f"{counts[-1]} seeds at most, or {episodes} where there is one seed"
-    )
-    if counts[-1] == 1 and metric.kind == "training":
+    least, most = min(curve.seeds for curve in curves), max(curve.seeds for curve in curves)
+    seeds, episodes = f"{most} seeds", "the episodes of an evaluation"
+    if least > 1:
+        over = seeds if least == most else f"{least} to {seeds}"
+    else:
+        over = episodes if most == 1 else f"{seeds} at most, or {episodes} where there is one seed"
+    if most == 1 and metric.kind == "training":
         text = "One seed."
     else:
         text = f"Lines: means over {over}. Bands: {CONFIDENCE:.0%} bootstrap confidence intervals of these means."
@@ -717,7 +730,10 @@ def _parser():
     )
     parser.add_argument("--x", choices=("steps", "seconds"), default="steps", help="what the x axis shows (default steps)")
     parser.add_argument(
-        "--twin", choices=("trained", "other", "both"), default="trained", help="evaluations on the twin trained on (default), ..."
+        "--twin",
+        choices=("trained", "other", "both"),
+        default="trained",
+        help="evaluations on the twin trained on (default), on the other one, or on both",
     )
     parser.add_argument("--smooth", type=_window, default=0, metavar="STEPS", help="average a training metric over so many steps")
     parser.add_argument("--fit", action="store_true", help="fit the y axis of returns to the curves, not to the game's rules")
