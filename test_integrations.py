@@ -14,12 +14,10 @@ import pytest
 from popgym_arcade.testing import client
 
 DOCUMENT = (Path(__file__).parent / "docs" / "integrations.md").read_text()
-# A section to the libraries that its snippets import.
+# A word in a snippet to the library that it needs.
 NEEDS = {
-    "gymnax": ("gymnax", "rejax"),
-    "Gymnasium": ("gymnasium",),
-    "PyTorch": ("gymnasium", "torch"),
-    "Stable-Baselines3": ("stable_baselines3",),
+    **{name: name for name in ("gymnax", "rejax", "gymnasium", "torch", "stable_baselines3")},
+    "RecordVideo": "moviepy",
 }
 
 
@@ -33,10 +31,11 @@ SECTIONS = [heading for heading in re.findall(r"^## (.*)$", DOCUMENT, re.MULTILI
 ALONE = [heading for heading in SECTIONS if heading != "Several hosts"]
 
 
-def run(code, arguments=(), **environment):
-    """Start a script in a process of its own: Popen."""
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def run(code, folder, **environment):
+    """Start a script in a process of its own and in a folder: Popen."""
+    command = [sys.executable, "-c", code]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=folder, env={**os.environ, **environment}, **pipes)
 
 
 def printed(process):
@@ -52,22 +51,32 @@ def test_the_table_names_every_section():
 
 
 @pytest.mark.parametrize("heading, number", [(heading, i) for heading in ALONE for i in range(len(snippets(heading)))])
-def test_the_snippet_runs(heading, number):
-    for library in NEEDS.get(heading, ()):
-        client(library)
-    assert printed(run(snippets(heading)[number]))
+def test_the_snippet_runs(heading, number, tmp_path):
+    code = snippets(heading)[number]
+    for word, library in NEEDS.items():
+        if word in code:
+            client(library)
+    output = printed(run(code, tmp_path))
+    assert output
+    if output.startswith("see "):
+        assert (tmp_path / output.split()[1]).stat().st_size > 1000
+
+
+def test_a_game_is_vendored_as_shown(tmp_path):
+    command = re.search(r"^python (-m popgym_arcade\.vendor .*)$", DOCUMENT, re.MULTILINE)[1]
+    subprocess.run([sys.executable, *command.split()], cwd=tmp_path, check=True)
+    assert [path.name for path in sorted((tmp_path / command.split()[-1]).glob("*"))] == ["navigator.py", "render.py"]
 
 
 # --- the same frames wherever they are computed -------------------------------------------------------------------------------
 
 SAVE = """
-import sys
 import numpy as np
 for shard in observations.addressable_shards:
-    np.save(f"{sys.argv[1]}/frames{shard.index[0].start or 0}.npy", np.asarray(shard.data))
+    np.save(f"frames{shard.index[0].start or 0}.npy", np.asarray(shard.data))
     for number, leaf in enumerate(jax.tree.leaves(states)):
         here = next(part for part in leaf.addressable_shards if part.device == shard.device)
-        np.save(f"{sys.argv[1]}/leaf{number:02}-{shard.index[0].start or 0}.npy", np.asarray(here.data))
+        np.save(f"leaf{number:02}-{shard.index[0].start or 0}.npy", np.asarray(here.data))
 """
 
 
@@ -84,7 +93,7 @@ def saved(folder):
 def on_one_device(tmp_path_factory):
     """What the snippet for several devices computes on one."""
     folder = tmp_path_factory.mktemp("one")
-    assert "over 1 devices" in printed(run(snippets("Several devices")[0] + SAVE, [folder], XLA_FLAGS=""))
+    assert "over 1 devices" in printed(run(snippets("Several devices")[0] + SAVE, folder, XLA_FLAGS=""))
     return saved(folder)[0]
 
 
@@ -98,7 +107,7 @@ def assert_same_arrays(first, second):
 
 def test_eight_devices_compute_the_frames_of_one(on_one_device, tmp_path):
     flags = "--xla_force_host_platform_device_count=8"
-    assert "over 8 devices" in printed(run(snippets("Several devices")[0] + SAVE, [tmp_path], XLA_FLAGS=flags))
+    assert "over 8 devices" in printed(run(snippets("Several devices")[0] + SAVE, tmp_path, XLA_FLAGS=flags))
     whole, parts = saved(tmp_path)
     assert len(parts["frames"]) == 8
     assert_same_arrays(whole, on_one_device)
@@ -111,7 +120,7 @@ def test_two_processes_compute_the_frames_of_one(on_one_device, tmp_path):
         port = free.getsockname()[1]
     code = snippets("Several hosts")[0] + snippets("Several devices")[0] + SAVE
     together = {"COORDINATOR": f"127.0.0.1:{port}", "NUM_PROCESSES": "2", "XLA_FLAGS": ""}
-    processes = [run(code, [tmp_path], PROCESS_ID=str(number), **together) for number in range(2)]
+    processes = [run(code, tmp_path, PROCESS_ID=str(number), **together) for number in range(2)]
     for process in processes:
         output = printed(process)
         assert "1 of 2 devices are here" in output and "over 2 devices" in output

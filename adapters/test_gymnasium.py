@@ -601,6 +601,17 @@ def test_a_video_is_recorded(tmp_path):
     assert video.stat().st_size > 1000
 
 
+def test_a_video_of_a_vector_is_recorded(tmp_path):
+    client("moviepy")
+    envs = wrappers.vector.RecordVideo(short_envs(render_mode="rgb_array"), str(tmp_path / "video"))
+    seen = [envs.reset(seed=0)[0], *(envs.step([FIRE] * NUM_ENVS)[0] for _ in range(LIMIT - 1))]
+    for recorded, (one, two, three, four) in zip(envs.recorded_frames, seen, strict=True):
+        np.testing.assert_array_equal(recorded, np.block([[[one], [two]], [[three], [four]]]))
+    envs.close()
+    (video,) = (tmp_path / "video").iterdir()
+    assert video.suffix == ".mp4" and video.stat().st_size > 1000
+
+
 @pytest.mark.parametrize("mode", RESETTING)
 def test_statistics_of_a_vector_are_those_of_gymnasiums_own(mode):
     sync = SyncVectorEnv([short_env] * NUM_ENVS, autoreset_mode=mode)
