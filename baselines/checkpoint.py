@@ -152,6 +152,15 @@ def last_whole(run, warn=print):
     return None
 
 
+def check_rules(checkpoint, content):
+    """Raise CheckpointError if the rules of the game are not those of a checkpoint. content: its manifest."""
+    name, trained = content["config"]["env"], content["rule_version"]
+    if trained != rule_version(name):
+        raise CheckpointError(
+            f"{checkpoint} was trained on version {trained} of the rules of {name}, but these are version {rule_version(name)}"
+        )
+
+
 def load_state(checkpoint, like):
     """The state that was saved. like: a tree of arrays or shapes with its structure. Raises CheckpointError if it does not fit."""
     manifest(checkpoint)

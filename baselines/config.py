@@ -1,7 +1,7 @@
 """What every algorithm can be told. Each algorithm adds its own to it.
 
-Times are counted in steps: frames that the agent looks at, of all environments together. Showing the last frame of an episode before
-the next one begins takes a step too, so an episode of n actions counts n + 1.
+Times are counted in steps: frames that the agent looks at, of all environments together. The last frame of an episode, before the
+next one begins, is one too, so an episode of n actions counts n + 1.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ class Config:
     num_layers: int = 2
     """Layers of the memory."""
     total_steps: int | None = None
-    """Steps of the whole run. By default the algorithm's, or 10,000,000 for CartPole, NoisyCartPole and AutoEncode if that is less."""
+    """Steps of the whole run. By default 20,000,000, or 10,000,000 with PPO and for CartPole, NoisyCartPole and AutoEncode."""
     num_envs: int = 16
     """Environments that are played side by side."""
     num_steps: int = 128
@@ -42,12 +42,11 @@ class Config:
     """Gradients are scaled down to this norm."""
 
 
-def resolved(config, default_steps=LONG_STEPS):
-    """A config with the memory in lower case and its total_steps filled in."""
+def resolved(config, always_short=False):
+    """A config with the memory in lower case and its total_steps filled in. always_short: by default 10,000,000 for all games."""
     steps = config.total_steps
     if steps is None:
-        short = config.env.startswith(SHORT_GAMES)
-        steps = min(SHORT_STEPS, default_steps) if short else default_steps
+        steps = SHORT_STEPS if always_short or config.env.startswith(SHORT_GAMES) else LONG_STEPS
     return dataclasses.replace(config, memory=checked_memory_name(config.memory), total_steps=steps)
 
 

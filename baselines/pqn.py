@@ -13,7 +13,6 @@ Deviations:
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -23,7 +22,7 @@ import optax
 from popgym_arcade.baselines import rollout
 from popgym_arcade.baselines.checkpoint import network_of
 from popgym_arcade.baselines.config import Config, check, resolved
-from popgym_arcade.baselines.trainer import Trainer
+from popgym_arcade.baselines.trainer import Trainer, TrainState, descend, first_state
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,27 +47,16 @@ class PQNConfig(Config):
     """Steps over which the share falls: a quarter of 2,000,000."""
 
 
-FAST = PQNConfig(
-    env="",
-    num_envs=2048,
-    num_steps=32,
-    num_epochs=2,
-    num_minibatches=16,
-    learning_rate=2.5e-4,
-    final_learning_rate=2.5e-6,
-    epsilon_steps=2_000_000,
-)
-"""For one modern GPU."""
-
-
-class TrainState(NamedTuple):
-    """All that training needs to go on."""
-
-    weights: Any  # the network's arrays
-    optimizer: Any
-    stream: rollout.Stream
-    key: jax.Array  # uint32[2]
-    steps: jax.Array  # int32[]
+FAST = {
+    "num_envs": 2048,
+    "num_steps": 32,
+    "num_epochs": 2,
+    "num_minibatches": 16,
+    "learning_rate": 2.5e-4,
+    "final_learning_rate": 2.5e-6,
+    "epsilon_steps": 2_000_000,
+}
+"""What is different for one modern GPU."""
 
 
 def make_train(config, environment=None):
@@ -86,18 +74,9 @@ def make_train(config, environment=None):
     learning_rate = optax.linear_schedule(config.learning_rate, config.final_learning_rate, config.total_steps)
     epsilon = optax.linear_schedule(config.first_epsilon, config.final_epsilon, config.epsilon_steps)
 
-    def init(key):
-        weights_key, stream_key, key = jax.random.split(key, 3)
-        weights = make_weights(weights_key)
-        stream = rollout.begin(env, params, eqx.combine(weights, static), stream_key, config.num_envs)
-        return TrainState(weights, optimizer.init(weights), stream, key, jnp.int32(0))
-
     def learn(learner, batch, rate):
-        weights, optimizer_state = learner
-        (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(weights, static, batch, config)
-        change, optimizer_state = optimizer.update(gradient, optimizer_state, weights)
-        weights = jax.tree.map(lambda weight, change: weight - rate * change, weights, change)
-        return (weights, optimizer_state), {"loss": value, **metrics}
+        *learner, metrics = descend(lambda weights: loss(weights, static, batch, config), optimizer, rate, *learner)
+        return tuple(learner), metrics
 
     def update(state):
         key, collect_key, order_key = jax.random.split(state.key, 3)
@@ -114,9 +93,11 @@ def make_train(config, environment=None):
             config.num_epochs,
             config.num_minibatches,
         )
+        episodes = rollout.episode_metrics(transitions)
         state = TrainState(*learner, stream, key, state.steps + rollout_steps)
-        return state, {**rollout.episode_metrics(transitions), **metrics, **rates}
+        return state, {**episodes, **metrics, **rates}
 
+    init = functools.partial(first_state, make_weights, static, optimizer, env, params, config.num_envs)
     return Trainer("pqn", config, init, update, greedy, static, rollout_steps)
 
 
@@ -135,7 +116,7 @@ def greedy(values, key):
 
 def loss(weights, static, batch, config):
     """Half the squared distance of the chosen actions' values from their lambda-returns: (float32[], metrics)."""
-    values = rollout.read(eqx.combine(weights, static), batch)
+    values = rollout.read(eqx.combine(weights, static), batch.carry, rollout.frames_of(batch))
     targets = lambda_targets(jax.lax.stop_gradient(values), batch.transitions, config)
     chosen = jnp.take_along_axis(values[:-1], batch.transitions.action[..., None], axis=-1)[..., 0]
     counts = ~batch.transitions.ended

@@ -33,6 +33,7 @@ class Stream(NamedTuple):
 class Transition(NamedTuple):
     """What happened in steps of environments. All leaves have leading axes [num_steps, num_envs]."""
 
+    env_state: Any  # that the observation shows
     observation: jax.Array  # uint8[..., S, S, 3]
     last_action: jax.Array  # int32
     start: jax.Array  # bool
@@ -44,6 +45,14 @@ class Transition(NamedTuple):
     episode_return: jax.Array  # float32: of the episode up to here, this reward included
     episode_length: jax.Array  # int32: its actions up to here
     extras: Any  # what the algorithm wants to remember of its choice
+
+
+class Frames(NamedTuple):
+    """What a network reads. All leaves have leading axes [T, num_envs]."""
+
+    observation: jax.Array  # uint8[..., S, S, 3]
+    last_action: jax.Array  # int32
+    start: jax.Array  # bool
 
 
 class Batch(NamedTuple):
@@ -77,17 +86,21 @@ def _is_float(leaf):
 def begin(env, params, network, key, num_envs):
     """The first frames of environments: Stream."""
     observation, env_state = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key, num_envs), params)
-    carry = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_envs, *jnp.shape(leaf))), network.initialize_carry())
     return Stream(
         env_state=env_state,
         observation=observation,
         last_action=jnp.full(num_envs, NO_ACTION, jnp.int32),
         start=jnp.ones(num_envs, bool),
         ended=jnp.zeros(num_envs, bool),
-        carry=carry,
+        carry=first_carry(network, num_envs),
         episode_return=jnp.zeros(num_envs, jnp.float32),
         episode_length=jnp.zeros(num_envs, jnp.int32),
     )
+
+
+def first_carry(network, num_envs):
+    """What the network remembers before anything, for many environments: a tree with a leading axis [num_envs]."""
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_envs, *jnp.shape(leaf))), network.initialize_carry())
 
 
 def look(network, stream):
@@ -97,14 +110,20 @@ def look(network, stream):
     return carry, jax.tree.map(lambda leaf: leaf[:, 0], outputs)
 
 
-def read(network, batch):
-    """Let the network read all frames of a batch, those after the last step too: outputs [num_steps + 1, num_envs, ...]."""
-    observation, last_action, start = (
-        jnp.concatenate([getattr(batch.transitions, name), getattr(batch.last, name)[None]])
-        for name in ("observation", "last_action", "start")
+def frames_of(batch):
+    """All frames of a batch, those after the last step too: Frames [num_steps + 1, num_envs, ...]."""
+    return Frames(
+        *(
+            jnp.concatenate([getattr(batch.transitions, name), getattr(batch.last, name)[None]])
+            for name in ("observation", "last_action", "start")
+        )
     )
+
+
+def read(network, carry, frames):
+    """Let the network read streams: outputs [T, num_envs, ...]. carry: [num_envs, ...]. frames: Frames [T, num_envs, ...]."""
     decide = jax.vmap(network.decide, in_axes=(0, 1, 1, 1), out_axes=(0, 1))
-    return decide(batch.carry, network.encode(observation), last_action, start)[1]
+    return decide(carry, network.encode(frames.observation), frames.last_action, frames.start)[1]
 
 
 def advance(env, params, key, stream, carry, action, extras=None):
@@ -117,6 +136,7 @@ def advance(env, params, key, stream, carry, action, extras=None):
     )
     episode_return, episode_length = stream.episode_return + reward, stream.episode_length + ~stream.ended
     transition = Transition(
+        env_state=stream.env_state,
         observation=stream.observation,
         last_action=stream.last_action,
         start=stream.start,
@@ -173,10 +193,10 @@ def lambda_returns(reward, value, terminated, ended, discount, trace_decay):
 
     reward, terminated, ended: [T, ...] of the transitions. value: float32[T + 1, ...] of the frames, the one after the last too.
 
-    G_t = r_t + discount (1 - terminated_t) ((1 - lambda) V_{t+1} + lambda G_{t+1}), and G_t = V_t where frame t is an episode's last.
-    So a terminated episode bootstraps from nothing and a truncated one from the value of its last frame. G - V is the generalised
-    advantage estimate. Sources: Sutton and Barto (2018), section 12.1; Schulman et al. (2016), "High-Dimensional Continuous
-    Control Using Generalized Advantage Estimation"; Gallici et al. (2024), "Simplifying Deep Temporal Difference Learning".
+    G_t = r_t + discount (1 - terminated_t) ((1 - lambda) V_{t+1} + lambda G_{t+1}), and G_t = V_t where frame t is the last of an
+    episode. So a terminated episode bootstraps from nothing and a truncated one from the value of its last frame. G - V is the
+    generalised advantage estimate. Sources: Sutton and Barto (2018), section 12.1; Schulman et al. (2016), "High-Dimensional
+    Continuous Control Using Generalized Advantage Estimation"; Gallici et al. (2024), arXiv:2407.04811.
     """
 
     def one_step(next_return, step):
@@ -215,7 +235,7 @@ def in_minibatches(learn, learner, batch, key, num_epochs, num_minibatches):
 
 
 def episode_metrics(transitions):
-    """The episodes that ended in transitions: how many, and their mean return and length, NaN if there are none."""
+    """The episodes that ended in transitions [...]: how many, and their mean return and length, NaN if there are none."""
     count = transitions.finished.sum()
     mean = lambda values: jnp.where(count > 0, mean_where(values, transitions.finished), jnp.nan)  # noqa: E731
     return {"episodes": count, "return_mean": mean(transitions.episode_return), "length_mean": mean(transitions.episode_length)}
