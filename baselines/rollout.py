@@ -6,6 +6,7 @@ truncated episode bootstraps from, is computed like that of any other frame, by 
 its episode; only the transition away from it, which is marked ``ended``, must be left out of what is learned.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -131,9 +132,9 @@ def advance(env, params, key, stream, carry, action, extras=None):
 
     carry: what the network remembers once it has seen the current frame. action: int32[num_envs].
     """
-    env_state, observation, reward, terminated, done = jax.vmap(_play, in_axes=(None, None, 0, 0, 0, 0))(
-        env, params, jax.random.split(key, stream.ended.shape[0]), stream.env_state, stream.ended, action
-    )
+    keys = jax.random.split(key, stream.ended.shape[0])
+    play = jax.vmap(functools.partial(_play, env, params))
+    env_state, observation, reward, terminated, done = play(keys, stream.env_state, stream.ended, action)
     episode_return, episode_length = stream.episode_return + reward, stream.episode_length + ~stream.ended
     transition = Transition(
         env_state=stream.env_state,

@@ -282,7 +282,7 @@ def sharding_of(state, devices):
 
 
 class stopping_signals:
-    """While it lasts, the first Ctrl-C or SIGTERM is only noted, in the list that it gives; the next one does what it always does."""
+    """While it lasts, the first Ctrl-C or SIGTERM is only noted, in the list that it gives; the next does what it always does."""
 
     def __enter__(self):
         """Begin to note signals: a list of their numbers, empty at first."""
