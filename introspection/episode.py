@@ -68,8 +68,9 @@ def setting_of(config):
     """
     values = {"obs_size": 128}
     for field, names in KEYS_OF_CONFIG.items():
-        given = [config[name] for name in names if name in config]
-        values.update(zip([field], given))
+        for name in names:
+            if name in config:
+                values[field] = config[name]
         if field not in values:
             raise ValueError(f"the config needs {' or '.join(names)}, but it has only {', '.join(map(str, config)) or 'nothing'}")
     return Setting(**values)

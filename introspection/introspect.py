@@ -124,10 +124,10 @@ def _maps_of_report(maps, tell):
 def differences_of_runs(mdp=(), pomdp=(), memoryless=(), name=None, obs_size=None, force=False, warn=print):
     """Observability gap and memory bias from what runs have logged: a dict, name -> Returns of Estimates.
 
-    mdp, pomdp: folders of runs of agents with one memory, trained on either twin, a seed or more each. memoryless: of agents without
-    a memory, trained on the MDP. Returns are those of the evaluations on the twin trained on. name, obs_size: the environment that
-    they must have. A difference is left out where a side of it is missing. Raises ValueError for runs of another environment,
-    size, memory or twin, unless ``force`` is set; ``warn`` is told then.
+    mdp, pomdp: folders of runs of agents with one memory, trained on either twin, a seed or more each. memoryless: of agents
+    without a memory, trained on the MDP. Returns are those of the evaluations on the twin trained on. name, obs_size: the
+    environment that they must have. A difference is left out where a side of it is missing. Raises ValueError for runs of another
+    environment, size, memory or twin, unless ``force`` is set; ``warn`` is told then.
     """
     sides = {"mdp": list(mdp), "pomdp": list(pomdp), "memoryless": list(memoryless)}
     runs = {side: [plot.read_run(path) for path in paths] for side, paths in sides.items()}
