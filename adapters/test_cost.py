@@ -1,0 +1,43 @@
+"""Tests of the measurement of what the adapters cost, on a very small scale."""
+
+import re
+
+import pytest
+
+from popgym_arcade import bench
+from popgym_arcade.adapters import cost
+from popgym_arcade.testing import client
+
+
+@pytest.fixture(autouse=True)
+def short_runs(monkeypatch):
+    monkeypatch.setattr(bench, "RUN_SECONDS", 0.01)
+
+
+def test_every_adapter_is_measured_against_the_native_step(capsys):
+    for library in ("gymnax", "gymnasium", "torch", "stable_baselines3"):
+        client(library)
+    figures = cost.cost(["--num-envs", "4", "--turns", "1"])
+    assert len(figures) == 5 + 1 + 6 + 1
+    assert all(rate > 0 and ratio > 0 for rate, ratio in figures.values())
+    printed = capsys.readouterr().out
+    rows = re.findall(r"^\| (.*?) \| [\d,]+ \| [\d.]+ \| (.*?) \|$", printed, re.MULTILINE)
+    assert [name for name, _ in rows] == list(figures) and {reference for _, reference in rows} <= set(figures)
+
+
+def test_what_is_not_installed_is_left_out(monkeypatch):
+    monkeypatch.setattr(cost, "installed", lambda library: False)
+    assert list(cost.all_rows("NavigatorEasy", 2)) == [
+        cost.LOOP,
+        *(name + final for name in cost.CALLED.values() for final in ("", cost.FINAL)),
+    ]
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+def test_the_native_call_takes_the_memory_of_old_frames_only_if_told_to(reuse):
+    env, params = cost.make("NavigatorEasy", partial_obs=True, final_observation=True)
+    program = cost.native_call(env, params, 2, reuse)
+    first = program.carry[2]
+    program, _ = bench.run(program, 1)
+    assert [frames.is_deleted() for frames in first] == [reuse, reuse]
+    assert [frames.shape for frames in program.carry[2]] == [(2, 128, 128, 3)] * 2
