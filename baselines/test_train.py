@@ -412,7 +412,8 @@ state = jax.eval_shape(jax.vmap(trainer.init), jax.ShapeDtypeStruct((3, 2), "uin
 shardings = train.sharding_of(state, 4)
 here = lambda leaf, sharding: sharding.shard_shape(leaf.shape)
 jax.tree.map(lambda *pair: print("stream", here(*pair)[:2]), state.stream, shardings.stream)
-jax.tree.map(lambda *pair: print("whole", here(*pair) == pair[0].shape), state._replace(stream=None), shardings._replace(stream=None))
+whole = state._replace(stream=None), shardings._replace(stream=None)
+jax.tree.map(lambda *pair: print("whole", here(*pair) == pair[0].shape), *whole)
 """
     flags = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=flags)
