@@ -86,6 +86,8 @@ def study(agent, setting, *, seed=0, max_steps=200, episodes=8, target=None, sig
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, but it is {episodes}; the nearest is 1")
+    measures.check_noise(sigma)
+    measures.check_samples(samples)
     keys = jax.random.split(jax.random.PRNGKey(seed), (episodes, 3))
     recalls, noise, shuffled, returns = [], [], [], []
     for number, (play_key, noise_key, shuffle_key) in enumerate(keys):

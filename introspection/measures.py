@@ -213,9 +213,8 @@ def contamination(maps, key, sigma=0.1, frames=None, samples=8):
     share of a pixel's full range, above 0; about 0.1 is visible noise. frames: which ones, a sequence of ints; by default up to 16,
     evenly spaced. samples: of noise, for each frame. Raises ValueError for sigma or samples out of range.
     """
-    if not 0 < sigma <= 1:
-        raise ValueError(f"sigma must lie in 0 ... 1 and be above 0, but it is {sigma}; the nearest is {1.0 if sigma > 1 else 0.1}")
-    _check_samples(samples)
+    check_noise(sigma)
+    check_samples(samples)
     frames = spread(len(maps), 16) if frames is None else np.arange(len(maps))[np.asarray(frames, int)]
     same = jnp.broadcast_to(maps.features[0], (samples, *maps.features.shape[1:]))
     before, decisions = _read_changed(maps, same, 0), np.arange(len(maps))
@@ -236,7 +235,7 @@ def shuffled_past(maps, key, decisions=None, samples=8):
 
     maps, key, samples: as in ``contamination``. decisions: which ones, a sequence of ints; by default up to 32, evenly spaced.
     """
-    _check_samples(samples)
+    check_samples(samples)
     decisions = spread(len(maps), 32) if decisions is None else np.arange(len(maps))[np.asarray(decisions, int)]
     before = _read_shuffled(maps, np.tile(np.arange(len(maps.features)), (samples, 1)))
     changes = []
@@ -252,7 +251,15 @@ def spread(length, most):
     return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(int))
 
 
-def _check_samples(samples):
+def check_noise(sigma):
+    """Raise ValueError for noise that is no share of a pixel's range."""
+    if not 0 < sigma <= 1:
+        raise ValueError(
+            f"sigma must lie in 0 ... 1 and be above 0, but it is {sigma}; the nearest is {1.0 if sigma > 1 else 0.01}"
+        )
+
+
+def check_samples(samples):
     """Raise ValueError for less than one sample."""
     if samples < 1:
         raise ValueError(f"samples must be at least 1, but it is {samples}; the nearest is 1")
