@@ -10,7 +10,7 @@ import numpy as np
 try:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import PowerNorm
+    from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -31,7 +31,7 @@ MODES = {"line": 8, "grid": 40}  # how many frames each mode shows at most
 COLUMNS = 8
 COLORMAP = "inferno"
 BRIGHTEST = 99.5  # the percentile of a map's pixels that is drawn in the brightest colour, lest one pixel makes all others black
-GAMMA = 0.5  # brightness is the square root, so that a hundredth of the brightest is still a tenth as bright
+DARKEST = 1000  # what is less than the brightest by this factor is black; between them the scale is logarithmic
 DOTS_PER_INCH = 150
 
 
@@ -74,9 +74,9 @@ def vis_fn(grads, obs_seq, config, mode="line", use_latex=False, *, decision=-1,
     LaTeX, which must be installed. decision: which one, from 0; -1 is the last. path: also write the figure there; its suffix,
     such as .png or .pdf, decides the kind of file. each: give every map its own brightness, instead of one for all.
 
-    A map is the sum over colours of |gradient|, and its brightness the square root of that. The brightest colour is at the 99.5th
-    percentile of the pixels of the brightest map. Below each map is its share of the sum of all of this decision. Raises ValueError
-    for an unknown mode and for fewer frames than maps.
+    A map is the sum over colours of |gradient|. Its colours are logarithmic over three powers of ten below the brightest, which is
+    at the 99.5th percentile of the pixels of the brightest map. Below each map is its share of the sum of all of this decision.
+    Raises ValueError for an unknown mode and for fewer frames than maps.
     """
     figure = _saliency(grads, obs_seq, config, mode, decision, each, use_latex=use_latex)
     if path is not None:
@@ -112,7 +112,7 @@ def _saliency(grads, frames, config, mode, decision, each):
     _name_decision(figure, len(maps) - 1, config, sizes)
     if not each:
         label = "sum over colours of |gradient|"
-        figure.colorbar(picture, ax=axes, label=label, fraction=0.03, aspect=30, extend="max", format="%.2g", ticks=MaxNLocator(4))
+        figure.colorbar(picture, ax=axes, label=label, fraction=0.03, aspect=30, extend="both")
     return figure
 
 
@@ -120,8 +120,9 @@ def _frame_and_map(above, below, frame, sizes, number, brightest):
     """Draw a frame and below it its map; the map's image is returned."""
     above.imshow(frame, interpolation="nearest")
     above.set_title(f"frame {number}" if number < len(sizes) - 1 else f"frame {number}, now", fontsize=8.5, pad=3)
-    norm = PowerNorm(GAMMA, vmin=0, vmax=brightest or sizes[number].max() or 1, clip=True)
-    picture = below.imshow(sizes[number], cmap=COLORMAP, norm=norm, interpolation="nearest")
+    brightest = brightest or sizes[number].max() or 1
+    norm = LogNorm(brightest / DARKEST, brightest, clip=True)
+    picture = below.imshow(np.maximum(sizes[number], norm.vmin), cmap=COLORMAP, norm=norm, interpolation="nearest")
     share = sizes[number].sum() / (sizes.sum() or 1)
     below.text(0.5, -0.04, percent(share), transform=below.transAxes, ha="center", va="top", fontsize=8.5, color=INK)
     return picture
@@ -198,31 +199,47 @@ def draw_contamination(noise, shuffled, sigma):
     """Draw what noise on one frame does to later decisions, and what a shuffled past does: a Figure.
 
     noise: list of Contamination by ``contamination``, one of each episode. shuffled: the same by ``shuffled_past``. sigma: of the
-    noise. The band is the interval over episodes where there are several.
+    noise. Ages are grouped, so that there are at most 25 points, but 0 stays by itself. The band is the interval over episodes
+    where there are several. The left axis is logarithmic, but for what is below a thousandth of the largest change.
     """
     figure = new_figure(9, 3.8)
     labels = {"values": "mean |change of the values| (return)", "actions": "decisions that change"}
     for axis, (measure, label), color in zip(figure.subplots(1, 2), labels.items(), (COLORS[0], COLORS[1])):
-        curves = _together([one.by_age(measure) for one in noise])
-        ages = np.arange(curves.shape[1])
-        there = ~np.isnan(curves).all(axis=0)
-        bounds = np.array([interval(column[~np.isnan(column)]) for column in curves.T[there]])
-        axis.plot(
-            ages[there],
-            np.nanmean(curves[:, there], axis=0),
-            color=color,
-            linewidth=1.6,
-            label=f"noise on one frame, σ = {sigma:g}",
-        )
-        axis.fill_between(ages[there], *bounds.T, color=color, alpha=0.2, linewidth=0)
+        ages, curves = _grouped(_together([one.by_age(measure) for one in noise]))
+        bounds = np.array([interval(column[~np.isnan(column)]) for column in curves.T])
+        name = f"noise on one frame, σ = {sigma:g}"
+        means = np.nanmean(curves, axis=0)
+        axis.plot(ages, means, "o-", color=color, linewidth=1.6, markersize=3.5, label=name)
+        axis.fill_between(ages, *bounds.T, color=color, alpha=0.2, linewidth=0)
         control = np.mean([np.mean(getattr(one, measure)) for one in shuffled])
         axis.axhline(control, color=FAINT, linestyle=(0, (4, 3)), linewidth=1.2, label="all of the past shuffled")
-        axis.set(xlabel="age of the frame, in steps; 0 is the decision's own", title=label, xlim=(0, max(1, ages[-1])))
+        axis.set(xlabel="age of the frame, in steps; 0 is the decision's own", title=label)
+        if measure == "values" and bounds.max() > 0:
+            axis.set_yscale("symlog", linthresh=bounds.max() / 1000)
         axis.set_ylim(0, None)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.axes[0].legend(loc="upper right", frameon=False)
     figure.axes[1].yaxis.set_major_formatter(lambda share, _: percent(share))
     return figure
+
+
+def _grouped(curves, most=25):
+    """Curves over ages 0, 1, ..., float[curves, ages], with ages from 1 on in groups: (mean ages float[n], float[curves, n]).
+
+    Groups that no curve has a value in are left out.
+    """
+    ages = np.arange(curves.shape[1])
+    groups = np.where(ages == 0, 0, 1 + (ages - 1) // max(1, -(-(len(ages) - 1) // (most - 1))))
+    there = [group for group in np.unique(groups) if not np.isnan(curves[:, groups == group]).all()]
+    means = [_mean_of_numbers(curves[:, groups == group]) for group in there]
+    return np.array([ages[groups == group].mean() for group in there]), np.stack(means, axis=1)
+
+
+def _mean_of_numbers(values):
+    """The means of rows without their NaN; NaN where a row has nothing else: float[rows, n] -> float[rows]."""
+    numbers = ~np.isnan(values)
+    sums, counts = np.sum(values, axis=1, where=numbers), numbers.sum(axis=1)
+    return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
 
 
 def _together(curves):

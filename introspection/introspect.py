@@ -23,6 +23,7 @@ from popgym_arcade.render import OBS_SIZES
 
 MOST_DECISIONS = 200  # that have maps in the report
 DECISIONS_PER_EPISODE = 16  # for the recall density; more of one episode tell little more
+FINEST_SAVED = 32  # squares a side of the maps in episode.npz, at most
 EFFECTS = ("values", "chosen", "actions")  # of a contamination
 FRAMES_PER_EPISODE = 8  # that are spoilt, one after the other
 
@@ -262,7 +263,8 @@ def _facts(found):
 def _arrays_of_episode(found):
     """The arrays of episode.npz."""
     played, norms = found.maps.episode, found.pooled.sum((2, 3))
-    shares = np.divide(found.pooled, norms[..., None, None], out=np.zeros_like(found.pooled), where=norms[..., None, None] > 0)
+    pooled = _coarser(found.pooled, FINEST_SAVED)
+    shares = np.divide(pooled, norms[..., None, None], out=np.zeros_like(pooled), where=norms[..., None, None] > 0)
     policy = {} if played.probabilities is None else {"probabilities": played.probabilities}
     return {
         **{name: getattr(played, name) for name in ("frames", "last_actions", "starts", "actions", "rewards", "values")},
@@ -272,6 +274,13 @@ def _arrays_of_episode(found):
         "maps": shares.astype(np.float16),
         "sum": np.abs(found.maps.sum()).sum(-1),
     }
+
+
+def _coarser(pooled, side):
+    """Maps, float32[..., s, s], with their squares put together until there are at most ``side`` of them a side."""
+    *before, height, width = pooled.shape
+    factor = max(1, height // side)
+    return pooled.reshape(*before, height // factor, factor, width // factor, factor).sum((-3, -1))
 
 
 def _arrays_of_measures(found):
