@@ -83,6 +83,18 @@ class Functions(NamedTuple):
 
 
 @cache
+def quick_to_compile():
+    """Options with which a program compiles several times as fast, and runs slower: for those that run for a moment only."""
+    quick = {"xla_backend_optimization_level": 0}
+    quickest = {**quick, "xla_cpu_use_fusion_emitters": False}
+    try:
+        jax.jit(lambda: 0, compiler_options=quickest)()
+    except jax.errors.JaxRuntimeError:  # this jaxlib does not have the option
+        return quick
+    return quickest
+
+
+@cache
 def compiled(name, partial_obs=False, obs_size=128):
     """An environment's Functions, the same ones whenever they are asked for."""
     env, params = make(name, partial_obs=partial_obs, obs_size=obs_size)

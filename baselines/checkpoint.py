@@ -61,8 +61,9 @@ def save(run, algorithm, config, steps, state, networks, extra=None):
     networks: a dict, seed -> its network. extra: a dict for the manifest that JSON can hold.
     """
     final = Path(run) / "checkpoints" / f"step-{steps:012}"
-    draft = final.with_name(f".{final.name}.{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
+    draft = final.with_name(f".{final.name}")
+    for unfinished in final.parent.glob(".step-*"):  # by a run that was killed
+        shutil.rmtree(unfinished)
     draft.mkdir(parents=True)
     eqx.tree_serialise_leaves(draft / "state.eqx", state)
     for seed, network in networks.items():
@@ -78,7 +79,7 @@ def save(run, algorithm, config, steps, state, networks, extra=None):
         "files": {path.name: _sums(path) for path in sorted(draft.iterdir())},
         **(extra or {}),
     }
-    (draft / "manifest.json").write_text(json.dumps(manifest, indent=2))
+    (draft / "manifest.json").write_text(json.dumps(signed(manifest), indent=2))
     for path in (*draft.iterdir(), draft):
         _flush(path)
     shutil.rmtree(final, ignore_errors=True)
@@ -92,6 +93,11 @@ def save(run, algorithm, config, steps, state, networks, extra=None):
 def rule_version(name):
     """The VERSION of an environment's rules, or None for one that is not registered."""
     return REGISTRY[name].version if name in REGISTRY else None
+
+
+def signed(manifest):
+    """A manifest with the SHA-256 of all else in it, so that damage to the manifest itself is found out."""
+    return {**manifest, "sha256": hashlib.sha256(json.dumps(manifest).encode()).hexdigest()}
 
 
 def _sums(path):
@@ -123,11 +129,13 @@ def manifest(checkpoint):
     """The manifest of a checkpoint, a dict, if its files are whole. Raises CheckpointError, which says what is not."""
     checkpoint = Path(checkpoint)
     try:
-        content = json.loads((checkpoint / "manifest.json").read_text())
-    except (OSError, ValueError) as error:
+        content = dict(json.loads((checkpoint / "manifest.json").read_text()))
+    except (OSError, TypeError, ValueError) as error:
         raise CheckpointError(f"{checkpoint} is no checkpoint, or a damaged one: cannot read its manifest.json: {error}") from error
     if content.get("format") != FORMAT:
         raise CheckpointError(f"{checkpoint} has format {content.get('format')}, but this version reads format {FORMAT}")
+    if content != signed({name: value for name, value in content.items() if name != "sha256"}):
+        raise CheckpointError(f"{checkpoint} is damaged: manifest.json is not as it was written")
     for name, expected in content["files"].items():
         path = checkpoint / name
         if not path.exists():

@@ -7,6 +7,7 @@ A line is a JSON object with ``kind``, ``seed``, ``steps`` and ``seconds``: of k
 import importlib
 import json
 import math
+import secrets
 from pathlib import Path
 
 FILE = "metrics.jsonl"
@@ -25,13 +26,15 @@ class Metrics:
         """
         libraries = {tracker: tracker_library(tracker) for tracker in trackers}
         kept = [line for line in read_lines(folder / FILE) if line["steps"] <= steps] if steps else []
-        self._file = open(folder / FILE, "w")
-        for line in kept:
-            self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        draft = folder / f".{FILE}"
+        draft.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        draft.replace(folder / FILE)  # a crash leaves all lines, or those that are kept
+        self._file = open(folder / FILE, "a")
         self._board = self._wandb = None
         if "tensorboard" in libraries:
-            self._board = libraries["tensorboard"].SummaryWriter(str(folder / "tensorboard"), purge_step=steps or None)
+            self._board = libraries["tensorboard"].SummaryWriter(
+                str(folder / "tensorboard"), purge_step=steps + 1 if steps else None
+            )
         if "wandb" in libraries:
             self._wandb = libraries["wandb"].init(
                 project="popgym-arcade", dir=str(folder), name=folder.name, id=_wandb_id(folder), resume="allow", config=config
@@ -39,10 +42,9 @@ class Metrics:
 
     def write(self, line):
         """Write a line down. line: a dict as described at the top of this file; its numbers may be NaN."""
-        line = {name: _finite(value) for name, value in line.items()}
-        self._file.write(json.dumps(line) + "\n")
+        self._file.write(json.dumps({name: _finite(value) for name, value in line.items()}) + "\n")
         self._file.flush()
-        figures = {f"{tag_of(line)}/{name}": value for name, value in _figures(line).items() if value is not None}
+        figures = {f"{tag_of(line)}/{name}": value for name, value in _figures(line).items() if _finite(value) is not None}
         if self._board:
             for tag, value in figures.items():
                 self._board.add_scalar(tag, value, line["steps"])
@@ -71,7 +73,9 @@ def _figures(line):
 
 
 def _finite(value):
-    """A value, or None in place of NaN and infinity, which JSON does not have."""
+    """A value, or None in place of NaN and infinity, which JSON does not have; in lists too."""
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -81,7 +85,7 @@ def tracker_library(tracker):
         return importlib.import_module(TRACKERS[tracker])
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError(
-            f"--{tracker} needs {missing.name}: python -m pip install {TRACKERS[tracker]}", name=missing.name
+            f"--track {tracker} needs {missing.name}: python -m pip install {TRACKERS[tracker]}", name=missing.name
         ) from missing
 
 
@@ -89,7 +93,7 @@ def _wandb_id(folder):
     """The run's id at Weights & Biases, the same when it is resumed."""
     path = folder / "wandb-id.txt"
     if not path.exists():
-        path.write_text(importlib.import_module("wandb").util.generate_id())
+        path.write_text(secrets.token_hex(8))
     return path.read_text()
 
 
