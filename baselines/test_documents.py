@@ -21,7 +21,8 @@ DOCUMENTS = {name: (ROOT / name).read_text() for name in ("README.md", "docs/bas
 MAINS = {"popgym-arcade-train": train.main, "popgym-arcade-eval": evaluate.main, "popgym-arcade-plot": plot.main}
 # Said after what a document says, so that it counts instead.
 SHORTER = {
-    "popgym-arcade-train": "--total-steps 64 --num-envs 4 --num-steps 8 --num-minibatches 2 --hidden-size 8 --evaluation-episodes 2",
+    "popgym-arcade-train": "--total-steps 64 --num-envs 4 --num-steps 8 --num-minibatches 2 --hidden-size 8 "
+    "--evaluation-episodes 2",
     "popgym-arcade-eval": "--episodes 2",
     "popgym-arcade-plot": "",
 }

@@ -51,21 +51,6 @@ OWN = {
 OPTIONS = {"evaluation_episodes": 2, "evaluate_every": 64, "checkpoint_minutes": 0.0}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Programs are compiled once for all runs of this module, in other processes too."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = str(tmp_path_factory.mktemp("compiled"))
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-        before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
-        jax.config.update("jax_compilation_cache_dir", folder)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-        yield
-        jax.config.update("jax_compilation_cache_dir", before[0])
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", before[1])
-
-
 def config(algorithm, **changes):
     """A config for a run of a few seconds."""
     return ALGORITHMS[algorithm].config(**{**TINY, **OWN[algorithm], **changes})
