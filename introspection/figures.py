@@ -10,7 +10,7 @@ import numpy as np
 try:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import LogNorm
+    from matplotlib.colors import LogNorm, PowerNorm
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -72,11 +72,12 @@ def vis_fn(grads, obs_seq, config, mode="line", use_latex=False, *, decision=-1,
     the frames, uint8[T, S, S, 3], T >= n. config: a dict with ENV_NAME and PARTIAL, for the title. mode: "line" for a row of up to
     8 frames, "grid" for up to 40; more are thinned out evenly, and the first and the last are kept. use_latex: set all text with
     LaTeX, which must be installed. decision: which one, from 0; -1 is the last. path: also write the figure there; its suffix,
-    such as .png or .pdf, decides the kind of file. each: give every map its own brightness, instead of one for all.
+    such as .png or .pdf, decides the kind of file. each: give every map a scale of its own, instead of one for all.
 
-    A map is the sum over colours of |gradient|. Its colours are logarithmic over three powers of ten below the brightest, which is
-    at the 99.5th percentile of the pixels of the brightest map. Below each map is its share of the sum of all of this decision.
-    Raises ValueError for an unknown mode and for fewer frames than maps.
+    A map is the sum over colours of |gradient|. The brightest colour is at the 99.5th percentile of the pixels of the brightest
+    map. The scale for all is logarithmic and goes down to a thousandth of that; one of its own goes down to 0 by the square root.
+    Below each map is its share of the sum of all of this decision. Raises ValueError for an unknown mode and for fewer frames than
+    maps.
     """
     figure = _saliency(grads, obs_seq, config, mode, decision, each, use_latex=use_latex)
     if path is not None:
@@ -95,8 +96,7 @@ def _saliency(grads, frames, config, mode, decision, each):
             f"there must be a frame for each of the maps float[n, S, S, 3], but they are {maps.shape}, {np.shape(frames)}"
         )
     sizes = np.abs(maps).sum(axis=-1)
-    brightest = np.percentile(sizes, BRIGHTEST, axis=(1, 2))
-    brightest = brightest if each else np.full(len(sizes), brightest.max())
+    norms = _norms(sizes, each)
     shown = spread(len(maps), MODES[mode])
     columns = min(COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
@@ -108,7 +108,7 @@ def _saliency(grads, frames, config, mode, decision, each):
     picture = None
     for place, frame in enumerate(shown):
         above, below = (axes[2 * (place // columns) + row, place % columns] for row in (0, 1))
-        picture = _frame_and_map(above, below, frames[frame], sizes, frame, brightest[frame])
+        picture = _frame_and_map(above, below, frames[frame], sizes, frame, norms[frame])
     _name_decision(figure, len(maps) - 1, config, sizes)
     if not each:
         label = "sum over colours of |gradient|"
@@ -116,12 +116,19 @@ def _saliency(grads, frames, config, mode, decision, each):
     return figure
 
 
-def _frame_and_map(above, below, frame, sizes, number, brightest):
+def _norms(sizes, each):
+    """From the size of a pixel's gradient to a colour: a norm for each of the maps float[n, S, S]."""
+    brightest = np.array([np.percentile(one, BRIGHTEST) or one.max() or 1 for one in sizes])
+    if each:
+        return [PowerNorm(0.5, 0, of_map, clip=True) for of_map in brightest]
+    most = brightest.max(where=sizes.any((1, 2)), initial=0) or 1
+    return [LogNorm(most / DARKEST, most, clip=True)] * len(sizes)
+
+
+def _frame_and_map(above, below, frame, sizes, number, norm):
     """Draw a frame and below it its map; the map's image is returned."""
     above.imshow(frame, interpolation="nearest")
     above.set_title(f"frame {number}" if number < len(sizes) - 1 else f"frame {number}, now", fontsize=8.5, pad=3)
-    brightest = brightest or sizes[number].max() or 1
-    norm = LogNorm(brightest / DARKEST, brightest, clip=True)
     picture = below.imshow(np.maximum(sizes[number], norm.vmin), cmap=COLORMAP, norm=norm, interpolation="nearest")
     share = sizes[number].sum() / (sizes.sum() or 1)
     below.text(0.5, -0.04, percent(share), transform=below.transAxes, ha="center", va="top", fontsize=8.5, color=INK)

@@ -56,7 +56,7 @@ def write(path, title, facts, played, decisions, pooled, figures):
     page = TEMPLATE.read_text(encoding="utf-8")
     parts = {
         "TITLE": html.escape(title),
-        "FACTS": "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(str(text))}</dd>" for name, text in facts),
+        "FACTS": "".join(f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(str(text))}</dd></div>" for name, text in facts),
         "FIGURES": "".join(_figure(*figure) for figure in figures),
         "DATA": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
     }
