@@ -667,6 +667,11 @@ def table(curves):
     return "\n".join([*lines, "", TABLE_NOTE.format(confidence=CONFIDENCE)])
 
 
+def table_of(paths):
+    """The table of the returns of runs, on both twins. paths: their folders."""
+    return table(collect([read_run(path) for path in paths], NAMED_METRICS["return"], twin="both"))
+
+
 def _table_row(curve):
     """A curve's row: a tuple of str."""
     final, best = curve.values[-1], int(np.argmax(curve.mean))

@@ -54,6 +54,7 @@ def test_a_newcomer_trains_resumes_evaluates_records_and_plots(document, tmp_pat
 def test_the_commands_for_a_gpu_can_be_parsed(monkeypatch):
     asked = []
     monkeypatch.setattr(train, "train", lambda *given: asked.append(given))
+    monkeypatch.setattr(train, "table_of", lambda folders: "")
     fast = [words for words in commands("docs/baselines.md") if words[1].endswith("-fast")]
     for _, *words in fast:
         train.main(words)

@@ -20,7 +20,7 @@ for library in ("memax", "flashbax", "tyro", "tqdm"):
 
 import jax  # noqa: E402
 
-from popgym_arcade.baselines import checkpoint, train  # noqa: E402
+from popgym_arcade.baselines import checkpoint, rollout, train  # noqa: E402
 from popgym_arcade.baselines.algorithms import ALGORITHMS  # noqa: E402
 from popgym_arcade.baselines.metrics import read_lines  # noqa: E402
 from popgym_arcade.baselines.train import RunOptions  # noqa: E402
@@ -342,6 +342,7 @@ def parsed(arguments, monkeypatch):
     """What the command would train: (algorithm, config, RunOptions)."""
     asked = []
     monkeypatch.setattr(train, "train", lambda *given: asked.append(given))
+    monkeypatch.setattr(train, "table_of", lambda folders: "")
     train.main(arguments)
     return asked[0]
 
@@ -370,6 +371,34 @@ def test_every_flag_is_read_somewhere():
     for kind in (RunOptions, *(algorithm.config for algorithm in ALGORITHMS.values())):
         for field in dataclasses.fields(kind):
             assert re.search(rf'(config|options)\.{field.name}\b|config\["{field.name}"\]|"{field.name}"', source), field.name
+
+
+# --- speed ------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_environment_takes_a_tenth_of_the_time_of_training_at_most():
+    trainer = ALGORITHMS["pqn"].make_train(ALGORITHMS["pqn"].config(env="NavigatorEasy", num_envs=16, num_steps=8, num_epochs=1))
+    env, params = rollout.environment_of(trainer.config)
+
+    def only_play(stream, key):
+        step = lambda stream, key: rollout.advance(env, params, key, stream, stream.carry, stream.last_action)  # noqa: E731
+        return jax.lax.scan(step, stream, jax.random.split(key, 8))
+
+    state = jax.jit(trainer.init)(jax.random.PRNGKey(0))
+    update = jax.jit(trainer.update).lower(state).compile()
+    play = jax.jit(only_play).lower(state.stream, state.key).compile()
+    playing, training = [], []
+    for _ in range(5):  # in turn, so that a busy machine slows both down
+        playing.append(seconds(play, state.stream, state.key))
+        training.append(seconds(update, state))
+    assert np.median(playing) < 0.1 * np.median(training)
+
+
+def seconds(program, *arguments):
+    """How long a program takes."""
+    start = time.perf_counter()
+    jax.block_until_ready(program(*arguments))
+    return time.perf_counter() - start
 
 
 # --- several devices ----------------------------------------------------------------------------------------------------------

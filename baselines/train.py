@@ -25,6 +25,7 @@ from popgym_arcade.baselines import checkpoint, rollout
 from popgym_arcade.baselines.algorithms import ALGORITHMS
 from popgym_arcade.baselines.evaluate import TWINS, table
 from popgym_arcade.baselines.metrics import Metrics
+from popgym_arcade.baselines.plot import table_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,6 +92,7 @@ def train(algorithm, config, options=None):
     start = open_folder(folder, algorithm, config, options)
     shapes = jax.eval_shape(jax.vmap(trainer.init), jax.ShapeDtypeStruct((options.seeds, 2), np.uint32))
     spread = sharding_of(shapes, options.devices)
+    print("compiling; this takes up to a minute", file=sys.stderr, flush=True)
     if start is None:
         keys = jax.vmap(jax.random.PRNGKey)(np.array(seeds))
         state, seconds = jax.jit(jax.vmap(trainer.init), out_shardings=spread)(keys), 0.0
@@ -335,7 +337,8 @@ def main(arguments=None):
     )
     algorithm = next(name for name, known in ALGORITHMS.items() if type(config) is known.config)
     try:
-        print(f"the run is in {train(algorithm, config, options)}")
+        folder = train(algorithm, config, options)
+        print(f"{table_of([folder])}\n\nthe run is in {folder}")
     except Stopped as stopped:
         sys.exit(128 + stopped.args[0])
     except Diverged as error:
