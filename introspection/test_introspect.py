@@ -114,7 +114,7 @@ def run_with(folder, returns, partial=False, memory="lru", env="NavigatorEasy"):
         }
         for seed, curve in returns.items()
         for step, value in enumerate(curve)
-        for twin, at in (("MDP", value - 50 * partial), ("POMDP", value - 50 * (not partial)))
+        for twin, at in (("MDP", value - 50 * partial), ("POMDP", value - 20 * (not partial)))
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return str(folder)
