@@ -57,11 +57,11 @@ def check(config, environment=None):
     """
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if isinstance(value, int) and not isinstance(value, bool) and value < LOWEST.get(field.name, 1):
+        if field.type is float:
+            _check_float(field.name, value)
+        elif isinstance(value, int) and not isinstance(value, bool) and value < LOWEST.get(field.name, 1):
             low = LOWEST.get(field.name, 1)
             raise ValueError(f"{field.name} must be at least {low}, but it is {value}; the nearest is {low}")
-        if isinstance(value, float):
-            _check_float(field.name, value)
     minibatches = getattr(config, "num_minibatches", 1)
     if config.num_envs % minibatches:
         nearest = max(1, round(config.num_envs / minibatches)) * minibatches
