@@ -25,7 +25,7 @@ from popgym_arcade.registry import nearest_names
 
 BLOCK = 32  # frames of a block of time
 FRAMES_AT_ONCE = 8  # frames whose maps are computed side by side; divides BLOCK
-DECISIONS_AT_ONCE = 16  # decisions that share a backward pass
+DECISIONS_AT_ONCE = 4  # decisions that share a backward pass; more of them are slower on a CPU, whose caches they overflow
 
 # --- what is differentiated -------------------------------------------------------------------------------------------------
 
