@@ -315,10 +315,10 @@ def _noisy_features(network, frame, key, sigma, samples):
 @eqx.filter_jit
 def _changed_program(network, carry, sequence, features, new, k):
     """The program of ``_read_changed``, over padded time."""
-    return jax.vmap(lambda new: saliency.read(network, carry, features.at[k].set(new), *sequence[:2]))(new)
+    return jax.lax.map(lambda new: saliency.read(network, carry, features.at[k].set(new), *sequence[:2]), new)
 
 
 @eqx.filter_jit
 def _shuffled_program(network, carry, sequence, features, orders):
     """The program of ``_read_shuffled``, over padded time."""
-    return jax.vmap(lambda order: saliency.read(network, carry, features[order], *sequence[:2]))(orders)
+    return jax.lax.map(lambda order: saliency.read(network, carry, features[order], *sequence[:2]), orders)

@@ -249,6 +249,9 @@ def _divisor(size, side):
 
 # Frames are encoded, and gradients taken back through the encoder, outside of any loop of jax: inside of one, XLA computes
 # convolutions several times more slowly on a CPU (jax-ml/jax#12868).
+#
+# No gradient is a ``vmap`` over what is multiplied with the same derivatives: on a CPU, XLA of jaxlib 0.10.2 fuses the gradient of
+# a normalisation so that all but the first of them are wrong. So decisions take turns, or have copies of the frames.
 
 
 @eqx.filter_jit
@@ -268,12 +271,14 @@ def _targets(network, target, carry, sequence, features):
 def _feature_gradients(network, target, carry, sequence, features, weights):
     """The gradients of weighted sums of targets with respect to the features: [D, T, ...] of weights float32[D, T]."""
     _, backward = jax.vjp(lambda features: _targets(network, target, carry, sequence, features), features)
-    return jax.vmap(backward)(weights)[0]
+    return jax.lax.map(lambda weights: backward(weights)[0], weights)
 
 
 @eqx.filter_jit
 def _frame_gradients(network, frames, gradients, side):
     """The gradients with respect to some scaled frames, float32[D, frames, S, S, 3], of those of their features; or pooled."""
-    _, backward = jax.vjp(lambda images: encode(network, images), scaled(frames))
-    maps = jax.vmap(backward)(gradients)[0]
+    decisions, count = gradients.shape[:2]
+    copies = jnp.tile(scaled(frames), (decisions, 1, 1, 1))
+    _, backward = jax.vjp(lambda images: encode(network, images), copies)
+    maps = backward(gradients.reshape(-1, *gradients.shape[2:]))[0].reshape(decisions, count, *frames.shape[1:])
     return maps if side is None else pool(maps, side)

@@ -200,6 +200,27 @@ def test_every_memory_has_finite_gradients_that_a_start_blocks_exactly(memory, m
     assert maps[5].any() == (memory not in ("none", "mlp"))
 
 
+@pytest.mark.parametrize("decisions", [[3, 4, 5, 9], [9, 3]])
+def test_decisions_that_share_a_pass_do_not_mix(decisions):
+    # with frames as large as a game's, for it depends on the size how XLA fuses a normalisation's gradient
+    net = QNetworkRNN(jax.random.key(0), "lru", obs_size=128, hidden_size=16, num_layers=1)
+    maps = SaliencyMaps(net, *sequence(10, 128))
+    pooled = maps.pooled(8, decisions)
+    for row, n in zip(pooled, decisions):
+        alone = np.asarray(saliency.pool(jnp.asarray(maps[n]), 8))
+        np.testing.assert_allclose(row[: n + 1], alone, rtol=1e-3, atol=1e-5 * alone.max())
+        assert not row[n + 1 :].any()
+
+
+def test_a_map_is_the_gradient_without_any_compiled_program():
+    net = QNetworkRNN(jax.random.key(0), "lru", obs_size=128, hidden_size=16, num_layers=1)
+    frames, last, starts, actions = sequence(3, 128)
+    images = scaled(jnp.asarray(frames))
+    value = lambda images: net(net.initialize_carry(), images, jnp.asarray(last), jnp.asarray(starts))[1][2, actions[2]]  # noqa: E731
+    expected = jax.grad(value)(images)
+    np.testing.assert_allclose(SaliencyMaps(net, frames, last, starts, actions)[2], expected, rtol=1e-2, atol=1e-6)
+
+
 def test_nothing_is_compiled_anew_for_another_decision_or_a_sequence_of_similar_length():
     traced = []
 
