@@ -30,7 +30,7 @@ SHORTER = {
 
 def commands(document):
     """The words of each command of ours in a document's sh blocks, in order."""
-    blocks = re.findall(r"^```sh\n(.*?)^```$", DOCUMENTS[document], re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```sh\n(.*?)^```$", DOCUMENTS[document].replace("\\\n", " "), re.MULTILINE | re.DOTALL)
     lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
     return [words for words in lines if words and words[0] in MAINS]
 
@@ -42,8 +42,10 @@ def test_a_newcomer_trains_resumes_evaluates_records_and_plots(document, tmp_pat
     assert {words[0] for words in told} == set(MAINS)
     for program, *words in told:
         MAINS[program](words + SHORTER[program].split())
+        if program == "popgym-arcade-train":
+            MAINS[program](words + SHORTER[program].split() + ["--resume"])
     printed = capsys.readouterr().out
-    assert printed.count("the run is in runs/cartpole") == sum(words[0] == "popgym-arcade-train" for words in told)
+    assert printed.count("the run is in runs/cartpole") == 2
     assert "| POMDP | 2 |" in printed
     for path in re.findall(r"--gif (\S+)", DOCUMENTS[document]):
         if (tmp_path / path).suffix:
