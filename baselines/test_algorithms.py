@@ -38,6 +38,11 @@ OWN = {
 }
 
 
+def probe():
+    """The environment of these tests. Its episodes, of 5 frames, do not end where the rollouts of 4 steps do."""
+    return probes.make(probes.Params(probe=probes.CUE, delay=2))
+
+
 def tiny(algorithm, **changes):
     """A config for updates of a moment."""
     return ALGORITHMS[algorithm].config(**{**TINY, **OWN[algorithm], **changes})
@@ -54,7 +59,7 @@ class Programs(NamedTuple):
 @cache
 def programs(algorithm, **changes):
     """The Programs of a tiny config. They take little time to compile; the random numbers are simpler ones for that."""
-    trainer = ALGORITHMS[algorithm].make_train(tiny(algorithm, **changes), probes.make(probes.Params(probe=probes.CUE, delay=1)))
+    trainer = ALGORITHMS[algorithm].make_train(tiny(algorithm, **changes), probe())
     init = jax.jit(lambda seed: trainer.init(jax.random.key(seed, impl="unsafe_rbg")), **quickly)
     return Programs(trainer, init, jax.jit(trainer.update, **quickly))
 
@@ -373,7 +378,7 @@ def played_on(updates):
 
 @pytest.mark.parametrize("updates", [1, 2, 9])
 def test_replayed_sequences_are_unbroken_pieces_of_what_was_played(updates):
-    trainer, (env, params) = programs("dqn").trainer, probes.make(probes.Params(probe=probes.CUE, delay=1))
+    trainer, (env, params) = programs("dqn").trainer, probe()
     buffer = dqn.make_buffer(dataclasses.replace(trainer.config, batch_size=64))
     sequences = jax.tree.map(np.asarray, buffer.sample(played_on(updates).buffer, jax.random.key(0)).experience)
     assert sequences.action.shape == (64, dqn.sequence_steps(trainer.config))
@@ -416,7 +421,8 @@ def batch_learned_from(algorithm, **changes):
     """The state before an update of PQN or PPO, its network, and the Batch that it learns from."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rollout, "in_minibatches", lambda learn, learner, batch, *rest: (learner, {"batch": batch}))
-        _, init, update = programs.__wrapped__(algorithm, memory="gru", num_envs=16, **changes)
+        # After 6 steps the episodes are at their middle, so that what comes after them matters.
+        _, init, update = programs.__wrapped__(algorithm, memory="gru", num_envs=16, num_steps=6, **changes)
         state = init(0)
         after, metrics = update(state)
     network = eqx.combine(state.weights, programs(algorithm, memory="gru", num_envs=16).trainer.static)
@@ -429,7 +435,7 @@ def test_what_is_learned_from_begins_with_the_memory_before_it_and_is_all_that_w
     assert_same(batch.carry, state.stream.carry)
     assert_same(batch.last, after.stream)
     np.testing.assert_array_equal(batch.transitions.observation[0], state.stream.observation)
-    assert batch.transitions.action.shape == (4, 16)
+    assert batch.transitions.action.shape == (6, 16)
     assert batch.transitions.observation.dtype == jnp.uint8
 
 
@@ -517,7 +523,7 @@ def test_the_share_of_random_actions_falls_linearly_to_its_last_value(algorithm)
 def test_dqn_plays_greedily_when_the_share_is_0():
     trainer, init, update = programs("dqn", first_epsilon=1.0, final_epsilon=0.0, epsilon_steps=1, num_envs=16,
                                      steps_per_gradient=64, warmup_steps=64, buffer_steps=160)  # fmt: skip
-    env, params = probes.make(probes.Params(probe=probes.CUE, delay=1))
+    env, params = probe()
     before = init(0)
     after, _ = update(before)
     played = jax.tree.map(lambda leaf: jnp.swapaxes(leaf[:, 4:8], 0, 1), after.buffer.experience)

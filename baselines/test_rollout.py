@@ -143,6 +143,13 @@ def test_the_episodes_that_follow_one_another_are_different():
     assert len({frame.tobytes() for frame in first_frames}) > len(first_frames) / 2
 
 
+def test_environments_that_begin_an_episode_at_the_same_time_begin_different_ones():
+    together = [t for t, starts in enumerate(played().transitions.start) if t and starts.sum() > 1]
+    frames = [played().transitions.observation[t][played().transitions.start[t]] for t in together]
+    different = [len({frame.tobytes() for frame in some}) > 1 for some in frames]
+    assert len(different) > 3 and np.mean(different) > 0.7
+
+
 def test_every_frame_is_the_one_that_the_game_draws_of_its_state():
     env, params, *_ = played()
     drawn = jax.jit(jax.vmap(jax.vmap(lambda state: env.render(state, params))), **quickly)(every_state())
