@@ -18,9 +18,10 @@ from popgym_arcade.testing import client
 for library in ("memax", "flashbax", "tyro", "tqdm"):
     client(library)
 
+import equinox as eqx  # noqa: E402
 import jax  # noqa: E402
 
-from popgym_arcade.baselines import checkpoint, rollout, train  # noqa: E402
+from popgym_arcade.baselines import checkpoint, pqn, rollout, train  # noqa: E402
 from popgym_arcade.baselines.algorithms import ALGORITHMS  # noqa: E402
 from popgym_arcade.baselines.metrics import read_lines  # noqa: E402
 from popgym_arcade.baselines.train import RunOptions  # noqa: E402
@@ -137,6 +138,26 @@ def test_seeds_side_by_side_are_those_that_run_alone(tmp_path, whole):
     assert first["loss"] == pytest.approx(same["loss"], rel=1e-4)
     assert second["loss"] != pytest.approx(first["loss"], rel=1e-4)
     assert checkpoint.load_agent(both, seed=1).manifest["seeds"] == [0, 1]
+
+
+def test_the_gradients_of_seeds_side_by_side_are_those_that_each_has_alone():
+    # With frames of a game and the compiler's own options: XLA may fuse gradients under vmap otherwise than alone.
+    numbers = config("pqn", memory="lru", hidden_size=32)
+    trainer = ALGORITHMS["pqn"].make_train(numbers)
+    env, params = rollout.environment_of(numbers)
+
+    def gradient(key):
+        state = trainer.init(key)
+        network = eqx.combine(state.weights, trainer.static)
+        stream, transitions = rollout.collect(env, params, trainer.act, network, state.stream, key, numbers.num_steps)
+        batch = rollout.Batch(state.stream.carry, transitions, stream)
+        return jax.grad(lambda weights: pqn.loss(weights, trainer.static, batch, numbers)[0])(state.weights)
+
+    keys = jax.vmap(jax.random.PRNGKey)(np.arange(2))
+    together = jax.jit(jax.vmap(gradient))(keys)
+    for number, key in enumerate(keys):
+        for one, many in zip(jax.tree.leaves(jax.jit(gradient)(key)), jax.tree.leaves(together)):
+            np.testing.assert_allclose(many[number], one, atol=1e-4 * abs(one).max() + 1e-9)
 
 
 # --- going on ---------------------------------------------------------------------------------------------------------------
