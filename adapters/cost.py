@@ -26,7 +26,12 @@ LOOP = "native, compiled loop"
 CALLED = {False: "native, called", True: "native, called, old frames donated"}  # whether memory is reused, to a name
 FINAL = ", with final frames"
 OUTPUTS = {"numpy": True, "torch": True, "jax": False}  # of the Gymnasium adapter, to whether it reuses memory
-MODES = {"NextStep": False, "SameStep": True}  # of the Gymnasium adapter, to whether there are final frames
+MODES = {  # of the Gymnasium adapter, to its options
+    "NextStep": {"autoreset_mode": "NextStep"},
+    "SameStep": {"autoreset_mode": "SameStep"},
+    "SameStep without final frames": {"autoreset_mode": "SameStep", "final_observation": False},
+}
+WARM_UP = 3  # steps: one compiles, and the last finds the memory that the ones before let go of
 COLUMNS = ("what", "frames/s", "ratio", "to")
 
 
@@ -37,10 +42,11 @@ class Row(NamedTuple):
     reference: str  # the name of the row that it is held against
 
 
-def native_call(env, params, num_envs, reuse):
-    """The step of ``make``, jitted and called from Python: a Program.
+def native_play(env, params, num_envs, reuse):
+    """The step of ``make``, jitted and called from Python: (carry -> carry, the first carry).
 
-    reuse: whether new frames may take the memory of old ones; those are the final ones too, where env gives them.
+    A carry holds a key, states, and the frames with the final ones or None. reuse: whether new frames may take the memory of old
+    ones; those are the final ones too, where env gives them.
     """
 
     @partial(jax.jit, donate_argnums=(1, 3), keep_unused=True)
@@ -56,8 +62,7 @@ def native_call(env, params, num_envs, reuse):
         key, state, frames = carry
         return step(key, state, actions(), frames if reuse else None)[:3]
 
-    states = bench.first_states(env, params, num_envs)
-    return calls(play, play((jax.random.key(0), states, None)))
+    return play, play((jax.random.key(0), bench.first_states(env, params, num_envs), None))
 
 
 def random_actions(num_envs):
@@ -66,14 +71,22 @@ def random_actions(num_envs):
 
 
 def calls(play, carry):
-    """A Program whose rounds are calls from Python, each waited for, as by a policy that looks at the frames."""
+    """A Program whose rounds are calls from Python, each waited for, as by a policy that looks at the frames.
 
-    def loop(carry, rounds):
+    It has been compiled and warmed up. It keeps its carry to itself, since whoever runs a program refers to the carry that it began
+    with until the run is over, and memory that somebody refers to is not used again.
+    """
+    kept = [carry]
+    del carry
+
+    def loop(_, rounds):
+        carry = kept.pop()
         for _ in range(rounds):
             carry = jax.block_until_ready(play(carry))
-        return carry
+        kept.append(carry)
 
-    return bench.Program(loop, carry, compile_seconds=0.0)
+    loop(None, WARM_UP)
+    return bench.Program(loop, None, compile_seconds=0.0)
 
 
 def gymnax_loop(env, params, states):
@@ -114,15 +127,15 @@ def all_rows(name, num_envs):
         LOOP: Row(bench.step_program(env, params, states, with_frames=True, sharding=bench.over_devices(1)), LOOP),
     }
     for reuse, called in CALLED.items():
-        rows[called] = Row(native_call(env, params, num_envs, reuse), CALLED[False])
-        rows[called + FINAL] = Row(native_call(with_final, params, num_envs, reuse), CALLED[False] + FINAL)
+        for final, stepped in (("", env), (FINAL, with_final)):
+            rows[called + final] = Row(calls(*native_play(stepped, params, num_envs, reuse)), CALLED[False] + final)
     if installed("gymnax"):
         rows["gymnax, compiled loop"] = Row(gymnax_loop(env, params, states), LOOP)
-    for mode, final in MODES.items():
+    for mode, options in MODES.items():
         for output, reuse in OUTPUTS.items():
             if installed("gymnasium") and (output != "torch" or installed("torch")):
-                program = gymnasium_calls(name, num_envs, autoreset_mode=mode, output=output)
-                rows[f"Gymnasium, {mode}, {output}"] = Row(program, CALLED[reuse] + FINAL * final)
+                program = gymnasium_calls(name, num_envs, output=output, **options)
+                rows[f"Gymnasium, {mode}, {output}"] = Row(program, CALLED[reuse] + FINAL * (mode == "SameStep"))
     if installed("stable_baselines3"):
         rows["Stable-Baselines3"] = Row(stable_baselines3_calls(name, num_envs), CALLED[True] + FINAL)
     return rows

@@ -254,7 +254,7 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
         actions = self._checked_actions(actions)
         self._carry, outcome, final = self._program.play(self._carry, actions, self._frames.spare())
         info = self._final_info(final) if self._tells_final else {}
-        info.update(self._info(outcome.discount, jnp.ones(self.num_envs, bool)))
+        info.update(self._info(outcome.discount, outcome.has_discount))
         self._show()
         return (self._frames.deliver(outcome.observation), *map(self._deliver, outcome[1:4]), info)
 
@@ -379,6 +379,7 @@ class Outcome(NamedTuple):
     terminated: jax.Array  # bool[]
     truncated: jax.Array  # bool[]
     discount: jax.Array  # float32[]
+    has_discount: jax.Array  # bool[], True: what Gymnasium wants beside an info of many environments
 
 
 class Final(NamedTuple):
@@ -433,7 +434,7 @@ def _many_program(name, partial_obs, obs_size, overrides, autoreset_mode):
         """NEXT_STEP. Only the state that is chosen is drawn, for the compiler leaves out the frames that nothing uses."""
         begun, _ = begin(carry.words)
         gone_on, outcome = play(carry, action)
-        idle = Outcome(outcome.observation, reward=0.0, terminated=False, truncated=False, discount=1.0)
+        idle = Outcome(outcome.observation, reward=0.0, terminated=False, truncated=False, discount=1.0, has_discount=True)
         outcome = _choose(carry.ended, idle, outcome)
         carry = _choose(carry.ended, begun, gone_on)
         return carry, outcome._replace(observation=env.render(carry.state)), None
@@ -479,7 +480,7 @@ def _begin_and_play(env):
     def play(carry, action):
         words, key = _next_key(carry.words)
         observation, state, reward, done, info = env.step_env(key, carry.state, action)
-        outcome = Outcome(observation, reward, info["terminated"], info["truncated"], info["discount"])
+        outcome = Outcome(observation, reward, info["terminated"], info["truncated"], info["discount"], jnp.bool_(True))
         return Carry(words, state, done), outcome
 
     return begin, play
