@@ -173,9 +173,13 @@ def load_state(checkpoint, like):
     """The state that was saved. like: a tree of arrays or shapes with its structure. Raises CheckpointError if it does not fit."""
     manifest(checkpoint)
     try:
-        return eqx.tree_deserialise_leaves(Path(checkpoint) / "state.eqx", like)
+        with open(Path(checkpoint) / "state.eqx", "rb") as file:
+            state, rest = eqx.tree_deserialise_leaves(file, like), file.read(1)
     except (RuntimeError, TypeError, ValueError, EOFError) as error:
         raise CheckpointError(f"{checkpoint} does not hold the state of such a run: {error}") from error
+    if rest:
+        raise CheckpointError(f"{checkpoint} does not hold the state of such a run: it has more arrays")
+    return state
 
 
 def load_agent(path, seed=None, warn=print):

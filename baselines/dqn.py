@@ -146,16 +146,10 @@ def make_train(config, environment=None):
 
     def learn(learner, sequences):
         frames = redrawn(env, params, sequences)
-        weights, optimizer_state, metrics = descend(
-            lambda weights: loss(weights, learner.target, static, frames, sequences, config),
-            optimizer,
-            config.learning_rate,
-            learner.weights,
-            learner.optimizer,
-        )
+        error = functools.partial(loss, target=learner.target, static=static, frames=frames, sequences=sequences, config=config)
+        weights, optimizer_state, metrics = descend(error, optimizer, config.learning_rate, learner.weights, learner.optimizer)
         gradients = learner.gradients + 1
-        renew = gradients % config.target_period == 0
-        target = jax.tree.map(lambda new, old: jnp.where(renew, new, old), weights, learner.target)
+        target = renewed(learner.target, weights, gradients, config.target_period)
         return Learner(weights, optimizer_state, target, gradients), metrics
 
     def one_round(state, _):
@@ -180,6 +174,7 @@ def check_buffer(config):
     _check_multiple("num_steps", config.num_steps, "steps_per_gradient / num_envs", config.steps_per_gradient // config.num_envs)
     _check_least("warmup_steps", config.warmup_steps, "num_envs * (burn_in + sequence_length + 1)", config.num_envs * sequence)
     _check_least("buffer_steps", config.buffer_steps, "warmup_steps", config.warmup_steps)
+    _check_least("buffer_steps", config.buffer_steps, "steps_per_gradient", config.steps_per_gradient)
 
 
 def _check_multiple(name, value, of_name, of):
@@ -227,6 +222,11 @@ def redrawn(env, params, sequences):
     """The frames of sequences: Frames [T, batch_size, ...]. sequences: Remembered [T, batch_size, ...]."""
     draw = jax.vmap(jax.vmap(env.render, in_axes=(0, None)), in_axes=(0, None))
     return rollout.Frames(draw(sequences.env_state, params), sequences.last_action, sequences.start)
+
+
+def renewed(target, weights, gradients, period):
+    """The target network's arrays after so many gradients, which are after each whole period those of the network itself."""
+    return jax.tree.map(lambda old, new: jnp.where(gradients % period == 0, new, old), target, weights)
 
 
 def loss(weights, target, static, frames, sequences, config):

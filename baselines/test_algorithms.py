@@ -647,6 +647,11 @@ WRONG = [
         "warmup_steps must be at least num_envs * (burn_in + sequence_length + 1), 784, but it is 500; the nearest is 784",
     ),
     ("dqn", {"buffer_steps": 9000}, "buffer_steps must be at least warmup_steps, 10000, but it is 9000; the nearest is 10000"),
+    (
+        "dqn",
+        {"buffer_steps": 10_000, "steps_per_gradient": 12_800, "num_steps": 800},
+        "buffer_steps must be at least steps_per_gradient, 12800, but it is 10000; the nearest is 12800",
+    ),
 ]
 
 

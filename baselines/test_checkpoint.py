@@ -335,6 +335,7 @@ def test_a_state_of_another_shape_is_refused(tmp_path):
         {**SHAPES, "steps": jax.ShapeDtypeStruct((2,), jnp.int32)},
         {**SHAPES, "steps": jax.ShapeDtypeStruct((1,), jnp.float32)},
         {**SHAPES, "zoo": jax.ShapeDtypeStruct((1,), jnp.int32)},
+        {name: shape for name, shape in SHAPES.items() if name != "weights"},
     ]
     for like in others:
         with pytest.raises(CheckpointError, match=f"{path} does not hold the state of such a run"):
