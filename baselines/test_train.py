@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -137,7 +139,18 @@ def test_seeds_side_by_side_are_those_that_run_alone(tmp_path, whole):
     assert first["episodes"] == same["episodes"] and first["return_mean"] == same["return_mean"]
     assert first["loss"] == pytest.approx(same["loss"], rel=1e-4)
     assert second["loss"] != pytest.approx(first["loss"], rel=1e-4)
-    assert checkpoint.load_agent(both, seed=1).manifest["seeds"] == [0, 1]
+    agents = [checkpoint.load_agent(both, seed=seed) for seed in (0, 1)]
+    assert agents[0].manifest["seeds"] == [0, 1]
+    start = ALGORITHMS["pqn"].make_train(config("pqn", total_steps=64)).init
+    for seed, agent in enumerate(agents):  # two small updates leave each network nearest to its own first one
+        apart = [distance(agent.network, jax.jit(start)(jax.random.PRNGKey(other)).weights) for other in (0, 1)]
+        assert apart[seed] < 0.1 * apart[1 - seed]
+
+
+def distance(one, other):
+    """How far apart the arrays of two networks are."""
+    arrays = (jax.tree.leaves(eqx.filter(network, eqx.is_inexact_array)) for network in (one, other))
+    return float(np.sqrt(sum(np.sum(np.abs(a - b) ** 2) for a, b in zip(*arrays))))
 
 
 def test_the_gradients_of_seeds_side_by_side_are_those_that_each_has_alone():
@@ -268,6 +281,125 @@ def test_resuming_what_never_began_begins(tmp_path, whole):
     assert left(tmp_path) == left(whole("pqn"))
 
 
+# --- when what is done ----------------------------------------------------------------------------------------------------------
+
+SEEDS = (3, 4)
+
+
+class Steps(NamedTuple):
+    """A state of training that is only steps."""
+
+    steps: np.ndarray  # int[2], one a seed
+    weights: None = None
+
+
+@pytest.fixture
+def slow_run(monkeypatch):
+    """A run of five updates of a minute and 32 steps each: (a function that makes it, what was saved, what was written)."""
+    now, saved, lines = [50.0], [], []
+    monkeypatch.setattr(train.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(train, "save", lambda run, state, steps, seconds: saved.append((steps, seconds)))
+
+    def update(state):
+        now[0] += 60
+        figures = {"loss": [0.5, 0.25], "episodes": [1, 3], "return_mean": [1.0, 0.0], "length_mean": [10.0, 20.0]}
+        return Steps(state.steps + 32), {name: np.array(values) for name, values in figures.items()}
+
+    def evaluator(weights, keys):
+        return np.array(keys, np.float64), np.zeros(keys.shape, int)
+
+    def make(**options):
+        trainer = SimpleNamespace(steps_per_update=32, config=SimpleNamespace(total_steps=160))
+        options = RunOptions(**{"evaluate_every": 64, **options})
+        metrics = SimpleNamespace(write=lines.append)
+        return train.Run(trainer, {}, options, Path(), SEEDS, update, {"MDP": evaluator, "POMDP": evaluator}, metrics)
+
+    return make, saved, lines
+
+
+def at(steps):
+    """The state after so many steps."""
+    return Steps(np.full(2, steps))
+
+
+def test_a_checkpoint_is_written_whenever_so_many_minutes_are_over_and_at_the_end(slow_run):
+    make, saved, _ = slow_run
+    train.loop(make(checkpoint_minutes=1.5), at(0), 0.0, [])
+    assert saved == [(64, 120.0), (128, 240.0), (160, 300.0)]
+    saved.clear()
+    train.loop(make(checkpoint_minutes=60), at(0), 0.0, [])
+    assert saved == [(160, 300.0)]
+
+
+def test_a_signal_ends_a_run_with_a_checkpoint_and_not_if_that_was_its_last_update(slow_run):
+    make, saved, lines = slow_run
+    with pytest.raises(train.Stopped) as stopped:
+        train.loop(make(), at(0), 0.0, [signal.SIGTERM])
+    assert stopped.value.args == (signal.SIGTERM,) and saved == [(32, 60.0)]
+    train.loop(make(), at(128), 0.0, [signal.SIGTERM])
+    assert saved[1:] == [(160, 60.0)] and {line["steps"] for line in lines if line["kind"] == "evaluation"} == {160}
+
+
+def test_the_time_of_a_run_goes_on_where_it_was_and_frames_are_those_of_all_seeds(slow_run):
+    make, saved, lines = slow_run
+    train.loop(make(), at(64), 1000.0, [])
+    training = [line for line in lines if line["kind"] == "training"]
+    assert [(line["steps"], line["seed"], line["seconds"]) for line in training] == [
+        (steps, seed, 1000.0 + 60 * (steps - 64) / 32) for steps in (96, 128, 160) for seed in SEEDS
+    ]
+    assert {line["frames_per_second"] for line in training} == {2 * 32 / 60}
+    assert [line["loss"] for line in training] == [0.5, 0.25] * 3
+    evaluations = [(line["steps"], line["seconds"]) for line in lines if line["kind"] == "evaluation"]
+    assert evaluations == [(128, 1120.0)] * 4 + [(160, 1180.0)] * 4
+
+
+def test_evaluations_differ_in_their_chance_by_seed_and_time_but_not_by_twin(slow_run):
+    make, _, lines = slow_run
+    train.loop(make(), at(64), 0.0, [])
+    keys = {(line["steps"], line["seed"], line["twin"]): tuple(line["returns"]) for line in lines if line["kind"] == "evaluation"}
+    assert len(keys) == 8 and len(set(keys.values())) == 4
+    assert all(keys[steps, seed, "MDP"] == keys[steps, seed, "POMDP"] for steps in (128, 160) for seed in SEEDS)
+
+
+def test_each_twin_is_evaluated_on_its_own_frames(monkeypatch):
+    monkeypatch.setattr(
+        rollout, "evaluate", lambda env, params, act, network, key, episodes: jax.numpy.array([params.partial_obs, episodes])
+    )
+    trainer = SimpleNamespace(config=config("pqn"), static=None, act=None)
+    evaluators = train.evaluators_of(trainer, RunOptions(evaluation_episodes=7))
+    assert {twin: run(np.zeros(1), np.zeros(1)).tolist() for twin, run in evaluators.items()} == {
+        "MDP": [[0, 7]],
+        "POMDP": [[1, 7]],
+    }
+
+
+def test_the_progress_bar_shows_the_mean_over_all_episodes_that_ended():
+    told, moved = [], []
+    bar = SimpleNamespace(set_postfix_str=lambda text, refresh: told.append(text), update=moved.append)
+    means = {"return_mean": np.array([1.0, 0.0, np.nan]), "length_mean": np.array([10.0, 20.0, np.nan])}
+    train.show(bar, {"episodes": np.array([1, 3, 0]), **means}, 32)
+    train.show(bar, {"episodes": np.zeros(3, int), **means}, 32)
+    assert told == ["return 0.250, length 18"] and moved == [32, 32]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_is_noted_and_the_second_does_what_it_always_does(number):
+    came = []
+    before = signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        with train.stopping_signals() as noted:
+            signal.raise_signal(number)
+            assert noted == [number] and came == []
+            signal.raise_signal(number)
+            assert noted == [number] and came == [number]
+        with train.stopping_signals():
+            pass
+        signal.raise_signal(number)
+        assert came == [number, number]
+    finally:
+        signal.signal(number, before)
+
+
 # --- what is refused ----------------------------------------------------------------------------------------------------------
 
 
@@ -293,6 +425,13 @@ def test_a_run_under_other_rules_is_not_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "rule_version", lambda name: 2)
     with pytest.raises(checkpoint.CheckpointError, match="version 1 of the rules of NavigatorEasy, but these are version 2"):
         run(tmp_path, resume=True, total_steps=32)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_not_finite_is_told_with_its_seed_and_steps(tmp_path, number):
+    run = SimpleNamespace(folder=tmp_path, seeds=SEEDS)
+    with pytest.raises(train.Diverged, match=f"the loss of seed 4 is {number} after 96 steps; there is no checkpoint before it"):
+        train.check_finite(run, np.array([0.5, number]), 96)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpoint(tmp_path, monkeypatch):
@@ -357,6 +496,25 @@ def test_bad_input_is_refused_with_the_nearest_valid_choice(arguments, told, cap
     code, text = said(arguments, capsys)
     assert code == 2 and told in text
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (train.Stopped(signal.SIGTERM), 128 + signal.SIGTERM, ""),
+        (train.Diverged("the loss is nan"), "popgym-arcade-train: the loss is nan", ""),  # text: it is printed, and the code is 1
+        (FileExistsError("there is a run"), 2, "popgym-arcade-train: there is a run"),
+        (checkpoint.CheckpointError("it is damaged"), 2, "popgym-arcade-train: it is damaged"),
+        (ModuleNotFoundError("no wandb"), 2, "popgym-arcade-train: no wandb"),
+    ],
+)
+def test_how_a_run_ended_is_told_by_the_exit_code(error, code, told, capsys, monkeypatch):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(train, "train", fail)
+    said_code, text = said(["pqn", "--env", "NavigatorEasy"], capsys)
+    assert said_code == code and told in text
 
 
 def parsed(arguments, monkeypatch):
