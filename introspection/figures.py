@@ -15,7 +15,7 @@ try:
     from matplotlib.ticker import MaxNLocator
 
     from popgym_arcade.baselines.plot import COLORS, FAINT, INK, STYLE
-    from popgym_arcade.baselines.statistics import interval
+    from popgym_arcade.baselines.statistics import CONFIDENCE, interval
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
         f'pictures of an agent\'s memory need {missing.name}: pip install "popgym-arcade[baselines]"', name=missing.name
@@ -33,6 +33,7 @@ COLORMAP = "inferno"
 BRIGHTEST = 99.5  # the percentile of a map's pixels that is drawn in the brightest colour, lest one pixel makes all others black
 DARKEST = 1000  # what is less than the brightest by this factor is black; between them the scale is logarithmic
 DOTS_PER_INCH = 150
+RELATIVE_TIME = r"relative time $\tau$: 0 the episode's start, 1 the decision"
 
 
 def styled(draw):
@@ -111,7 +112,7 @@ def _saliency(grads, frames, config, mode, decision, each):
         picture = _frame_and_map(above, below, frames[frame], sizes, frame, norms[frame])
     _name_decision(figure, len(maps) - 1, config, sizes)
     if not each:
-        label = "sum over colours of |gradient|"
+        label = "absolute gradient, summed over colours"
         figure.colorbar(picture, ax=axes, label=label, fraction=0.03, aspect=30, extend="both")
     return figure
 
@@ -145,9 +146,12 @@ def _name_decision(figure, decision, config, sizes):
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
 
 
-def percent(share):
-    """A share as text: 0.1234 -> "12 %", 0.00123 -> "0.12 %", 0 -> "0". The % is escaped where LaTeX sets it."""
-    sign = r"\%" if matplotlib.rcParams["text.usetex"] else "%"
+def percent(share, use_latex=None):
+    """A share as text: 0.1234 -> "12 %", 0.00123 -> "0.12 %", 0 -> "0".
+
+    use_latex: escape the % for LaTeX; by default if a figure is being drawn with it.
+    """
+    sign = r"\%" if (matplotlib.rcParams["text.usetex"] if use_latex is None else use_latex) else "%"
     return "0" if share == 0 else f"{100 * share:.2g} {sign}" if share < 0.995 else f"{100 * share:.0f} {sign}"
 
 
@@ -196,7 +200,7 @@ def draw_recall(recall, title="Where in its past the agent looks"):
     axis.set_yscale("symlog", linthresh=0.1)
     axis.set_ylim(0, None)
     axis.set_yticks([0, 0.1, 1, 10], ["0", "0.1", "1", "10"])
-    axis.set(xlim=(0, 1), xlabel="relative time τ: 0 the episode's start, 1 the decision", ylabel="recall density", title=title)
+    axis.set(xlim=(0, 1), xlabel=RELATIVE_TIME, ylabel="recall density", title=title)
     axis.legend(loc="upper left", frameon=False)
     return figure
 
@@ -210,11 +214,11 @@ def draw_contamination(noise, shuffled, sigma):
     where there are several. The left axis is logarithmic, but for what is below a thousandth of the largest change.
     """
     figure = new_figure(9, 3.8)
-    labels = {"values": "mean |change of the values| (return)", "actions": "decisions that change"}
+    labels = {"values": "mean absolute change of the values (return)", "actions": "decisions that change"}
     for axis, (measure, label), color in zip(figure.subplots(1, 2), labels.items(), (COLORS[0], COLORS[1])):
         ages, curves = _grouped(_together([one.by_age(measure) for one in noise]))
         bounds = np.array([interval(column[~np.isnan(column)]) for column in curves.T])
-        name = f"noise on one frame, σ = {sigma:g}"
+        name = rf"noise on one frame, $\sigma$ = {sigma:g}"
         means = np.nanmean(curves, axis=0)
         axis.plot(ages, means, "o-", color=color, linewidth=1.6, markersize=3.5, label=name)
         axis.fill_between(ages, *bounds.T, color=color, alpha=0.2, linewidth=0)
@@ -226,7 +230,8 @@ def draw_contamination(noise, shuffled, sigma):
         axis.set_ylim(0, None)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.axes[0].legend(loc="upper right", frameon=False)
-    figure.axes[1].yaxis.set_major_formatter(lambda share, _: percent(share))
+    use_latex = matplotlib.rcParams["text.usetex"]  # now; ticks are written when the figure is
+    figure.axes[1].yaxis.set_major_formatter(lambda share, _: percent(share, use_latex))
     return figure
 
 
@@ -269,7 +274,7 @@ def draw_differences(differences):
             axis.errorbar(one.value, place, xerr=error, fmt="o", color=color, capsize=3, label=kind if row == 0 else None)
     axis.axvline(0, color=FAINT, linewidth=0.8)
     axis.set_yticks(range(len(differences)), list(differences))
-    axis.set(ylim=(len(differences) - 0.5, -0.5), xlabel="difference of returns, with its 95 % interval")
+    axis.set(ylim=(len(differences) - 0.5, -0.5), xlabel=f"difference of returns, with its {percent(CONFIDENCE)} interval")
     axis.grid(True, axis="x")
     axis.grid(False, axis="y")
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="returns")

@@ -1,6 +1,7 @@
 """Figures: what they show, that they need neither a display nor LaTeX, and that the snippet for them runs as it is written."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -14,7 +15,10 @@ client("equinox")
 client("memax")
 client("matplotlib")
 
-from popgym_arcade.introspection import episode, figures, measures  # noqa: E402, because they need these
+
+from matplotlib.text import Text  # noqa: E402, because they need these
+
+from popgym_arcade.introspection import episode, figures, measures  # noqa: E402
 
 CONFIG = {"ENV_NAME": "NavigatorEasy", "PARTIAL": True, "MEMORY_TYPE": "lru", "SEED": 0, "OBS_SIZE": 128}
 SNIPPET = """
@@ -157,3 +161,23 @@ def test_measures_are_drawn():
     difference = measures.observability_gap(measures.returns_of([[0.1, 0.9]]), measures.returns_of([[0.1, 0.2]]))
     written = texts(figures.draw_differences({"observability gap": difference}))
     assert {"observability gap", "mean", "final", "best"} <= set(written)
+
+
+def test_with_latex_no_text_holds_a_character_that_latex_would_swallow_or_refuse():
+    recall = measures.recall_density([[[1, 2, 3, 4]]], bins=4)
+    contamination = measures.Contamination(np.arange(3), np.array([0]), *(np.array([[0.5, 0.2, 0.1]]),) * 3)
+    gap = measures.observability_gap(measures.returns_of([[0.1, 0.9]]), measures.returns_of([[0.1, 0.2]]))
+    noisy = figures.draw_contamination([contamination] * 2, [contamination], 0.1, use_latex=True)
+    drawn = [
+        figures.vis_fn(*a_decision(), CONFIG, use_latex=True),
+        figures.draw_recall({"attention-rope": recall}, use_latex=True),
+        figures.draw_values(played(), use_latex=True),
+        figures.draw_differences({"observability gap": gap}, use_latex=True),
+        noisy,
+    ]
+    written = [text for figure in drawn for text in figure.findobj(Text) if text.get_text()]
+    assert len(written) > 40 and all(text.get_usetex() for text in written)
+    said = [text.get_text() for text in written] + [noisy.axes[1].yaxis.get_major_formatter()(0.25, 0)]
+    for text in said:
+        assert text.isascii() and not re.search(r"(?<!\\)[%#&~^|<>]", text), text
+    assert r"difference of returns, with its 95 \% interval" in said and r"25 \%" in said
