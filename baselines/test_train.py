@@ -126,7 +126,10 @@ def test_a_run_leaves_its_config_and_an_agent(algorithm, whole):
 
 def test_the_folder_has_a_name_that_says_what_is_in_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run(None, total_steps=32) == Path("runs/NavigatorEasy-POMDP-pqn-mingru-seed0")
+    folder = run(None, options={"seed": 7}, total_steps=32)
+    assert folder == Path("runs/NavigatorEasy-POMDP-pqn-mingru-seed7")
+    assert {line["seed"] for line in read_lines(folder / "metrics.jsonl")} == {7}
+    assert checkpoint.load_agent(folder).manifest["seeds"] == [7]
 
 
 def test_seeds_side_by_side_are_those_that_run_alone(tmp_path, whole):
@@ -466,6 +469,14 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_made(tmp_path
     with pytest.raises(ValueError, match=re.escape(told)):
         run(tmp_path / "run", options=options)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_environments_must_fit_the_devices(monkeypatch):
+    monkeypatch.setattr(train.jax, "device_count", lambda: 4)
+    told = "num_envs must be a multiple of devices, 4, but it is 6; the nearest is 8"
+    with pytest.raises(ValueError, match=told):
+        train.check_options(config("pqn", num_envs=6), RunOptions(devices=4))
+    train.check_options(config("pqn", num_envs=8), RunOptions(devices=4))
 
 
 # --- the command --------------------------------------------------------------------------------------------------------------
