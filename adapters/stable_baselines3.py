@@ -64,8 +64,8 @@ class ArcadeVecEnv(VecEnv):
         setattr(self.arcade, attr_name, value)
 
     def env_method(self, method_name, *method_args, indices=None, **method_kwargs):
-        """Not there: the environments are no objects that have methods. Raises NotImplementedError."""
-        raise NotImplementedError(f"the environments are one program, so {method_name!r} cannot be called on each of them")
+        """Raise AttributeError: the environments are no objects that have methods."""
+        raise AttributeError(f"the environments are one program, so there is no {method_name!r} to call on each of them")
 
     def env_is_wrapped(self, wrapper_class, indices=None):
         """False for each chosen environment."""
