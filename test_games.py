@@ -104,7 +104,7 @@ def test_observations_lie_in_the_observation_space(name, partial_obs, obs_size):
     assert len(np.unique(obs)) > 4
 
 
-@every_environment
+@every_game
 @both_twins
 def test_jit_vmap_a_loop_and_eager_agree(name, partial_obs):
     functions = compiled(name, partial_obs)
