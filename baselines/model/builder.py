@@ -238,5 +238,5 @@ class ActorCriticRNN(eqx.Module):
 
 
 def _damped(layer, factor=0.01):
-    """A linear layer with small weights and biases."""
-    return jax.tree.map(lambda leaf: leaf * factor, layer)
+    """A linear layer with small weights."""
+    return eqx.tree_at(lambda linear: linear.weight, layer, layer.weight * factor)
