@@ -172,7 +172,7 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
     """
 
     metadata = {**METADATA, "autoreset_mode": AutoresetMode.NEXT_STEP}
-    _window = None  # here too, because older Gymnasiums close what __init__ refused to make
+    _carry = _window = None  # here too, because older Gymnasiums close what __init__ refused to make
 
     def __init__(
         self,
@@ -269,8 +269,9 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
 
     def close_extras(self, **kwargs):
         """Close the window, if there is one, and let go of what is on the device. ``close`` calls this."""
-        self._carry = None
-        self._frames.spare()  # dropped here
+        if self._carry is not None:
+            self._carry = None
+            self._frames.spare()  # dropped here
         if self._window:
             self._window.close()
 

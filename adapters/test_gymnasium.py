@@ -262,6 +262,10 @@ def test_arguments_are_checked():
         ArcadeVectorEnv("NavigatorEasy", final_observation=1)
 
 
+def test_what_was_refused_can_be_closed():
+    ArcadeVectorEnv.__new__(ArcadeVectorEnv).close()
+
+
 @pytest.mark.parametrize(
     "wrong, options, line",
     [
