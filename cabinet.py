@@ -4,7 +4,9 @@
 together with the agent instead.
 """
 
+import dataclasses
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -50,12 +52,17 @@ class Episode(NamedTuple):
 
 
 def build(name, obs_size=128, **overrides):
-    """Compile an environment and both its views, which takes a few seconds: Cabinet.
+    """Compile an environment and both its views, which takes a few seconds the first time: Cabinet.
 
-    name, obs_size and overrides are those of ``make``, and so are the errors.
+    name, obs_size and overrides are those of ``make``, and so are the errors. The last few that were built are kept.
     """
-    env, params = make(name, obs_size=obs_size, **overrides)
-    twin_params = {partial_obs: make(name, partial_obs, obs_size, **overrides)[1] for partial_obs in (False, True)}
+    return _compiled(name, make(name, obs_size=obs_size, **overrides)[1])
+
+
+@lru_cache(maxsize=8)
+def _compiled(name, params):
+    """The Cabinet of an environment with these Params of its MDP."""
+    env, _ = make(name)
 
     def reset(key):
         key, reset_key = jax.random.split(key)
@@ -68,10 +75,10 @@ def build(name, obs_size=128, **overrides):
 
     key = jax.random.key(0)
     _, state = jax.eval_shape(reset, key)
-    draw = {
-        partial_obs: jax.jit(lambda state, params=params: env.render(state, params)).lower(state).compile()
-        for partial_obs, params in twin_params.items()
-    }
+    draw = {}
+    for partial_obs in (False, True):
+        of_twin = dataclasses.replace(params, partial_obs=partial_obs)
+        draw[partial_obs] = jax.jit(lambda state, of_twin=of_twin: env.render(state, of_twin)).lower(state).compile()
     compiled_step = jax.jit(step).lower(key, state, jnp.int32(0)).compile()
     return Cabinet(name, params, jax.jit(reset).lower(key).compile(), compiled_step, draw)
 

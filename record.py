@@ -13,6 +13,7 @@ import os
 import sys
 import zlib
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -162,8 +163,14 @@ def _chooser(policy, machine, partial_obs, key):
         return lambda episode: int(generator.integers(NUM_ACTIONS))
     if policy not in POLICIES:
         raise ValueError(f"there is no policy {policy!r}; {nearest_names(policy, POLICIES)}; or give a function")
-    player = jax.jit(lambda state: getattr(experts, policy)(state, machine.params))
+    player = _player(policy, machine.params)
     return lambda episode: int(player(episode.state))
+
+
+@lru_cache(maxsize=8)
+def _player(policy, params):
+    """The expert or the worst player of the environments with these Params, compiled: a function (state) -> action."""
+    return jax.jit(lambda state: getattr(experts, policy)(state, params))
 
 
 def _checked_action(action):

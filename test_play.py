@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from functools import cache
 
 import jax
 import numpy as np
@@ -14,15 +13,9 @@ from popgym_arcade import GAMES, REGISTERED_ENVIRONMENTS, cabinet, make, play
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 
 
-@cache
-def machine(name):
-    """A cabinet, compiled once."""
-    return cabinet.build(name)
-
-
 def session(name="NavigatorEasy", seed=1, **options):
     """A new session."""
-    return play.Session(machine(name), seed=seed, **options)
+    return play.Session(cabinet.build(name), seed=seed, **options)
 
 
 # --- cabinets ---------------------------------------------------------------------------------------------------------------
@@ -31,17 +24,18 @@ def session(name="NavigatorEasy", seed=1, **options):
 @pytest.mark.parametrize("name", ["NavigatorEasy", "SkittlesEasy"])
 def test_a_cabinet_plays_as_the_environment_does(name):
     env, params = make(name)
-    episode = cabinet.begin(machine(name), jax.random.key(3))
+    machine = cabinet.build(name)
+    episode = cabinet.begin(machine, jax.random.key(3))
     key, reset_key = jax.random.split(jax.random.key(3))
     _, state = env.reset(reset_key, params)
     total = 0.0
     for action in (LEFT, UP, cabinet.NOTHING, DOWN, RIGHT):
         for partial_obs in (False, True):
             frame = env.render(state, make(name, partial_obs)[1])
-            assert (cabinet.observe(machine(name), episode, partial_obs) == frame).all()
+            assert (cabinet.observe(machine, episode, partial_obs) == frame).all()
         key, step_key = jax.random.split(key)
         _, state, reward, done, info = env.step_env(step_key, state, action, params)
-        episode = cabinet.advance(machine(name), episode, action)
+        episode = cabinet.advance(machine, episode, action)
         total += float(reward)
         assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), state, episode.state))
         assert (episode.reward, episode.terminated, episode.truncated) == (float(reward), *map(bool, list(info.values())[:2]))
@@ -49,10 +43,18 @@ def test_a_cabinet_plays_as_the_environment_does(name):
 
 
 def test_an_episode_that_is_over_stays_as_it_is():
-    episode = cabinet.begin(machine("NavigatorEasy"), jax.random.key(3))
+    machine = cabinet.build("NavigatorEasy")
+    episode = cabinet.begin(machine, jax.random.key(3))
     while not episode.done:
-        episode = cabinet.advance(machine("NavigatorEasy"), episode, UP)
-    assert cabinet.advance(machine("NavigatorEasy"), episode, DOWN) is episode
+        episode = cabinet.advance(machine, episode, UP)
+    assert cabinet.advance(machine, episode, DOWN) is episode
+
+
+def test_a_cabinet_is_built_once():
+    machine = cabinet.build("NavigatorEasy", max_steps_in_episode=2)
+    assert cabinet.build("NavigatorEasy", 128, max_steps_in_episode=2) is machine
+    assert cabinet.build("NavigatorEasy", max_steps_in_episode=3).params.max_steps_in_episode == 3
+    assert cabinet.build("NavigatorEasy", 256, max_steps_in_episode=2).params.obs_size == 256
 
 
 # --- games that step on a key -----------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import time
-from functools import cache
 
 import jax
 import numpy as np
@@ -21,12 +20,6 @@ from popgym_arcade import window  # noqa: E402, because it needs pygame
 
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 KEY_OF_ACTION = {action: key for key, action in window.ACTION_KEYS.items()}
-
-
-@cache
-def machine(name):
-    """A cabinet, compiled once."""
-    return cabinet.build(name)
 
 
 @pytest.fixture
@@ -53,7 +46,7 @@ def shots(monkeypatch):
 
 def session(name="NavigatorEasy", seed=1, **options):
     """A new session."""
-    return play.Session(machine(name), seed=seed, **options)
+    return play.Session(cabinet.build(name), seed=seed, **options)
 
 
 def post(*keys):
@@ -262,7 +255,7 @@ def wait_for(find, seconds=90):
 
 def test_a_real_window_shows_the_frames_and_takes_keys(x_display, tmp_path):
     xdotool = program("xdotool")
-    expected = play.Session(machine("NavigatorEasy"), seed=3, both=True)
+    expected = play.Session(cabinet.build("NavigatorEasy"), seed=3, both=True)
     env = {**os.environ, "DISPLAY": x_display}
     env.pop("SDL_VIDEODRIVER", None)
     words = ["navigatoreasy", "--seed", "3", "--both", "--scale", "3", "--record", str(tmp_path / "a.gif")]
