@@ -68,7 +68,14 @@ def case_of(name):
 # --- compiled functions ------------------------------------------------------------
 
 # Compiling is what the tests spend their time on. So there are few programs, all for BATCH states at once (another number would
-# compile anew), and one program does both twins, which differ in the drawing only: the rest is then compiled once.
+# compile anew), and one program does both twins, which differ in the drawing only: the rest is then compiled once. And what is
+# compiled without these options is compiled quickly, as conftest.py says.
+
+# For programs that are to be as a user has them: XLA's defaults.
+AS_FOR_USERS = {"xla_backend_optimization_level": 3}
+if "xla_cpu_use_fusion_emitters" in os.environ.get("XLA_FLAGS", ""):  # then this version of XLA has it
+    AS_FOR_USERS["xla_cpu_use_fusion_emitters"] = True
+FOR_MANY_STEPS = {"xla_backend_optimization_level": 1}  # for those that run for seconds, and need not be as a user has them
 
 
 class Functions(NamedTuple):
@@ -80,18 +87,6 @@ class Functions(NamedTuple):
     step: object
     step_env: object
     render: object
-
-
-@cache
-def quick_to_compile():
-    """Options with which a program compiles several times as fast, and runs slower: for those that run for a moment only."""
-    quick = {"xla_backend_optimization_level": 0}
-    quickest = {**quick, "xla_cpu_use_fusion_emitters": False}
-    try:
-        jax.jit(lambda: 0, compiler_options=quickest)()
-    except jax.errors.JaxRuntimeError:  # this jaxlib does not have the option
-        return quick
-    return quickest
 
 
 @cache
@@ -121,7 +116,7 @@ def compiled_twins(name):
             *others, params = arguments
             return function(*others, params), function(*others, dataclasses.replace(params, partial_obs=True))
 
-        return jax.jit(jax.vmap(both, in_axes=in_axes))
+        return jax.jit(jax.vmap(both, in_axes=in_axes), compiler_options=AS_FOR_USERS)
 
     return of_both(env.reset, (0, None)), of_both(env.step, (0, 0, 0, None)), of_both(env.render, (0, None))
 
@@ -201,7 +196,6 @@ class Rollout(NamedTuple):
 
 SAMPLES = 64
 STARTS_AT_A_TIME = 20_000
-FAST_TO_COMPILE = {"xla_backend_optimization_level": 1}  # for programs that need not be as a user would have them
 
 
 def rollout(name, expert=0.0, worst=0.0, seed=0):
@@ -226,7 +220,7 @@ def compiled_rollout(name):
     interval = -(-(params.max_steps_in_episode + 1) // SAMPLES)
     step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
 
-    @partial(jax.jit, compiler_options=FAST_TO_COMPILE)
+    @partial(jax.jit, compiler_options=FOR_MANY_STEPS)
     def run(key, start, expert, worst):
         count = len(start.time)
 
@@ -273,7 +267,7 @@ def many_starts(name, count=STARTS_AT_A_TIME):
 def compiled_starts(name):
     """The reset of an environment without drawing, compiled for STARTS_AT_A_TIME keys."""
     env, params = make(name)
-    return jax.jit(jax.vmap(lambda key: env.reset(key, params)[1]), compiler_options=FAST_TO_COMPILE)
+    return jax.jit(jax.vmap(lambda key: env.reset(key, params)[1]), compiler_options=FOR_MANY_STEPS)
 
 
 # --- scripted episodes: each rule, step by step ------------------------------------------------------------

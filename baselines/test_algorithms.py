@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from popgym_arcade import make
-from popgym_arcade.testing import assert_same, chi_square_p, client, quick_to_compile
+from popgym_arcade.testing import assert_same, chi_square_p, client
 
 eqx = client("equinox")
 for library in ("memax", "optax", "flashbax"):
@@ -21,7 +21,6 @@ from popgym_arcade.baselines import config, dqn, ppo, pqn, probes, rollout  # no
 from popgym_arcade.baselines.algorithms import ALGORITHMS  # noqa: E402
 
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
-quickly = {"compiler_options": quick_to_compile()}
 TINY = {"env": "Probe", "obs_size": 8, "hidden_size": 8, "num_layers": 1, "num_envs": 2, "num_steps": 4, "memory": "none"}
 OWN = {
     "pqn": {"num_epochs": 1, "num_minibatches": 1},
@@ -60,8 +59,8 @@ class Programs(NamedTuple):
 def programs(algorithm, **changes):
     """The Programs of a tiny config. They take little time to compile; the random numbers are simpler ones for that."""
     trainer = ALGORITHMS[algorithm].make_train(tiny(algorithm, **changes), probe())
-    init = jax.jit(lambda seed: trainer.init(jax.random.key(seed, impl="unsafe_rbg")), **quickly)
-    return Programs(trainer, init, jax.jit(trainer.update, **quickly))
+    init = jax.jit(lambda seed: trainer.init(jax.random.key(seed, impl="unsafe_rbg")))
+    return Programs(trainer, init, jax.jit(trainer.update))
 
 
 def distance(one, other):
@@ -328,7 +327,7 @@ def test_frames_that_are_drawn_again_are_those_that_were_shown(name, partial):
         return transitions, dqn.redrawn(env, params, dqn.remembered(transitions))
 
     explore = lambda outputs, key: pqn.epsilon_greedy(outputs, key, 1.0)  # noqa: E731
-    transitions, redrawn = jax.jit(play, **quickly)(jax.random.key(0))
+    transitions, redrawn = jax.jit(play)(jax.random.key(0))
     assert transitions.observation.dtype == jnp.uint8 and len(np.unique(transitions.observation)) > 1
     np.testing.assert_array_equal(redrawn.observation, transitions.observation)
     np.testing.assert_array_equal(redrawn.last_action, transitions.last_action)
@@ -442,13 +441,13 @@ def test_what_is_learned_from_begins_with_the_memory_before_it_and_is_all_that_w
 def test_pqn_plays_greedily_but_for_its_share_of_random_actions():
     for epsilon, least, most in ((0.0, 1.0, 1.0), (1.0, 0.0, 0.5)):
         _, _, network, batch = batch_learned_from("pqn", first_epsilon=epsilon, final_epsilon=epsilon)
-        values = jax.jit(lambda batch: rollout.read(network, batch.carry, rollout.frames_of(batch)), **quickly)(batch)  # noqa: B023
+        values = jax.jit(lambda batch: rollout.read(network, batch.carry, rollout.frames_of(batch)))(batch)  # noqa: B023
         assert least <= (values[:-1].argmax(axis=-1) == batch.transitions.action).mean() <= most
 
 
 def test_ppo_remembers_the_probabilities_and_values_of_the_policy_that_played_and_learns_from_its_advantages():
     _, _, network, batch = batch_learned_from("ppo")
-    logits, values = jax.jit(lambda batch: rollout.read(network, batch.carry, rollout.frames_of(batch)), **quickly)(batch)
+    logits, values = jax.jit(lambda batch: rollout.read(network, batch.carry, rollout.frames_of(batch)))(batch)
     choice, targets = batch.transitions.extras
     expected = ppo.log_probability_of(logits[:-1], batch.transitions.action)
     np.testing.assert_allclose(choice.log_probability, expected, rtol=1e-4, atol=1e-5)
@@ -528,7 +527,7 @@ def test_dqn_plays_greedily_when_the_share_is_0():
     after, _ = update(before)
     played = jax.tree.map(lambda leaf: jnp.swapaxes(leaf[:, 4:8], 0, 1), after.buffer.experience)
     network, shown = eqx.combine(before.weights, trainer.static), dqn.redrawn(env, params, played)
-    values = jax.jit(lambda shown: rollout.read(network, rollout.first_carry(network, 16), shown), **quickly)(shown)
+    values = jax.jit(lambda shown: rollout.read(network, rollout.first_carry(network, 16), shown))(shown)
     np.testing.assert_array_equal(values.argmax(axis=-1), played.action)
 
 

@@ -6,7 +6,7 @@ import functools
 import numpy as np
 import pytest
 
-from popgym_arcade.testing import client
+from popgym_arcade.testing import FOR_MANY_STEPS, client
 
 client("memax")
 client("flashbax")
@@ -20,7 +20,6 @@ from popgym_arcade.baselines import probes, rollout  # noqa: E402
 from popgym_arcade.baselines.algorithms import ALGORITHMS  # noqa: E402
 
 UPDATES = {"pqn": 300, "ppo": 200, "dqn": 150}
-RATE = 1e-3
 STEPS = 16 * 16  # of an update
 CONFIG = {
     "env": "probes",
@@ -30,13 +29,18 @@ CONFIG = {
     "discount": probes.Params().discount,
     "num_envs": 16,
     "num_steps": 16,
-    "learning_rate": RATE,
-    "total_steps": 10**9,
 }
 OWN = {
-    "pqn": {"num_minibatches": 4, "num_epochs": 2, "final_learning_rate": RATE, "epsilon_steps": UPDATES["pqn"] * STEPS // 2},
-    "ppo": {"num_minibatches": 4, "num_epochs": 4},
+    "pqn": {
+        "learning_rate": 1e-3,
+        "final_learning_rate": 5e-5,  # values swing as long as the rate is high
+        "num_minibatches": 4,
+        "num_epochs": 2,
+        "epsilon_steps": UPDATES["pqn"] * STEPS // 2,
+    },
+    "ppo": {"learning_rate": 2e-3, "num_minibatches": 4, "num_epochs": 4},
     "dqn": {
+        "learning_rate": 1e-3,
         "buffer_steps": 3_200,
         "warmup_steps": 320,
         "steps_per_gradient": 32,
@@ -54,7 +58,7 @@ PROBES = jnp.arange(len(probes.NAMES))
 def trainer(algorithm, memory, probe):
     """An algorithm on a probe, whose number may be traced: Trainer."""
     known = ALGORITHMS[algorithm]
-    config = known.config(memory=memory, **CONFIG, **OWN[algorithm])
+    config = known.config(memory=memory, total_steps=UPDATES[algorithm] * STEPS, **CONFIG, **OWN[algorithm])
     return known.make_train(config, (ENVIRONMENT, dataclasses.replace(PARAMS, probe=probe)))
 
 
@@ -75,7 +79,7 @@ def trained(algorithm, memory):
         return {"value": values, "best": best, "steps": steps._replace(extras=None, observation=None)}
 
     keys = jax.random.split(jax.random.PRNGKey(1), len(probes.NAMES))
-    return jax.device_get(jax.jit(jax.vmap(train))(PROBES, keys))
+    return jax.device_get(jax.jit(jax.vmap(train), compiler_options=FOR_MANY_STEPS)(PROBES, keys))
 
 
 def of_probe(algorithm, memory, name):
@@ -111,8 +115,7 @@ def test_a_memory_carries_the_cue_to_the_decision(algorithm, memory):
     value, best, steps = of_probe(algorithm, memory, "cue")
     assert steps.episode_return[steps.finished].mean() > 0.95
     counts = ~steps.ended & (steps.env_state.time > 0)
-    # Rare are the actions that a policy hardly ever takes before the decision. Without a memory half of the values are off by 0.9.
-    assert np.quantile(abs(value - best)[counts], 0.99) < 0.2
+    assert np.quantile(abs(value - best)[counts], 0.99) < 0.1  # rare are actions that the policy hardly ever takes
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

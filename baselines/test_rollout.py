@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from popgym_arcade import make
-from popgym_arcade.testing import as_numpy, assert_same, client, one_of, quick_to_compile
+from popgym_arcade.testing import as_numpy, assert_same, client, one_of
 
 eqx = client("equinox")
 client("memax")
@@ -18,7 +18,6 @@ from popgym_arcade.baselines import probes, rollout  # noqa: E402, because equin
 from popgym_arcade.baselines.model.builder import ActorCriticRNN, QNetworkRNN  # noqa: E402
 
 LIMIT, NUM_ENVS, NUM_STEPS = 5, 4, 40
-quickly = {"compiler_options": quick_to_compile()}
 
 
 class Diary(eqx.Module):
@@ -70,7 +69,7 @@ def played():
         last, second = rollout.collect(env, params, any_action, Diary(), middle, other_key, NUM_STEPS // 2)
         return begin, jax.tree.map(lambda *halves: jnp.concatenate(halves), first, second), last
 
-    return Played(env, params, *as_numpy(jax.jit(play, **quickly)(jax.random.key(0))))
+    return Played(env, params, *as_numpy(jax.jit(play)(jax.random.key(0))))
 
 
 def frames_after(name):
@@ -94,7 +93,7 @@ class Game(NamedTuple):
 
 def test_streams_are_what_a_plain_loop_over_the_games_gives():
     env, params, begin, transitions, _ = played()
-    step_env = jax.jit(env.step_env, **quickly)
+    step_env = jax.jit(env.step_env)
     for i in range(NUM_ENVS):
         game = Game(one_of(begin.env_state, i))
         for t in range(NUM_STEPS):
@@ -152,7 +151,7 @@ def test_environments_that_begin_an_episode_at_the_same_time_begin_different_one
 
 def test_every_frame_is_the_one_that_the_game_draws_of_its_state():
     env, params, *_ = played()
-    drawn = jax.jit(jax.vmap(jax.vmap(lambda state: env.render(state, params))), **quickly)(every_state())
+    drawn = jax.jit(jax.vmap(jax.vmap(lambda state: env.render(state, params))))(every_state())
     np.testing.assert_array_equal(frames_after("observation"), drawn)
     assert drawn.dtype == np.uint8
 
@@ -170,7 +169,7 @@ def test_the_action_on_the_last_frame_of_an_episode_is_ignored():
     env, params, _, transitions, _ = played()
     t, i = np.argwhere(transitions.ended)[0]
     stream = stream_before(t)
-    advance = jax.jit(lambda action: rollout.advance(env, params, jax.random.key(3), stream, stream.carry, action)[0], **quickly)
+    advance = jax.jit(lambda action: rollout.advance(env, params, jax.random.key(3), stream, stream.carry, action)[0])
     one, other = advance(jnp.full(NUM_ENVS, 4)), advance(jnp.full(NUM_ENVS, 2))
     assert_same(one_of(one, i), one_of(other, i))
     playing = int(np.argmin(transitions.ended[t]))
@@ -215,7 +214,7 @@ def test_reading_a_batch_gives_the_outputs_that_were_seen_while_it_was_played(ne
         batch = rollout.Batch(stream.carry, transitions, last)
         return transitions.extras, rollout.look(network, last)[1], rollout.read(network, batch.carry, rollout.frames_of(batch))
 
-    seen, at_last, read = jax.jit(play_and_read, **quickly)(jax.random.key(1))
+    seen, at_last, read = jax.jit(play_and_read)(jax.random.key(1))
     for during, last, all_of_them in zip(*map(jax.tree.leaves, (seen, at_last, read))):
         np.testing.assert_allclose(all_of_them[:-1], during, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(all_of_them[-1], last, rtol=1e-4, atol=1e-5)
@@ -428,7 +427,7 @@ class EpisodeCounter(eqx.Module):
 def test_evaluation_gives_the_return_and_the_length_of_the_first_episode_of_each_environment():
     env, params = countdown_game()
     the_episode = lambda outputs, key: (outputs, None)  # noqa: E731, the action is the number of the episode
-    play = jax.jit(lambda key: rollout.evaluate(env, params, the_episode, EpisodeCounter(), key, 64), **quickly)
+    play = jax.jit(lambda key: rollout.evaluate(env, params, the_episode, EpisodeCounter(), key, 64))
     returns, lengths = map(np.asarray, play(jax.random.key(0)))
     np.testing.assert_array_equal(returns, lengths)  # each step of the first episode pays 1
     assert (returns.dtype, lengths.dtype) == (np.float32, np.int32)
@@ -438,6 +437,6 @@ def test_evaluation_gives_the_return_and_the_length_of_the_first_episode_of_each
 def test_evaluation_plays_the_same_for_the_same_key_and_else_something_else():
     env, params = countdown_game()
     act = lambda outputs, key: (jax.random.randint(key, outputs.shape, 0, 2), None)  # noqa: E731
-    play = jax.jit(lambda key: rollout.evaluate(env, params, act, EpisodeCounter(), key, 16), **quickly)
+    play = jax.jit(lambda key: rollout.evaluate(env, params, act, EpisodeCounter(), key, 16))
     assert_same(play(jax.random.key(0)), play(jax.random.key(0)))
     assert (play(jax.random.key(0))[0] != play(jax.random.key(1))[0]).any()

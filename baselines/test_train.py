@@ -1,6 +1,7 @@
 """Runs: what they leave, that they go on bit for bit after any end, and what their command refuses."""
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from popgym_arcade.testing import client
+from popgym_arcade.testing import AS_FOR_USERS, FOR_MANY_STEPS, client
 
 for library in ("memax", "flashbax", "tyro", "tqdm"):
     client(library)
@@ -60,10 +61,12 @@ def config(algorithm, **changes):
 
 
 def run(folder, algorithm="pqn", resume=False, options=(), **changes):
-    """Train in this process: the folder."""
-    return train.train(
-        algorithm, config(algorithm, **changes), RunOptions(folder=folder, resume=resume, **{**OPTIONS, **dict(options)})
-    )
+    """Train in this process: the folder. This takes thousands of frames through the network, too many for what compiles quickly."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=FOR_MANY_STEPS))
+        return train.train(
+            algorithm, config(algorithm, **changes), RunOptions(folder=folder, resume=resume, **{**OPTIONS, **dict(options)})
+        )
 
 
 def without_time(lines):
@@ -218,23 +221,26 @@ def test_several_seeds_go_on_bit_for_bit(tmp_path, monkeypatch):
     assert left(tmp_path / "parts") == left(tmp_path / "whole")
 
 
-def command(folder, *more):
-    """The command for a tiny run in a process of its own."""
+def start(folder, *more, flags=""):
+    """Start a tiny run in a process of its own, compiled like those in this process: a Popen. flags: more of XLA's."""
     words = [sys.executable, "-m", "popgym_arcade.baselines.train", "pqn", "--folder", str(folder), "--partial"]
     for name, value in {**TINY, **OWN["pqn"], **OPTIONS}.items():
         if name != "partial":
             words += ["--" + name.replace("_", "-"), str(value)]
-    return words + list(more)
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1 {flags}"
+    environment = {**os.environ, "XLA_FLAGS": flags}
+    return subprocess.Popen([*words, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def test_a_run_that_was_killed_at_any_moment_goes_on_bit_for_bit(tmp_path, whole):
     for updates in (1, 3):
-        process = subprocess.Popen(command(tmp_path, "--resume"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = start(tmp_path, "--resume")
         wait_for(lambda updates=updates: count_updates(tmp_path) >= updates, process)
         process.kill()
-        process.wait()
-    finished = subprocess.run(command(tmp_path, "--resume"), capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
+        process.communicate()
+    process = start(tmp_path, "--resume")
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
     assert left(tmp_path) == left(whole("pqn"))
 
 
@@ -252,7 +258,7 @@ def wait_for(condition, process):
 
 
 def test_ctrl_c_saves_and_exits_with_its_code(tmp_path):
-    process = subprocess.Popen(command(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = start(tmp_path)
     wait_for(lambda: count_updates(tmp_path) >= 1, process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
@@ -575,8 +581,8 @@ def test_the_environment_takes_a_tenth_of_the_time_of_training_at_most():
         return jax.lax.scan(step, stream, jax.random.split(key, 8))
 
     state = jax.jit(trainer.init)(jax.random.PRNGKey(0))
-    update = jax.jit(trainer.update).lower(state).compile()
-    play = jax.jit(only_play).lower(state.stream, state.key).compile()
+    update = jax.jit(trainer.update, compiler_options=AS_FOR_USERS).lower(state).compile()
+    play = jax.jit(only_play, compiler_options=AS_FOR_USERS).lower(state.stream, state.key).compile()
     playing, training = [], []
     for _ in range(5):  # in turn, so that a busy machine slows both down
         playing.append(seconds(play, state.stream, state.key))
@@ -595,9 +601,9 @@ def seconds(program, *arguments):
 
 
 def test_four_devices_train_as_one_does(tmp_path, whole):
-    flags = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    finished = subprocess.run(command(tmp_path, "--devices", "4"), capture_output=True, text=True, env=flags)
-    assert finished.returncode == 0, finished.stderr
+    process = start(tmp_path, "--devices", "4", flags="--xla_force_host_platform_device_count=4")
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
     spread, alone = (without_time(read_lines(folder / "metrics.jsonl")) for folder in (tmp_path, whole("pqn")))
     assert len(spread) == len(alone)
     for one, other in zip(spread, alone):

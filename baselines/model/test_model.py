@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from popgym_arcade.testing import assert_same, client, quick_to_compile
+from popgym_arcade.testing import assert_same, client
 
 eqx = client("equinox")
 client("memax")
@@ -26,11 +26,6 @@ FORGETFUL = ("none", "mlp")
 def make(name, seed=0, network=builder.QNetworkRNN, size=SIZE):
     """A tiny network."""
     return network(jax.random.key(seed), name, 8, size, 1)
-
-
-def quickly(function):
-    """A function compiled in little time."""
-    return jax.jit(lambda *inputs: function(*inputs), compiler_options=quick_to_compile())
 
 
 class Programs(NamedTuple):
@@ -51,7 +46,7 @@ def programs(name):
 
     def compiled(function):
         on_arrays = lambda arrays, *inputs: function(eqx.combine(arrays, static), *inputs)  # noqa: E731
-        jitted = quickly(on_arrays)
+        jitted = jax.jit(on_arrays)
         return lambda *inputs, of=network: jax.tree.map(np.asarray, jitted(eqx.filter(of, eqx.is_array), *inputs))
 
     def read(network, carry, *sequence):
@@ -257,10 +252,10 @@ def frames(count, size=8, seed=0):
 def test_encode_and_then_decide_is_what_a_call_does(make_network):
     network = make("gru", network=make_network)
     _, last_actions, starts = sequence(starts=(0, 5))
-    carry, outputs = quickly(network)(network.initialize_carry(), frames(STEPS), last_actions, starts)
+    carry, outputs = eqx.filter_jit(network)(network.initialize_carry(), frames(STEPS), last_actions, starts)
     seen = network.encode(frames(STEPS))
     assert seen.shape == (STEPS, SIZE)
-    assert_close(quickly(network.decide)(network.initialize_carry(), seen, last_actions, starts), (carry, outputs))
+    assert_close(eqx.filter_jit(network.decide)(network.initialize_carry(), seen, last_actions, starts), (carry, outputs))
 
 
 @pytest.mark.parametrize("make_network", [builder.QNetworkRNN, builder.ActorCriticRNN])
@@ -274,7 +269,7 @@ def test_outputs_are_a_number_for_each_action_and_the_value(make_network):
 
 def test_an_actor_critic_forgets_at_a_start_flag_too():
     network = make("gru", network=builder.ActorCriticRNN)
-    inputs, read = sequence(starts=(CUT,)), quickly(network.decide)
+    inputs, read = sequence(starts=(CUT,)), eqx.filter_jit(network.decide)
     _, outputs = read(network.initialize_carry(), *inputs)
     _, others = read(network.initialize_carry(), *joined(sequence(seed=1), inputs))
     for one, other in zip(outputs, others):
@@ -296,7 +291,7 @@ def test_frames_may_have_any_leading_axes():
 def test_the_first_policy_is_nearly_uniform():
     network = make("lru", network=builder.ActorCriticRNN, size=256)
     seen = 3 * np.random.default_rng(0).normal(size=(STEPS, 256)).astype(np.float32)
-    read = quickly(network.decide)
+    read = eqx.filter_jit(network.decide)
     _, (logits, _) = read(network.initialize_carry(), seen, *sequence()[1:])
     assert np.abs(jax.nn.softmax(logits) - 0.2).max() < 0.04
 
@@ -322,7 +317,7 @@ def test_a_frame_that_is_too_small_is_refused_with_the_least_size():
 def test_every_pixel_and_colour_is_looked_at(size):
     encoder = builder.Encoder(size, 16, jax.random.key(0))
     images, weights = jnp.asarray(frames(3, size)) / 255, jax.random.normal(jax.random.key(1), (3, 16))
-    gradient = quickly(jax.grad(lambda images: (encoder(images) * weights).sum()))(images)
+    gradient = eqx.filter_jit(jax.grad(lambda images: (encoder(images) * weights).sum()))(images)
     assert gradient.any(axis=0).all()
 
 
@@ -414,7 +409,7 @@ def test_the_gradients_are_the_same_inside_of_jit_vmap_and_scan(sides, side, str
 
 def test_mingru_is_the_recurrence_of_its_paper():
     layer, (features, _, starts) = memory.MinGRU(SIZE, jax.random.key(0)), sequence(starts=(0, 5, 6))
-    _, outputs = quickly(layer)(layer.initialize_carry(), (features, starts))
+    _, outputs = eqx.filter_jit(layer)(layer.initialize_carry(), (features, starts))
     gate_weights, gate_bias, weights, bias = map(
         np.asarray, (layer.gate.weight, layer.gate.bias, layer.candidate.weight, layer.candidate.bias)
     )
