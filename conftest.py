@@ -31,14 +31,17 @@ def xla_takes(flag):
 
 
 class ByEnvironment(LoadScopeScheduling):
-    """Hand out the tests by the environment that is among their parameters, or else by their file: it is then compiled once.
+    """Hand out the tests by the environment that is among their parameters: it is then compiled once. Or else by their file.
 
+    The tests of a file that are of one algorithm go by themselves, since they take long and share little with the others.
     pytest-xdist's own ``--dist loadgroup`` does nothing, and says nothing, with pytest 9.2: pytest-dev/pytest-xdist#1386.
     """
 
     def _split_scope(self, nodeid):
         environment = re.search(r"\[.*?\b([A-Za-z]+(Easy|Medium|Hard))\b", nodeid)
-        return environment.group(1) if environment else nodeid.partition("::")[0]
+        algorithm = re.search(r"\[.*?\b(pqn|ppo|dqn)\b", nodeid)
+        file = nodeid.partition("::")[0]
+        return environment.group(1) if environment else f"{file} {algorithm.group(1)}" if algorithm else file
 
 
 def pytest_xdist_make_scheduler(config, log):
