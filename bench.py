@@ -31,8 +31,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from popgym_arcade import REGISTERED_ENVIRONMENTS, make
+from popgym_arcade import make
+from popgym_arcade.registry import matching_names, twin_name
 from popgym_arcade.render import OBS_SIZES
+from popgym_arcade.spaces import number_argument
 
 RUN_SECONDS = 0.1  # how long one timed run lasts
 COLUMNS = ("environment", "twin", "compile s", "frames/s", "fill", "steps/s", "ratio", "state B")
@@ -143,7 +145,7 @@ def row(name, partial_obs, program, turns):
     states, _, _ = program.carry
     return {
         "environment": name,
-        "twin": "POMDP" if partial_obs else "MDP",
+        "twin": twin_name(partial_obs),
         "compile s": program.compile_seconds,
         "frames/s": statistics.median(turns[partial_obs]),
         "fill": statistics.median(turns["fill"]),
@@ -187,42 +189,23 @@ def progress(done, total, what):
         print(f"\r[{bar:<{width}}] {done}/{total} {what:<30}", end="" if done < total else "\n", file=sys.stderr, flush=True)
 
 
-def positive(text):
-    """An option's value as an int of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, but it is {value}")
-    return value
-
-
-def selected(words):
-    """The registered environments that begin with one of the words, in the registry's order; all of them without words.
-
-    Raises ValueError for a word that no environment begins with.
-    """
-    for word in words:
-        if not any(name.lower().startswith(word.lower()) for name in REGISTERED_ENVIRONMENTS):
-            make(word)  # raises the error that names the nearest environments
-    return [name for name in REGISTERED_ENVIRONMENTS if not words or name.lower().startswith(tuple(map(str.lower, words)))]
-
-
 def parse(arguments):
     """The command line as a namespace, with ``names`` and ``twins`` worked out."""
     parser = argparse.ArgumentParser(description="Measure frames per second of every environment, and the device's limit.")
     parser.add_argument(
         "--games", nargs="+", default=[], metavar="NAME", help="games or environments, e.g. Navigator BattleShipEasy"
     )
-    parser.add_argument("--num-envs", type=positive, default=1024, help="environments that step together (default 1024)")
-    parser.add_argument("--devices", type=positive, default=1, help="devices that share the environments (default 1)")
+    parser.add_argument("--num-envs", type=number_argument(1), default=1024, help="environments that step together (default 1024)")
+    parser.add_argument("--devices", type=number_argument(1), default=1, help="devices that share the environments (default 1)")
     parser.add_argument("--obs-size", type=int, choices=OBS_SIZES, default=OBS_SIZES[0], help="pixels a side (default 128)")
     parser.add_argument(
         "--partial", choices=("both", "yes", "no"), default="both", help="POMDPs only, MDPs only, or both (default)"
     )
-    parser.add_argument("--turns", type=positive, default=5, help="how often each program is timed (default 5)")
+    parser.add_argument("--turns", type=number_argument(1), default=5, help="how often each program is timed (default 5)")
     parser.add_argument("--json", metavar="PATH", help="also write the figures to this file")
     options = parser.parse_args(arguments)
     try:
-        options.names = selected(options.games)
+        options.names = matching_names(options.games)
     except ValueError as error:
         parser.error(str(error))
     check_devices(parser, options)

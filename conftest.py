@@ -8,7 +8,7 @@ import sys
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-pytest.register_assert_rewrite("popgym_arcade.testing")  # so that its failed asserts show their values too
+pytest.register_assert_rewrite("tests.testing")  # so that its failed asserts show their values too
 
 
 # Most programs of the tests run for a moment only. With these flags XLA compiles them with a fifth of the work, and they run ten

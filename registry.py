@@ -1,16 +1,15 @@
 """The registry: every environment by name, and ``make``, which turns a name into the functions a user calls.
 
-To add a game, import its module and add it to GAMES; the loop below does the rest.
+To add a game, import its module and add it to GAMES; the loop below registers its levels.
 """
 
 import dataclasses
-import difflib
+import enum
 import typing
-from collections.abc import Callable
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from popgym_arcade import spaces
@@ -25,8 +24,46 @@ from popgym_arcade.games import (
     skittles,
     tetris,
 )
+from popgym_arcade.wrappers import (
+    NO_ACTION,
+    BareRender,
+    BareReset,
+    BareStep,
+    Environment,
+    auto_reset,
+)
 
-NUM_ACTIONS = 5
+__all__ = [
+    "GAMES",
+    "NO_ACTION",
+    "NUM_ACTIONS",
+    "REGISTERED_ENVIRONMENTS",
+    "REGISTRY",
+    "TWINS",
+    "Action",
+    "Entry",
+    "Environment",
+    "make",
+    "matching_names",
+    "registered_name",
+    "twin_name",
+]
+
+
+class Action(enum.IntEnum):
+    """The five actions of every game. Any other integer, such as NO_ACTION, only lets time pass."""
+
+    UP = 0
+    DOWN = 1
+    LEFT = 2
+    RIGHT = 3
+    FIRE = 4
+
+
+NUM_ACTIONS: int = len(Action)
+
+TWINS: dict[str, bool] = {"MDP": False, "POMDP": True}
+"""The names of a game's twins, each with its ``partial_obs``."""
 
 GAMES: dict[str, tuple[ModuleType, dict[str, Any]]] = {
     autoencode.NAME: (autoencode, autoencode.LEVELS),
@@ -46,15 +83,29 @@ GAMES: dict[str, tuple[ModuleType, dict[str, Any]]] = {
 class Entry(NamedTuple):
     """What the registry holds of an environment."""
 
-    reset: Callable  # (key, params) -> (observation, state)
-    step: Callable  # (key, state, action, params) -> (observation, state, reward, done, info); does not reset
-    render: Callable  # (state, params) -> observation
+    reset: BareReset
+    step: BareStep  # does not reset
+    render: BareRender
     params: Any  # the level's Params
     version: int  # of the rules: moves when behaviour does
+    game: str  # e.g. "BattleShip"
+    level: str  # "Easy", "Medium" or "Hard"
+    module: ModuleType  # of the game
+    return_range: tuple[float, float]  # the lowest and the highest return of an episode
 
 
 REGISTRY: dict[str, Entry] = {
-    game + level: Entry(module.reset, module.step, module.render, params, module.VERSION)
+    game + level: Entry(
+        module.reset,
+        module.step,
+        module.render,
+        params,
+        module.VERSION,
+        game,
+        level,
+        module,
+        module.RETURN_RANGE,
+    )
     for game, (module, levels) in GAMES.items()
     for level, params in levels.items()
 }
@@ -64,21 +115,47 @@ REGISTERED_ENVIRONMENTS: tuple[str, ...] = tuple(REGISTRY)
 """The names that ``make`` takes."""
 
 
-class Environment(NamedTuple):
-    """An environment as functions. Wherever params is taken it may be left out; ``default_params`` is used then."""
-
-    name: str
-    default_params: Any
-    num_actions: int
-    reset: Callable  # (key, params) -> (observation, state)
-    step: Callable  # (key, state, action, params) -> (observation, state, reward, done, info); resets itself when done
-    step_env: Callable  # the same, but without the reset
-    render: Callable  # (state, params) -> observation
-    action_space: Callable  # (params) -> spaces.Discrete
-    observation_space: Callable  # (params) -> spaces.Box
+# --- names -------------------------------------------------------------------------------------
 
 
-def make(name, partial_obs=False, obs_size=128, final_observation=False, **overrides):
+def twin_name(partial_obs: bool) -> str:
+    """The name of a twin: "POMDP" if partial_obs, else "MDP"."""
+    return "POMDP" if partial_obs else "MDP"
+
+
+def registered_name(text: str) -> str:
+    """The name of an environment as it is registered, for text in upper or lower case.
+
+    Raises ValueError with the nearest names if there is no such environment.
+    """
+    by_lower_case = {name.lower(): name for name in REGISTRY}
+    if text.lower() not in by_lower_case:
+        raise ValueError(f"there is no environment {text!r}; {spaces.nearest_names(text, REGISTRY)}")
+    return by_lower_case[text.lower()]
+
+
+def matching_names(words: Iterable[str]) -> list[str]:
+    """The environments that begin with one of the words, in the registry's order; all without words.
+
+    Upper and lower case are the same. Raises ValueError for a word that no environment begins with.
+    """
+    prefixes = {word.lower(): word for word in words}
+    for prefix, word in prefixes.items():
+        if not any(name.lower().startswith(prefix) for name in REGISTRY):
+            spaces.check_name("environment", word, REGISTRY)
+    return [name for name in REGISTRY if not prefixes or name.lower().startswith(tuple(prefixes))]
+
+
+# --- make --------------------------------------------------------------------------------------
+
+
+def make(
+    name: str,
+    partial_obs: bool = False,
+    obs_size: int = 128,
+    final_observation: bool = False,
+    **overrides: Any,
+) -> tuple[Environment, Any]:
     """Make an environment.
 
     name: one of REGISTERED_ENVIRONMENTS, e.g. "NavigatorEasy". partial_obs: False for the MDP view, True for the POMDP view;
@@ -91,69 +168,36 @@ def make(name, partial_obs=False, obs_size=128, final_observation=False, **overr
     Raises ValueError for an unknown name, override or value, and TypeError for a value of the wrong type; the message names what
     is allowed and the nearest valid choice.
     """
-    if name not in REGISTRY:
-        raise ValueError(f"there is no environment {name!r}; {nearest_names(name, REGISTRY)}")
+    spaces.check_name("environment", name, REGISTRY)
     if not isinstance(final_observation, bool):
         raise TypeError(f"final_observation must be True or False, but it is {final_observation!r}")
     entry = REGISTRY[name]
     values = {"partial_obs": partial_obs, "obs_size": obs_size, **overrides}
     for field_name, value in values.items():
-        check_override(name, entry.params, field_name, value)
+        _check_override(name, entry.params, field_name, value)
     params = dataclasses.replace(entry.params, **values)
     return _environment(name, entry, params, final_observation), params
 
 
-def check_override(name, params, field_name, value):
+def _check_override(name, params, field_name, value):
     """Raise an error that says what is allowed, if the environment has no such field or cannot have it set to this value."""
     fields = {field.name: field for field in dataclasses.fields(params)}
     if field_name not in fields:
-        raise ValueError(f"{name} has no parameter {field_name!r}; {nearest_names(field_name, fields)}")
+        raise ValueError(
+            f"{name} has no parameter {field_name!r}; {spaces.nearest_names(field_name, fields)}"
+        )
     expected = typing.get_type_hints(type(params))[field_name]
-    number = expected is float and isinstance(value, int) and not isinstance(value, bool)
-    if type(value) is not expected and not number:
+    whole = expected is float and isinstance(value, int) and not isinstance(value, bool)
+    if type(value) is not expected and not whole:
         raise TypeError(
-            f"{name}'s {field_name} must be of type {expected.__name__}, but {value!r} is of type {type(value).__name__}"
+            f"{name}'s {field_name} must be of type {expected.__name__}, "
+            f"but {value!r} is of type {type(value).__name__}"
         )
     allowed = fields[field_name].metadata["allowed"]
     if expected is float:
-        low, high = allowed
-        if not low <= value <= high:  # false for NaN too
-            nearest = high if value > high else low
-            raise ValueError(
-                f"{name}'s {field_name} must lie in {low:g} ... {high:g}, but it is {value}; the nearest is {nearest:g}"
-            )
-    elif value not in allowed:
-        raise ValueError(
-            f"{name}'s {field_name} must be {_listed(allowed)}, but it is {value!r}; the nearest is {_closest(value, allowed)!r}"
-        )
-
-
-def nearest_names(word, words):
-    """The end of a message about an unknown word: the closest known ones, or all of them."""
-    by_lower_case = {known.lower(): known for known in words}
-    close = difflib.get_close_matches(str(word).lower(), by_lower_case, n=3, cutoff=0.5)
-    if close:
-        return f"the nearest are: {', '.join(by_lower_case[lower] for lower in close)}"
-    return f"there are: {', '.join(words)}"
-
-
-def _listed(allowed):
-    """What is allowed, in words: 'one of 128, 256' or '4 ... 20' or '6, 8, ... 20'."""
-    if not isinstance(allowed, range):
-        return "one of " + ", ".join(map(repr, allowed))
-    if allowed.step == 1:
-        return f"in {allowed[0]} ... {allowed[-1]}"
-    return f"one of {allowed[0]}, {allowed[1]}, ... {allowed[-1]}"
-
-
-def _closest(value, allowed):
-    """The allowed choice nearest to a value of the right type."""
-    if isinstance(value, str):
-        return (difflib.get_close_matches(value, allowed, n=1, cutoff=0) or allowed)[0]
-    if isinstance(allowed, range):
-        low, high = allowed[0], allowed[-1]
-        return low if value < low else high if value > high else allowed[(value - low) // allowed.step]
-    return min(allowed, key=lambda choice: abs(choice - value))
+        spaces.check_range(f"{name}'s {field_name}", value, *allowed)
+    else:
+        spaces.check_choice(f"{name}'s {field_name}", value, allowed)
 
 
 def _environment(name, entry, default_params, final_observation):
@@ -176,28 +220,14 @@ def _environment(name, entry, default_params, final_observation):
         return spaces.Box(0, 255, (size, size, 3), jnp.uint8)
 
     step = auto_reset(reset, step_env, render, final_observation)
-    return Environment(name, default_params, NUM_ACTIONS, reset, step, step_env, render, action_space, observation_space)
-
-
-def auto_reset(reset, step_env, render, final_observation=False):
-    """A ``step`` that begins a new episode by itself, made of an environment's other functions.
-
-    reset, step_env, render: as in Environment. final_observation: put the last frame before a reset into
-    ``info["final_observation"]`` of every step. Returns the function that Environment describes.
-    """
-
-    def step(key, state, action, params=None):
-        """One transition and, if it ended the episode, the first state of a new one.
-
-        The observation and the state are the new episode's then; reward, done and info are the finished step's. The state is
-        chosen first and drawn once: under jit the frames that ``step_env`` and ``reset`` return here are never computed.
-        """
-        step_key, reset_key = jax.random.split(key)
-        last_observation, last_state, reward, done, info = step_env(step_key, state, action, params)
-        _, first_state = reset(reset_key, params)
-        state = jax.tree.map(lambda first, last: jnp.where(done, first, last), first_state, last_state)
-        if final_observation:
-            info = {**info, "final_observation": last_observation}
-        return render(state, params), state, reward, done, info
-
-    return step
+    return Environment(
+        name,
+        default_params,
+        NUM_ACTIONS,
+        reset,
+        step,
+        step_env,
+        render,
+        action_space,
+        observation_space,
+    )

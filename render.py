@@ -29,6 +29,12 @@ import numpy as np
 OBS_SIZES = (128, 256)
 """The frame sizes, in pixels, that the games offer. All layout is computed from the size, so adding one here is enough."""
 
+STEP_LIMITS = range(1, 2**31 - 1)
+"""What a game's ``max_steps_in_episode`` may be: ``time`` is an int32, and no step may overflow it."""
+
+ANY_REWARD = (-1e6, 1e6)
+"""The lowest and the highest value that a game's Params takes for a reward."""
+
 PALETTE = {
     "k": (14, 16, 30),  # background: near black
     "d": (34, 40, 66),  # dim

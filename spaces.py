@@ -1,6 +1,13 @@
-"""Spaces: what actions and observations look like. Both sample and check under jit and vmap."""
+"""Spaces: what actions, observations and arguments may be.
 
+``Discrete``, ``Box`` and ``Dict`` describe actions and observations; they sample and check under jit and vmap. The ``check_*``
+functions check an argument and raise an error that names the value, what is allowed and the nearest valid choice.
+"""
+
+import argparse
+import difflib
 import math
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -131,3 +138,86 @@ def _random_integers(key, shape, first, last, dtype):
     shift = int(last == jnp.iinfo(wide).max)
     low, high = np.asarray([first - shift, last + 1 - shift], wide)
     return (jax.random.randint(key, shape, low, high, wide) + wide.type(shift)).astype(dtype)
+
+
+# --- arguments ---------------------------------------------------------------------------------
+
+
+def check_name(kind: str, name: object, names: Iterable[str], hint: str = "") -> None:
+    """Raise ValueError unless name is one of names; the message names the nearest ones.
+
+    kind: what is named, e.g. "environment". hint: appended to the message, e.g. "; or pass a function".
+    """
+    names = tuple(names)
+    if name not in names:
+        raise ValueError(f"there is no {kind} {name!r}; {nearest_names(name, names)}{hint}")
+
+
+def nearest_names(word: object, words: Iterable[str]) -> str:
+    """The end of a message about an unknown word: the closest known words or, if none is close, all of them."""
+    by_lower_case = {known.lower(): known for known in words}
+    close = difflib.get_close_matches(str(word).lower(), by_lower_case, n=3, cutoff=0.5)
+    if close:
+        return f"the nearest are: {', '.join(by_lower_case[lower] for lower in close)}"
+    return f"there are: {', '.join(by_lower_case.values())}"
+
+
+def check_range(what: str, value: float, low: float, high: float = math.inf, hint: str = "") -> None:
+    """Raise ValueError unless value lies in [low, high]; NaN does not.
+
+    what: the argument's name. hint: appended to what is allowed, e.g. ", the devices of this machine".
+    """
+    if not low <= value <= high:
+        allowed = f"at least {low:.15g}" if high == math.inf else f"in [{low:.15g}, {high:.15g}]"
+        nearest = high if value > high else low
+        raise ValueError(f"{what} must be {allowed}{hint}, but it is {value}; the nearest is {nearest:.15g}")
+
+
+def check_multiple(what: str, value: int, of: str, factor: int) -> None:
+    """Raise ValueError unless value is a multiple of factor. what, of: the names of the two."""
+    if value % factor:
+        nearest = max(1, round(value / factor)) * factor
+        raise ValueError(f"{what} must be a multiple of {of}, {factor}, but it is {value}; the nearest is {nearest}")
+
+
+def check_choice(what: str, value: Any, allowed: Collection[Any]) -> None:
+    """Raise ValueError unless value is one of allowed, a range or a tuple of values of its type."""
+    if value not in allowed:
+        nearest = _closest(value, allowed)
+        raise ValueError(f"{what} must be {listed(allowed)}, but it is {value!r}; the nearest is {nearest!r}")
+
+
+def listed(allowed: Collection[Any]) -> str:
+    """What is allowed, in words: "one of 128, 256", "in [4, 20]" or "one of 6, 8, ..., 20"."""
+    if not isinstance(allowed, range):
+        return "one of " + ", ".join(map(repr, allowed))
+    if allowed.step == 1:
+        return f"in [{allowed[0]}, {allowed[-1]}]"
+    return f"one of {allowed[0]}, {allowed[1]}, ..., {allowed[-1]}"
+
+
+def _closest(value, allowed):
+    """The allowed choice nearest to a value of the right type."""
+    if isinstance(value, str):
+        return (difflib.get_close_matches(value, allowed, n=1, cutoff=0) or list(allowed))[0]
+    if isinstance(allowed, range):
+        low, high = allowed[0], allowed[-1]
+        return low if value < low else high if value > high else allowed[(value - low) // allowed.step]
+    return min(allowed, key=lambda choice: abs(choice - value))
+
+
+def number_argument(
+    low: float, high: float = math.inf, type_: Callable[[str], float] = int
+) -> Callable[[str], float]:
+    """A ``type`` for argparse: a number in [low, high]. type_: int or float."""
+
+    def parse_number(text):
+        value = type_(text)
+        try:
+            check_range("it", value, low, high)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error).removeprefix("it ")) from None
+        return value
+
+    parse_number.__name__ = type_.__name__  # argparse names it where text is not a number at all
+    return parse_number

@@ -24,7 +24,7 @@ import pytest
 
 from popgym_arcade import GAMES, REGISTERED_ENVIRONMENTS, REGISTRY, experts, make
 from popgym_arcade import render as draw
-from popgym_arcade.testing import (
+from tests.testing import (
     AS_FOR_USERS,
     BATCH,
     DOWN,
@@ -47,7 +47,7 @@ from popgym_arcade.testing import (
 TWINS = [pytest.param(False, id="MDP"), pytest.param(True, id="POMDP")]
 EASY = [game + "Easy" for game in GAMES]
 MODULES = {module.__name__.split(".")[-1]: module for module, _ in GAMES.values()}
-GOLDEN = pathlib.Path(__file__).parent / "golden.json"
+GOLDEN = pathlib.Path(__file__).parent / "tests" / "golden.json"
 
 
 def is_discrete(name):

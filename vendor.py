@@ -8,7 +8,7 @@ import argparse
 import os
 from pathlib import Path
 
-from popgym_arcade import registry, render
+from popgym_arcade import registry, render, spaces
 
 IMPORT = b"from popgym_arcade import render as draw"
 IMPORT_IN_PACKAGE = b"from . import render as draw"
@@ -50,7 +50,7 @@ def module_file(game):
     games = {name.lower(): name for name in registry.GAMES}
     games |= {(name + level).lower(): name for name, (_, levels) in registry.GAMES.items() for level in levels}
     if game.lower() not in games:
-        raise ValueError(f"there is no game {game!r}; {registry.nearest_names(game, registry.GAMES)}")
+        raise ValueError(f"there is no game {game!r}; {spaces.nearest_names(game, registry.GAMES)}")
     module, _ = registry.GAMES[games[game.lower()]]
     return Path(module.__file__)
 

@@ -1,24 +1,180 @@
-"""Wrappers: functions from an environment to an environment.
+"""Environments as functions, and wrappers: functions from an environment to an environment.
 
-A wrapper takes a ``registry.Environment`` and returns one whose functions have the same signatures, so wrappers compose, and the
+A wrapper takes an ``Environment`` and returns one whose functions have the same signatures, so wrappers compose, and the
 result works under jit, vmap and scan like any other environment. What a wrapper has to remember, it keeps in a state of its own
 around the environment's. Wrap first and vmap after: a wrapper expects the functions of a single environment.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from popgym_arcade import spaces
 
-NOTHING = -1  # an action that does nothing but let time pass
+__all__ = [
+    "NO_ACTION",
+    "Environment",
+    "LogState",
+    "Params",
+    "StackState",
+    "StickyState",
+    "auto_reset",
+    "both_views",
+    "frame_stack",
+    "grayscale",
+    "log_episodes",
+    "normalise",
+    "resize",
+    "sticky_actions",
+]
+
+NO_ACTION: int = -1
+"""An action that is none of the five: it does nothing but let time pass. Agents read it as the action before the first."""
+
 COLORS = 3  # channels of a frame
-VIEWS = ("partial", "full")
+_VIEWS = {"partial": True, "full": False}  # of both_views, to their partial_obs
 
 
-# --- episodes ---------------------------------------------------------------------------------------------------------------
+# --- environments ----------------------------------------------------------------------------
+
+
+class Params(Protocol):
+    """What every game's Params has. Each is a frozen dataclass, registered with JAX, with more fields of its own."""
+
+    @property
+    def partial_obs(self) -> bool:
+        """Whether the POMDP's view is drawn. Static."""
+        ...
+
+    @property
+    def obs_size(self) -> int:
+        """Pixels a side of a frame: 128 or 256. Static."""
+        ...
+
+    @property
+    def max_steps_in_episode(self) -> Any:
+        """Steps before truncation: an int or an int32[]."""
+        ...
+
+
+Transition = tuple[jax.Array, Any, jax.Array, jax.Array, dict[str, Any]]
+"""(observation uint8[S, S, 3], state, reward float32[], done bool[], info)."""
+
+
+class BareReset(Protocol):
+    """A game's own reset."""
+
+    def __call__(self, key: jax.Array, params: Any) -> tuple[jax.Array, Any]:
+        """Begin an episode: (observation uint8[S, S, 3], state)."""
+        ...
+
+
+class BareStep(Protocol):
+    """A game's own step, which does not reset."""
+
+    def __call__(self, key: jax.Array, state: Any, action: jax.Array, params: Any) -> Transition:
+        """Play one step."""
+        ...
+
+
+class BareRender(Protocol):
+    """A game's own render."""
+
+    def __call__(self, state: Any, params: Any) -> jax.Array:
+        """Draw a state: uint8[S, S, 3]."""
+        ...
+
+
+class Reset(Protocol):
+    """An environment's ``reset``."""
+
+    def __call__(self, key: jax.Array, params: Any = None) -> tuple[jax.Array, Any]:
+        """Begin an episode: (observation uint8[S, S, 3], state). key: a typed or raw PRNG key."""
+        ...
+
+
+class Step(Protocol):
+    """An environment's ``step`` or ``step_env``."""
+
+    def __call__(
+        self, key: jax.Array, state: Any, action: ArrayLike, params: Any = None
+    ) -> Transition:
+        """Play one step. key: a typed or raw PRNG key. action: int[]; any integer is taken."""
+        ...
+
+
+class Render(Protocol):
+    """An environment's ``render``."""
+
+    def __call__(self, state: Any, params: Any = None) -> jax.Array:
+        """Draw a state: uint8[S, S, 3]."""
+        ...
+
+
+class ActionSpace(Protocol):
+    """An environment's ``action_space``."""
+
+    def __call__(self, params: Any = None) -> spaces.Discrete:
+        """The space of actions."""
+        ...
+
+
+class ObservationSpace(Protocol):
+    """An environment's ``observation_space``."""
+
+    def __call__(self, params: Any = None) -> Any:
+        """The space of observations: a ``spaces.Box``, or a ``spaces.Dict`` of ``both_views``."""
+        ...
+
+
+class Environment(NamedTuple):
+    """An environment as functions. Where params is left out, ``default_params`` is used."""
+
+    name: str
+    default_params: Any  # the game's Params
+    num_actions: int
+    reset: Reset
+    step: Step  # begins the next episode by itself when one is done
+    step_env: Step  # the same without the reset
+    render: Render
+    action_space: ActionSpace
+    observation_space: ObservationSpace
+
+
+def auto_reset(
+    reset: Reset, step_env: Step, render: Render, final_observation: bool = False
+) -> Step:
+    """A ``step`` that begins a new episode by itself, made of an environment's other functions.
+
+    reset, step_env, render: as in Environment. final_observation: put the last frame before a reset into
+    ``info["final_observation"]`` of every step. Returns the function that Environment describes.
+    """
+
+    def step(key, state, action, params=None):
+        """One transition and, if it ended the episode, the first state of a new one.
+
+        The observation and the state are the new episode's then; reward, done and info are the finished step's. The state is
+        chosen first and drawn once: under jit the frames that ``step_env`` and ``reset`` return here are never computed.
+        """
+        step_key, reset_key = jax.random.split(key)
+        last_observation, last_state, reward, done, info = step_env(
+            step_key, state, action, params
+        )
+        _, first_state = reset(reset_key, params)
+        state = jax.tree.map(
+            lambda first, last: jnp.where(done, first, last), first_state, last_state
+        )
+        if final_observation:
+            info = {**info, "final_observation": last_observation}
+        return render(state, params), state, reward, done, info
+
+    return step
+
+
+# --- episodes ----------------------------------------------------------------------------------
 
 
 class LogState(NamedTuple):
@@ -31,7 +187,7 @@ class LogState(NamedTuple):
     returned_episode_lengths: jax.Array  # int32[]: its length in steps, 0 before there is one
 
 
-def log_episodes(env):
+def log_episodes(env: Environment) -> Environment:
     """Report the return and the length of every finished episode in ``info``.
 
     env: an Environment. Returns an Environment with the same functions over a LogState. The info of ``step`` and of ``step_env``
@@ -60,7 +216,7 @@ def log_episodes(env):
 
     def step(key, state, action, params=None):
         observation, state, reward, done, info = _count(state, *env.step(key, state.env_state, action, params))
-        return observation, _count_anew(state, done), reward, done, info
+        return observation, _restart_sums(state, done), reward, done, info
 
     def render(state, params=None):
         return env.render(state.env_state, params)
@@ -82,7 +238,7 @@ def _count(state, observation, env_state, reward, done, info):
     return observation, LogState(env_state, returns, lengths, last_returns, last_lengths), reward, done, info
 
 
-def _count_anew(state, done):
+def _restart_sums(state, done):
     """Set the sums of the running episode to 0 if done: LogState."""
     return state._replace(
         episode_returns=jnp.where(done, 0, state.episode_returns),
@@ -100,22 +256,21 @@ class StickyState(NamedTuple):
     last_action: jax.Array  # int32[]: the action played last, -1 before the first of an episode
 
 
-def sticky_actions(env, probability=0.25):
+def sticky_actions(env: Environment, probability: float = 0.25) -> Environment:
     """Play, with a probability, the last action once more instead of the one asked for, so that no fixed sequence of actions works.
 
     env: an Environment. probability: 0 ... 1. Before the first action of an episode the last one counts as -1, which does nothing.
     Returns an Environment over a StickyState. Source: Machado et al. (2018), "Revisiting the Arcade Learning Environment",
     section 5. Raises ValueError for a probability out of range.
     """
-    if not 0 <= probability <= 1:
-        raise ValueError(f"probability must be in 0 ... 1, but it is {probability}; the nearest is {float(probability > 1)}")
+    spaces.check_range("probability", probability, 0, 1)
 
     def played(key, state, action):
         return jnp.where(jax.random.bernoulli(key, probability), state.last_action, jnp.asarray(action, jnp.int32))
 
     def reset(key, params=None):
         observation, env_state = env.reset(key, params)
-        return observation, StickyState(env_state, jnp.int32(NOTHING))
+        return observation, StickyState(env_state, jnp.int32(NO_ACTION))
 
     def step_env(key, state, action, params=None):
         sticky_key, step_key = jax.random.split(key)
@@ -127,7 +282,7 @@ def sticky_actions(env, probability=0.25):
         sticky_key, step_key = jax.random.split(key)
         action = played(sticky_key, state, action)
         observation, env_state, reward, done, info = env.step(step_key, state.env_state, action, params)
-        return observation, StickyState(env_state, jnp.where(done, NOTHING, action)), reward, done, info
+        return observation, StickyState(env_state, jnp.where(done, NO_ACTION, action)), reward, done, info
 
     def render(state, params=None):
         return env.render(state.env_state, params)
@@ -138,7 +293,7 @@ def sticky_actions(env, probability=0.25):
 # --- observations -----------------------------------------------------------------------------------------------------------
 
 
-def grayscale(env):
+def grayscale(env: Environment) -> Environment:
     """Show brightness instead of colour: observations [height, width, 3 n] become [height, width, n], uint8.
 
     env: an Environment whose observations are colours. Returns an Environment. The brightness is 0.299 red + 0.587 green + 0.114
@@ -158,15 +313,14 @@ def grayscale(env):
     return _with_observations(env, gray, space)
 
 
-def resize(env, height=84, width=84):
+def resize(env: Environment, height: int = 84, width: int = 84) -> Environment:
     """Show smaller or larger frames: observations [.., .., channels] become [height, width, channels] of the same dtype.
 
     env: an Environment. height, width: pixels, at least 1. Returns an Environment. Interpolation is linear and antialiased, that of
     ``jax.image.resize``; uint8 is rounded to the nearest. Raises ValueError for a size below 1.
     """
     for name, value in (("height", height), ("width", width)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, but it is {value}")
+        spaces.check_range(name, value, 1)
 
     def resized(frame):
         image = jax.image.resize(frame.astype(jnp.float32), (height, width, frame.shape[2]), "linear")
@@ -177,7 +331,7 @@ def resize(env, height=84, width=84):
     return _with_observations(env, resized, lambda box: box._replace(shape=(height, width, box.shape[2])))
 
 
-def normalise(env):
+def normalise(env: Environment) -> Environment:
     """Show numbers from 0 to 1: observations of uint8 become float32, divided by 255.
 
     env: an Environment. Returns an Environment. Raises ValueError where an observation is not uint8.
@@ -260,14 +414,13 @@ class StackState(NamedTuple):
     frames: Any  # the observation: [height, width, num_frames * channels], the newest frame in the last channels
 
 
-def frame_stack(env, num_frames=4):
+def frame_stack(env: Environment, num_frames: int = 4) -> Environment:
     """Show the last frames at once: observations [height, width, channels] become [height, width, num_frames * channels].
 
     env: an Environment. num_frames: at least 1; the oldest comes first. An episode begins with its first frame so many times, and
     no frame of the episode before. Returns an Environment over a StackState. Raises ValueError for a num_frames below 1.
     """
-    if num_frames < 1:
-        raise ValueError(f"num_frames must be at least 1, but it is {num_frames}")
+    spaces.check_range("num_frames", num_frames, 1)
 
     def filled(observation):
         return jax.tree.map(lambda frame: jnp.tile(frame, (1, 1, num_frames)), observation)
@@ -304,7 +457,7 @@ def frame_stack(env, num_frames=4):
     return env._replace(reset=reset, step=step, step_env=step_env, render=render, observation_space=observation_space)
 
 
-def both_views(env):
+def both_views(env: Environment) -> Environment:
     """Show both twins at once: what the agent may see, and beside it all that matters, for a critic that is told more.
 
     env: an Environment. Observations become ``{"partial": ..., "full": ...}``, what env shows with partial_obs=True and with
@@ -318,7 +471,7 @@ def both_views(env):
 
     def of_both(function, params):
         params = env.default_params if params is None else params
-        return {view: function(dataclasses.replace(params, partial_obs=view == "partial")) for view in VIEWS}
+        return {view: function(dataclasses.replace(params, partial_obs=partial)) for view, partial in _VIEWS.items()}
 
     def reset(key, params=None):
         both = of_both(lambda twin: env.reset(key, twin), params)

@@ -43,7 +43,8 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from popgym_arcade.registry import NUM_ACTIONS, REGISTRY, make, nearest_names
+from popgym_arcade.registry import NUM_ACTIONS, REGISTRY, make
+from popgym_arcade.spaces import nearest_names
 
 NAMESPACE = "popgym_arcade"
 METADATA = {"render_modes": ["human", "rgb_array"], "render_fps": 10}

@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from popgym_arcade import spaces
-from popgym_arcade.registry import auto_reset
+from popgym_arcade.wrappers import auto_reset
 
 SIX_VALUES = hasattr(environment.Environment, "is_truncated")
 """Whether the installed gymnax's step returns terminated and truncated apart."""

@@ -1,7 +1,7 @@
 """Evaluate a trained agent: ``popgym-arcade-eval CHECKPOINT`` plays both twins, prints the returns and records an episode.
 
 In Python, ``evaluate_agent`` gives the returns, and ``policy`` is the agent as a function from a frame to an action, which
-``popgym_arcade.record`` takes.
+``popgym_arcade.play.record`` takes.
 """
 
 import argparse
@@ -13,14 +13,12 @@ import jax
 import numpy as np
 
 import popgym_arcade
-from popgym_arcade import record
 from popgym_arcade.baselines import rollout
 from popgym_arcade.baselines.algorithms import ALGORITHMS
 from popgym_arcade.baselines.checkpoint import check_rules, load_agent
 from popgym_arcade.baselines.statistics import summary
-
-TWINS = {"MDP": False, "POMDP": True}
-"""The twins' names and their partial_obs."""
+from popgym_arcade.play import record
+from popgym_arcade.registry import TWINS
 
 
 def evaluate_agent(agent, twin=None, episodes=128, seed=0):

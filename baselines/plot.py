@@ -31,8 +31,8 @@ except ModuleNotFoundError as missing:
         f'popgym-arcade-plot needs {missing.name}: pip install "popgym-arcade[baselines]"', name=missing.name
     ) from missing
 
-from popgym_arcade.registry import GAMES, REGISTRY, nearest_names
-from popgym_arcade.rulebook import return_range
+from popgym_arcade.registry import REGISTRY
+from popgym_arcade.spaces import nearest_names
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 TWINS = ("MDP", "POMDP")
@@ -554,8 +554,7 @@ def _set_limits(axes, curves, unit, environment):
 
 def _return_range(environment):
     """The least and the greatest return of an environment, from its rulebook, or None if it is not registered."""
-    modules = {game + level: module for game, (module, levels) in GAMES.items() for level in levels}
-    return return_range(modules[environment].__doc__) if environment in modules else None
+    return REGISTRY[environment].return_range if environment in REGISTRY else None
 
 
 def compact(value):

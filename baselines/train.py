@@ -23,9 +23,10 @@ from tqdm import tqdm
 
 from popgym_arcade.baselines import checkpoint, rollout
 from popgym_arcade.baselines.algorithms import ALGORITHMS
-from popgym_arcade.baselines.evaluate import TWINS, table
+from popgym_arcade.baselines.evaluate import table
 from popgym_arcade.baselines.metrics import Metrics
 from popgym_arcade.baselines.plot import table_of
+from popgym_arcade.registry import TWINS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

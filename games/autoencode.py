@@ -40,6 +40,7 @@ from popgym_arcade import render as draw
 
 NAME = "AutoEncode"
 VERSION = 1
+RETURN_RANGE = (0.0, 1.0)  # of every level
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 NUM_SUITS = 4
 CARDS_PER_ROW = 9
@@ -54,8 +55,8 @@ class Params:
     num_cards: int = field(default=26, metadata={"static": True, "allowed": range(1, 109)})  # N
     partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
     obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
-    max_steps_in_episode: int = field(default=260, metadata={"allowed": range(1, 2**31 - 1)})  # steps before truncation
-    deck_reward: float = field(default=1.0, metadata={"allowed": (-1e6, 1e6)})  # shared by the N answers
+    max_steps_in_episode: int = field(default=260, metadata={"allowed": draw.STEP_LIMITS})  # steps before truncation
+    deck_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})  # shared by the N answers
 
 
 class State(NamedTuple):

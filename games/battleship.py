@@ -40,6 +40,7 @@ from popgym_arcade import render as draw
 
 NAME = "BattleShip"
 VERSION = 1
+RETURN_RANGE = (-1.0, 1.0)  # of every level
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 SHIP_LENGTHS = (2, 3, 3, 4)
 SHIP_CELLS = sum(SHIP_LENGTHS)
@@ -116,9 +117,9 @@ class Params:
     board_size: int = field(default=8, metadata={"static": True, "allowed": range(6, 21, 2)})
     partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
     obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
-    max_steps_in_episode: int = field(default=128, metadata={"allowed": range(1, 2**31 - 1)})  # steps before truncation
-    fleet_reward: float = field(default=1.0, metadata={"allowed": (-1e6, 1e6)})  # shared by the 12 ship cells
-    repeat_reward: float = field(default=-1.0, metadata={"allowed": (-1e6, 1e6)})  # shared by the n^2 / 2 repeats
+    max_steps_in_episode: int = field(default=128, metadata={"allowed": draw.STEP_LIMITS})  # steps before truncation
+    fleet_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})  # shared by the 12 ship cells
+    repeat_reward: float = field(default=-1.0, metadata={"allowed": draw.ANY_REWARD})  # shared by the n^2 / 2 repeats
 
 
 class State(NamedTuple):

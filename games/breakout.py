@@ -51,6 +51,7 @@ from popgym_arcade import render as draw
 
 NAME = "Breakout"
 VERSION = 1
+RETURN_RANGE = (-1.0, 1.0)  # of every level
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 ROWS, COLUMNS = 20, 10
 BRICK_ROWS = range(1, 7)
@@ -110,10 +111,10 @@ class Params:
 
     partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
     obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
-    max_steps_in_episode: int = field(default=2000, metadata={"allowed": range(1, 2**31 - 1)})  # steps before truncation
+    max_steps_in_episode: int = field(default=2000, metadata={"allowed": draw.STEP_LIMITS})  # steps before truncation
     paddle_width: int = field(default=6, metadata={"allowed": range(1, COLUMNS + 1)})  # w: columns
-    bricks_reward: float = field(default=1.0, metadata={"allowed": (-1e6, 1e6)})  # of all bricks together
-    lost_reward: float = field(default=-1.0, metadata={"allowed": (-1e6, 1e6)})  # of losing the ball with all bricks left
+    bricks_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})  # of all bricks together
+    lost_reward: float = field(default=-1.0, metadata={"allowed": draw.ANY_REWARD})  # of losing the ball with all bricks left
 
 
 class State(NamedTuple):

@@ -46,6 +46,7 @@ from popgym_arcade import render as draw
 NAME = "CartPole"
 NOISY_NAME = "NoisyCartPole"
 VERSION = 1
+RETURN_RANGE = (0.0, 1.0)  # of every level
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 
 START_RANGE = 0.05  # every variable starts within this of 0
@@ -73,7 +74,7 @@ class Params:
     title: str = field(default=NAME, metadata={"static": True, "allowed": (NAME, NOISY_NAME)})  # the text below the field
     partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
     obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
-    max_steps_in_episode: int = field(default=200, metadata={"allowed": range(1, 2**31 - 1)})  # T: steps before truncation
+    max_steps_in_episode: int = field(default=200, metadata={"allowed": draw.STEP_LIMITS})  # T: steps before truncation
     noise_sigma: float = field(default=0.0, metadata={"allowed": (0.0, 1e6)})  # deviation of what is drawn
     gravity: float = field(default=9.8, metadata={"allowed": (0.0, 1e6)})  # m/s^2
     cart_mass: float = field(default=1.0, metadata={"allowed": (1e-6, 1e6)})  # kg
@@ -81,7 +82,7 @@ class Params:
     pole_half_length: float = field(default=0.5, metadata={"allowed": (1e-6, 1e6)})  # metres
     force: float = field(default=10.0, metadata={"allowed": (0.0, 1e6)})  # newtons
     time_step: float = field(default=0.02, metadata={"allowed": (1e-6, 1.0)})  # seconds
-    episode_reward: float = field(default=1.0, metadata={"allowed": (-1e6, 1e6)})  # shared by the T steps
+    episode_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})  # shared by the T steps
 
 
 class State(NamedTuple):

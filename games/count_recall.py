@@ -40,6 +40,7 @@ from popgym_arcade import render as draw
 
 NAME = "CountRecall"
 VERSION = 1
+RETURN_RANGE = (0.0, 1.0)  # of every level
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 MOST = 99  # the highest number that the counter shows
 CARDS_PER_ROW = 9
@@ -55,8 +56,8 @@ class Params:
     num_suits: int = field(default=2, metadata={"static": True, "allowed": range(2, 5)})  # K
     partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
     obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
-    max_steps_in_episode: int = field(default=260, metadata={"allowed": range(1, 2**31 - 1)})  # steps before truncation
-    deck_reward: float = field(default=1.0, metadata={"allowed": (-1e6, 1e6)})  # shared by the N answers
+    max_steps_in_episode: int = field(default=260, metadata={"allowed": draw.STEP_LIMITS})  # steps before truncation
+    deck_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})  # shared by the N answers
 
 
 class State(NamedTuple):

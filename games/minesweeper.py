@@ -43,6 +43,7 @@ from popgym_arcade import render as draw
 
 NAME = "MineSweeper"
 VERSION = 1
+RETURN_RANGE = (-1.0, 1.0)  # of every level
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 
 MINE = """
@@ -75,9 +76,9 @@ class Params:
     num_mines: int = field(default=2, metadata={"static": True, "allowed": range(1, 14 * 14)})  # m: fewer than cells
     partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
     obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
-    max_steps_in_episode: int = field(default=32, metadata={"allowed": range(1, 2**31 - 1)})  # steps before truncation
-    field_reward: float = field(default=1.0, metadata={"allowed": (-1e6, 1e6)})  # shared by the n^2 - m safe cells
-    repeat_reward: float = field(default=-1.0, metadata={"allowed": (-1e6, 1e6)})  # shared by the n^2 / 2 repeats
+    max_steps_in_episode: int = field(default=32, metadata={"allowed": draw.STEP_LIMITS})  # steps before truncation
+    field_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})  # shared by the n^2 - m safe cells
+    repeat_reward: float = field(default=-1.0, metadata={"allowed": draw.ANY_REWARD})  # shared by the n^2 / 2 repeats
 
     def __post_init__(self):
         """Raise ValueError if there is no cell without a mine."""

@@ -40,6 +40,7 @@ from popgym_arcade import render as draw
 
 NAME = "Navigator"
 VERSION = 1
+RETURN_RANGE = (-1.0, 1.0)  # of every level
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 NUM_TNT = 7
 TREASURE_SCORE = 100
@@ -112,10 +113,10 @@ class Params:
     board_size: int = field(default=8, metadata={"static": True, "allowed": range(4, 21)})  # n: cells a side
     partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
     obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
-    max_steps_in_episode: int = field(default=64, metadata={"allowed": range(1, 2**31 - 1)})  # steps before truncation
-    treasure_reward: float = field(default=1.0, metadata={"allowed": (-1e6, 1e6)})
-    tnt_reward: float = field(default=-0.5, metadata={"allowed": (-1e6, 1e6)})
-    idle_reward: float = field(default=-0.5, metadata={"allowed": (-1e6, 1e6)})  # shared by n^2 steps that do neither
+    max_steps_in_episode: int = field(default=64, metadata={"allowed": draw.STEP_LIMITS})  # steps before truncation
+    treasure_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})
+    tnt_reward: float = field(default=-0.5, metadata={"allowed": draw.ANY_REWARD})
+    idle_reward: float = field(default=-0.5, metadata={"allowed": draw.ANY_REWARD})  # shared by n^2 steps that do neither
 
 
 class State(NamedTuple):

@@ -44,6 +44,7 @@ from popgym_arcade import render as draw
 
 NAME = "Skittles"
 VERSION = 1
+RETURN_RANGE = (0.0, 1.0)  # of every level
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 SIZE = 10  # rows and columns of the field
 BOTTOM = SIZE - 1  # the player's row
@@ -95,9 +96,9 @@ class Params:
     last_lane: int = field(default=8, metadata={"static": True, "allowed": range(SIZE)})  # and its rightmost one
     partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
     obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
-    max_steps_in_episode: int = field(default=100, metadata={"allowed": range(1, 2**31 - 1)})  # steps before truncation
+    max_steps_in_episode: int = field(default=100, metadata={"allowed": draw.STEP_LIMITS})  # steps before truncation
     visible_share: float = field(default=0.5, metadata={"allowed": (0.0, 1.0)})  # probability that a cell is visible
-    episode_reward: float = field(default=1.0, metadata={"allowed": (-1e6, 1e6)})  # shared by the steps up to the limit
+    episode_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})  # shared by the steps up to the limit
 
     def __post_init__(self):
         """Raise ValueError if the lane ends before it begins."""

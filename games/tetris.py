@@ -63,6 +63,7 @@ from popgym_arcade import render as draw
 
 NAME = "Tetris"
 VERSION = 1
+RETURN_RANGE = (-1.0, 1.0)  # of every level
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 ROWS, COLUMNS, BOX = 20, 10, 4
 NUM_PIECES = 7
@@ -152,11 +153,11 @@ class Params:
     num_previews: int = field(default=3, metadata={"static": True, "allowed": range(1, 5)})  # P: next pieces on show
     partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
     obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
-    max_steps_in_episode: int = field(default=3000, metadata={"allowed": range(1, 2**31 - 1)})  # steps before truncation
+    max_steps_in_episode: int = field(default=3000, metadata={"allowed": draw.STEP_LIMITS})  # steps before truncation
     gravity: int = field(default=1, metadata={"allowed": range(1, ROWS + 1)})  # A: rows a step
     drop: int = field(default=2, metadata={"allowed": range(1, ROWS + 1)})  # D: rows a step with down
-    win_reward: float = field(default=1.0, metadata={"allowed": (-1e6, 1e6)})  # shared by the ten rows
-    lost_reward: float = field(default=-1.0, metadata={"allowed": (-1e6, 1e6)})
+    win_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})  # shared by the ten rows
+    lost_reward: float = field(default=-1.0, metadata={"allowed": draw.ANY_REWARD})
 
 
 class State(NamedTuple):

@@ -24,7 +24,7 @@ except ModuleNotFoundError as missing:
 from popgym_arcade.introspection.episode import setting_of
 from popgym_arcade.introspection.measures import spread
 from popgym_arcade.introspection.saliency import SaliencyMaps
-from popgym_arcade.registry import nearest_names
+from popgym_arcade.spaces import nearest_names
 
 ACTIONS = ("up", "down", "left", "right", "fire")
 MODES = {"line": 8, "grid": 40}  # how many frames each mode shows at most

@@ -21,7 +21,7 @@ import numpy as np
 
 from popgym_arcade.baselines.model.builder import scaled
 from popgym_arcade.introspection import episode
-from popgym_arcade.registry import nearest_names
+from popgym_arcade.spaces import nearest_names
 
 BLOCK = 32  # frames of a block of time
 FRAMES_AT_ONCE = 8  # frames whose maps are computed side by side; divides BLOCK

@@ -17,7 +17,7 @@ from memax.equinox.models.residual import ResidualModel
 from memax.equinox.scans import semigroup_scan
 from memax.equinox.train_utils import get_residual_memory_model, get_residual_memory_models
 
-from popgym_arcade.registry import nearest_names
+from popgym_arcade.spaces import nearest_names
 
 MEMORYLESS = "none"
 MINGRU = "mingru"

@@ -1,0 +1,631 @@
+"""Runs: what they leave, that they go on bit for bit after any end, and what their command refuses."""
+
+import dataclasses
+import functools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from tests.testing import AS_FOR_USERS, FOR_MANY_STEPS, client
+
+for library in ("memax", "flashbax", "tyro", "tqdm"):
+    client(library)
+
+import equinox as eqx  # noqa: E402
+import jax  # noqa: E402
+
+from popgym_arcade.baselines import checkpoint, pqn, rollout, train  # noqa: E402
+from popgym_arcade.baselines.algorithms import ALGORITHMS  # noqa: E402
+from popgym_arcade.baselines.metrics import read_lines  # noqa: E402
+from popgym_arcade.baselines.train import RunOptions  # noqa: E402
+
+TINY = {
+    "env": "NavigatorEasy",
+    "partial": True,
+    "memory": "mingru",
+    "hidden_size": 8,
+    "num_layers": 1,
+    "num_envs": 4,
+    "num_steps": 8,
+    "total_steps": 32 * 5,
+}
+OWN = {
+    "pqn": {"num_minibatches": 2, "num_epochs": 1},
+    "ppo": {"num_minibatches": 2, "num_epochs": 1},
+    "dqn": {
+        "buffer_steps": 64,
+        "warmup_steps": 32,
+        "steps_per_gradient": 16,
+        "batch_size": 2,
+        "sequence_length": 4,
+        "burn_in": 2,
+        "target_period": 3,
+    },
+}
+OPTIONS = {"evaluation_episodes": 2, "evaluate_every": 64, "checkpoint_minutes": 0.0}
+
+
+def config(algorithm, **changes):
+    """A config for a run of a few seconds."""
+    return ALGORITHMS[algorithm].config(**{**TINY, **OWN[algorithm], **changes})
+
+
+def run(folder, algorithm="pqn", resume=False, options=(), **changes):
+    """Train in this process: the folder. This takes thousands of frames through the network, too many for what compiles quickly."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=FOR_MANY_STEPS))
+        return train.train(
+            algorithm, config(algorithm, **changes), RunOptions(folder=folder, resume=resume, **{**OPTIONS, **dict(options)})
+        )
+
+
+def without_time(lines):
+    """Lines of metrics without what depends on how fast the machine was."""
+    return [{name: value for name, value in line.items() if name not in ("seconds", "frames_per_second")} for line in lines]
+
+
+def left(folder):
+    """What a run left that does not depend on time: (metrics, hashes of the last checkpoint's files)."""
+    lines = without_time(read_lines(folder / "metrics.jsonl"))
+    return lines, checkpoint.manifest(checkpoint.checkpoints(folder)[-1])["files"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A function from an algorithm to the folder of a run of it without a break."""
+    folders = {}
+
+    def folder_of(algorithm):
+        if algorithm not in folders:
+            folders[algorithm] = run(tmp_path_factory.mktemp(algorithm), algorithm)
+        return folders[algorithm]
+
+    return folder_of
+
+
+# --- what a run leaves --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_run_writes_a_line_for_each_update_and_evaluates_both_twins(algorithm, whole):
+    lines = read_lines(whole(algorithm) / "metrics.jsonl")
+    warmup = OWN[algorithm].get("warmup_steps", 0)
+    updates = [line["steps"] for line in lines if line["kind"] == "training"]
+    assert updates == list(range(warmup + 32, 161, 32))
+    evaluated = [(line["steps"], line["twin"]) for line in lines if line["kind"] == "evaluation"]
+    steps = [warmup] + [step for step in updates if step % 64 == 0 or step == 160]
+    assert evaluated == [(step, twin) for step in steps for twin in ("MDP", "POMDP")]
+    seconds = [line["seconds"] for line in lines]
+    assert seconds == sorted(seconds) and seconds[-1] > 0
+    for line in lines:
+        assert line["seed"] == 0
+        if line["kind"] == "evaluation":
+            assert len(line["returns"]) == len(line["lengths"]) == 2 and max(line["lengths"]) <= 64
+        else:
+            assert line["frames_per_second"] > 0 and np.isfinite(line["loss"])
+            assert (line["episodes"] > 0) == (line["return_mean"] is not None)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_run_leaves_its_config_and_an_agent(algorithm, whole):
+    content = json.loads((whole(algorithm) / "config.json").read_text())
+    assert content["algorithm"] == algorithm and content["config"]["env"] == "NavigatorEasy"
+    assert content["config"]["total_steps"] == 160 and content["seeds"] == 1
+    agent = checkpoint.load_agent(whole(algorithm))
+    assert agent.manifest["steps"] == 160 and agent.manifest["rule_version"] == 1
+    assert agent.config == content["config"]
+    assert len(checkpoint.checkpoints(whole(algorithm))) == checkpoint.KEPT
+
+
+def test_the_folder_has_a_name_that_says_what_is_in_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = run(None, options={"seed": 7}, total_steps=32)
+    assert folder == Path("runs/NavigatorEasy-POMDP-pqn-mingru-seed7")
+    assert {line["seed"] for line in read_lines(folder / "metrics.jsonl")} == {7}
+    assert checkpoint.load_agent(folder).manifest["seeds"] == [7]
+
+
+def test_seeds_side_by_side_are_those_that_run_alone(tmp_path, whole):
+    both = run(tmp_path, options={"seeds": 2}, total_steps=64)
+    lines = without_time(read_lines(both / "metrics.jsonl"))
+    alone = without_time(read_lines(whole("pqn") / "metrics.jsonl"))
+    pick = lambda lines, seed: [line for line in lines if line["seed"] == seed and line["steps"] == 32]  # noqa: E731
+    (first,), (second,), (same,) = pick(lines, 0), pick(lines, 1), pick(alone, 0)
+    # The learning rate falls over a shorter run, so only the first update is the same.
+    assert first["episodes"] == same["episodes"] and first["return_mean"] == same["return_mean"]
+    assert first["loss"] == pytest.approx(same["loss"], rel=1e-4)
+    assert second["loss"] != pytest.approx(first["loss"], rel=1e-4)
+    agents = [checkpoint.load_agent(both, seed=seed) for seed in (0, 1)]
+    assert agents[0].manifest["seeds"] == [0, 1]
+    start = ALGORITHMS["pqn"].make_train(config("pqn", total_steps=64)).init
+    for seed, agent in enumerate(agents):  # two small updates leave each network nearest to its own first one
+        apart = [distance(agent.network, jax.jit(start)(jax.random.PRNGKey(other)).weights) for other in (0, 1)]
+        assert apart[seed] < 0.1 * apart[1 - seed]
+
+
+def distance(one, other):
+    """How far apart the arrays of two networks are."""
+    arrays = (jax.tree.leaves(eqx.filter(network, eqx.is_inexact_array)) for network in (one, other))
+    return float(np.sqrt(sum(np.sum(np.abs(a - b) ** 2) for a, b in zip(*arrays))))
+
+
+def test_the_gradients_of_seeds_side_by_side_are_those_that_each_has_alone():
+    # With frames of a game and the compiler's own options: XLA may fuse gradients under vmap otherwise than alone.
+    numbers = config("pqn", memory="lru", hidden_size=32)
+    trainer = ALGORITHMS["pqn"].make_train(numbers)
+    env, params = rollout.environment_of(numbers)
+
+    def gradient(key):
+        state = trainer.init(key)
+        network = eqx.combine(state.weights, trainer.static)
+        stream, transitions = rollout.collect(env, params, trainer.act, network, state.stream, key, numbers.num_steps)
+        batch = rollout.Batch(state.stream.carry, transitions, stream)
+        return jax.grad(lambda weights: pqn.loss(weights, trainer.static, batch, numbers)[0])(state.weights)
+
+    keys = jax.vmap(jax.random.PRNGKey)(np.arange(2))
+    together = jax.jit(jax.vmap(gradient))(keys)
+    for number, key in enumerate(keys):
+        for one, many in zip(jax.tree.leaves(jax.jit(gradient)(key)), jax.tree.leaves(together)):
+            np.testing.assert_allclose(many[number], one, atol=1e-4 * abs(one).max() + 1e-9)
+
+
+# --- going on ---------------------------------------------------------------------------------------------------------------
+
+
+def stop_after(monkeypatch, updates, number=signal.SIGTERM):
+    """Have a signal come after so many updates of the next run."""
+    write, count = train.write_training, iter(range(1, 1000))
+
+    def write_and_stop(*arguments):
+        write(*arguments)
+        if next(count) == updates:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(train, "write_training", write_and_stop)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_a_signal_stopped_goes_on_bit_for_bit(algorithm, number, whole, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2, number)
+        handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+        with pytest.raises(train.Stopped) as stopped:
+            run(tmp_path, algorithm)
+    assert stopped.value.args == (number,)
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
+    assert "--resume goes on" in capsys.readouterr().err
+    assert checkpoint.load_agent(tmp_path).manifest["steps"] == 64 + OWN[algorithm].get("warmup_steps", 0)
+    run(tmp_path, algorithm, resume=True)
+    assert left(tmp_path) == left(whole(algorithm))
+
+
+def test_several_seeds_go_on_bit_for_bit(tmp_path, monkeypatch):
+    changes = {"options": {"seeds": 2}, "total_steps": 96}
+    run(tmp_path / "whole", **changes)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2 * 1)
+        with pytest.raises(train.Stopped):
+            run(tmp_path / "parts", **changes)
+    run(tmp_path / "parts", resume=True, **changes)
+    assert left(tmp_path / "parts") == left(tmp_path / "whole")
+
+
+def start(folder, *more, flags=""):
+    """Start a tiny run in a process of its own, compiled like those in this process: a Popen. flags: more of XLA's."""
+    words = [sys.executable, "-m", "popgym_arcade.baselines.train", "pqn", "--folder", str(folder), "--partial"]
+    for name, value in {**TINY, **OWN["pqn"], **OPTIONS}.items():
+        if name != "partial":
+            words += ["--" + name.replace("_", "-"), str(value)]
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1 {flags}"
+    environment = {**os.environ, "XLA_FLAGS": flags}
+    return subprocess.Popen([*words, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def test_a_run_that_was_killed_at_any_moment_goes_on_bit_for_bit(tmp_path, whole):
+    for updates in (1, 3):
+        process = start(tmp_path, "--resume")
+        wait_for(lambda updates=updates: count_updates(tmp_path) >= updates, process)
+        process.kill()
+        process.communicate()
+    process = start(tmp_path, "--resume")
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert left(tmp_path) == left(whole("pqn"))
+
+
+def count_updates(folder):
+    """How many updates a run has written down."""
+    return sum(line["kind"] == "training" for line in read_lines(folder / "metrics.jsonl"))
+
+
+def wait_for(condition, process):
+    """Wait until a condition holds, a minute at most, or the process has ended."""
+    deadline = time.monotonic() + 120
+    while not condition() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_ctrl_c_saves_and_exits_with_its_code(tmp_path):
+    process = start(tmp_path)
+    wait_for(lambda: count_updates(tmp_path) >= 1, process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    if process.returncode:  # else the run was over before the signal came
+        assert process.returncode == 128 + signal.SIGINT and "goes on from there" in errors
+    assert checkpoint.last_whole(tmp_path)
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_used(tmp_path, whole, capsys):
+    run(tmp_path)
+    *_, before, last = checkpoint.checkpoints(tmp_path)
+    with open(last / "state.eqx", "r+b") as file:
+        file.truncate(1000)
+    run(tmp_path, resume=True)
+    errors = capsys.readouterr().err
+    assert f"{last} is damaged: state.eqx has 1000 bytes instead of" in errors and "trying the one before" in errors
+    assert left(tmp_path) == left(whole("pqn"))
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(tmp_path):
+    run(tmp_path, total_steps=64)
+    before = left(tmp_path)
+    run(tmp_path, resume=True, total_steps=64)
+    assert left(tmp_path) == before
+
+
+def test_resuming_what_never_began_begins(tmp_path, whole):
+    run(tmp_path, resume=True)
+    assert left(tmp_path) == left(whole("pqn"))
+
+
+# --- when what is done ----------------------------------------------------------------------------------------------------------
+
+SEEDS = (3, 4)
+
+
+class Steps(NamedTuple):
+    """A state of training that is only steps."""
+
+    steps: np.ndarray  # int[2], one a seed
+    weights: None = None
+
+
+@pytest.fixture
+def slow_run(monkeypatch):
+    """A run of five updates of a minute and 32 steps each: (a function that makes it, what was saved, what was written)."""
+    now, saved, lines = [50.0], [], []
+    monkeypatch.setattr(train.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(train, "save", lambda run, state, steps, seconds: saved.append((steps, seconds)))
+
+    def update(state):
+        now[0] += 60
+        figures = {"loss": [0.5, 0.25], "episodes": [1, 3], "return_mean": [1.0, 0.0], "length_mean": [10.0, 20.0]}
+        return Steps(state.steps + 32), {name: np.array(values) for name, values in figures.items()}
+
+    def evaluator(weights, keys):
+        return np.array(keys, np.float64), np.zeros(keys.shape, int)
+
+    def make(**options):
+        trainer = SimpleNamespace(steps_per_update=32, config=SimpleNamespace(total_steps=160))
+        options = RunOptions(**{"evaluate_every": 64, **options})
+        metrics = SimpleNamespace(write=lines.append)
+        return train.Run(trainer, {}, options, Path(), SEEDS, update, {"MDP": evaluator, "POMDP": evaluator}, metrics)
+
+    return make, saved, lines
+
+
+def at(steps):
+    """The state after so many steps."""
+    return Steps(np.full(2, steps))
+
+
+def test_a_checkpoint_is_written_whenever_so_many_minutes_are_over_and_at_the_end(slow_run):
+    make, saved, _ = slow_run
+    train.loop(make(checkpoint_minutes=1.5), at(0), 0.0, [])
+    assert saved == [(64, 120.0), (128, 240.0), (160, 300.0)]
+    saved.clear()
+    train.loop(make(checkpoint_minutes=60), at(0), 0.0, [])
+    assert saved == [(160, 300.0)]
+
+
+def test_a_signal_ends_a_run_with_a_checkpoint_and_not_if_that_was_its_last_update(slow_run):
+    make, saved, lines = slow_run
+    with pytest.raises(train.Stopped) as stopped:
+        train.loop(make(), at(0), 0.0, [signal.SIGTERM])
+    assert stopped.value.args == (signal.SIGTERM,) and saved == [(32, 60.0)]
+    train.loop(make(), at(128), 0.0, [signal.SIGTERM])
+    assert saved[1:] == [(160, 60.0)] and {line["steps"] for line in lines if line["kind"] == "evaluation"} == {160}
+
+
+def test_the_time_of_a_run_goes_on_where_it_was_and_frames_are_those_of_all_seeds(slow_run):
+    make, saved, lines = slow_run
+    train.loop(make(), at(64), 1000.0, [])
+    training = [line for line in lines if line["kind"] == "training"]
+    assert [(line["steps"], line["seed"], line["seconds"]) for line in training] == [
+        (steps, seed, 1000.0 + 60 * (steps - 64) / 32) for steps in (96, 128, 160) for seed in SEEDS
+    ]
+    assert {line["frames_per_second"] for line in training} == {2 * 32 / 60}
+    assert [line["loss"] for line in training] == [0.5, 0.25] * 3
+    evaluations = [(line["steps"], line["seconds"]) for line in lines if line["kind"] == "evaluation"]
+    assert evaluations == [(128, 1120.0)] * 4 + [(160, 1180.0)] * 4
+
+
+def test_evaluations_differ_in_their_chance_by_seed_and_time_but_not_by_twin(slow_run):
+    make, _, lines = slow_run
+    train.loop(make(), at(64), 0.0, [])
+    keys = {(line["steps"], line["seed"], line["twin"]): tuple(line["returns"]) for line in lines if line["kind"] == "evaluation"}
+    assert len(keys) == 8 and len(set(keys.values())) == 4
+    assert all(keys[steps, seed, "MDP"] == keys[steps, seed, "POMDP"] for steps in (128, 160) for seed in SEEDS)
+
+
+def test_each_twin_is_evaluated_on_its_own_frames(monkeypatch):
+    monkeypatch.setattr(
+        rollout, "evaluate", lambda env, params, act, network, key, episodes: jax.numpy.array([params.partial_obs, episodes])
+    )
+    trainer = SimpleNamespace(config=config("pqn"), static=None, act=None)
+    evaluators = train.evaluators_of(trainer, RunOptions(evaluation_episodes=7))
+    assert {twin: run(np.zeros(1), np.zeros(1)).tolist() for twin, run in evaluators.items()} == {
+        "MDP": [[0, 7]],
+        "POMDP": [[1, 7]],
+    }
+
+
+def test_the_progress_bar_shows_the_mean_over_all_episodes_that_ended():
+    told, moved = [], []
+    bar = SimpleNamespace(set_postfix_str=lambda text, refresh: told.append(text), update=moved.append)
+    means = {"return_mean": np.array([1.0, 0.0, np.nan]), "length_mean": np.array([10.0, 20.0, np.nan])}
+    train.show(bar, {"episodes": np.array([1, 3, 0]), **means}, 32)
+    train.show(bar, {"episodes": np.zeros(3, int), **means}, 32)
+    assert told == ["return 0.250, length 18"] and moved == [32, 32]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_is_noted_and_the_second_does_what_it_always_does(number):
+    came = []
+    before = signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        with train.stopping_signals() as noted:
+            signal.raise_signal(number)
+            assert noted == [number] and came == []
+            signal.raise_signal(number)
+            assert noted == [number] and came == [number]
+        with train.stopping_signals():
+            pass
+        signal.raise_signal(number)
+        assert came == [number, number]
+    finally:
+        signal.signal(number, before)
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
+    run(tmp_path, total_steps=32)
+    before = left(tmp_path)
+    with pytest.raises(FileExistsError, match="holds a run already; add --resume"):
+        run(tmp_path, total_steps=32)
+    assert left(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "changes, told", [({"num_steps": 16}, "num_steps 8, but asked for is 16"), ({"memory": "gru"}, "memory mingru")]
+)
+def test_another_run_is_not_resumed(tmp_path, changes, told):
+    run(tmp_path, total_steps=64)
+    with pytest.raises(checkpoint.CheckpointError, match=told):
+        run(tmp_path, resume=True, **{"total_steps": 64, **changes})
+
+
+def test_a_run_under_other_rules_is_not_resumed(tmp_path, monkeypatch):
+    run(tmp_path, total_steps=32)
+    monkeypatch.setattr(checkpoint, "rule_version", lambda name: 2)
+    with pytest.raises(checkpoint.CheckpointError, match="version 1 of the rules of NavigatorEasy, but these are version 2"):
+        run(tmp_path, resume=True, total_steps=32)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_not_finite_is_told_with_its_seed_and_steps(tmp_path, number):
+    run = SimpleNamespace(folder=tmp_path, seeds=SEEDS)
+    with pytest.raises(train.Diverged, match=f"the loss of seed 4 is {number} after 96 steps; there is no checkpoint before it"):
+        train.check_finite(run, np.array([0.5, number]), 96)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpoint(tmp_path, monkeypatch):
+    make_train = ALGORITHMS["pqn"].make_train
+
+    def breaking(config, environment=None):
+        trainer = make_train(config, environment)
+
+        def update(state):
+            state, metrics = trainer.update(state)
+            return state, {**metrics, "loss": jax.numpy.where(state.steps > 64, jax.numpy.nan, metrics["loss"])}
+
+        return trainer._replace(update=update)
+
+    monkeypatch.setitem(train.ALGORITHMS, "pqn", ALGORITHMS["pqn"]._replace(make_train=breaking))
+    with pytest.raises(
+        train.Diverged, match=r"the loss of seed 0 is nan after 96 steps; the last good checkpoint is .*step-000000000064"
+    ):
+        run(tmp_path)
+    assert checkpoint.load_agent(tmp_path).manifest["steps"] == 64
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ({"seeds": 0}, "seeds must be at least 1, but it is 0; the nearest is 1"),
+        ({"devices": 99}, "devices must be in 1 ... 1"),
+        ({"evaluate_every": 0}, "evaluate_every must be at least 1"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_anything_is_made(tmp_path, options, told):
+    with pytest.raises(ValueError, match=re.escape(told)):
+        run(tmp_path / "run", options=options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_environments_must_fit_the_devices(monkeypatch):
+    monkeypatch.setattr(train.jax, "device_count", lambda: 4)
+    told = "num_envs must be a multiple of devices, 4, but it is 6; the nearest is 8"
+    with pytest.raises(ValueError, match=told):
+        train.check_options(config("pqn", num_envs=6), RunOptions(devices=4))
+    train.check_options(config("pqn", num_envs=8), RunOptions(devices=4))
+
+
+# --- the command --------------------------------------------------------------------------------------------------------------
+
+
+def said(arguments, capsys):
+    """What the command prints as it refuses: (exit code, text)."""
+    with pytest.raises(SystemExit) as exit_:
+        train.main(arguments)
+    captured = capsys.readouterr()
+    return exit_.value.code, captured.out + captured.err
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["pqn", "--env", "NavigatorEsy"], "NavigatorEasy"),
+        (["pqn", "--env", "NavigatorEasy", "--memory", "lrv"], "there is no memory 'lrv'; the nearest are: lru"),
+        (["ppo", "--env", "NavigatorEasy", "--num-envs", "17"], "num_envs must be a multiple of num_minibatches, 16, but it is 17"),
+        (["dqn", "--env", "NavigatorEasy", "--discount", "1.5"], "discount must lie in 0 ... 1, but it is 1.5; the nearest is 1"),
+        (["pqn", "--env", "NavigatorEasy", "--obs-size", "64"], "one of 128, 256"),
+        (["pqn"], "--env"),
+        (["sarsa"], "pqn"),
+    ],
+)
+def test_bad_input_is_refused_with_the_nearest_valid_choice(arguments, told, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, text = said(arguments, capsys)
+    assert code == 2 and told in text
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (train.Stopped(signal.SIGTERM), 128 + signal.SIGTERM, ""),
+        (train.Diverged("the loss is nan"), "popgym-arcade-train: the loss is nan", ""),  # text: it is printed, and the code is 1
+        (FileExistsError("there is a run"), 2, "popgym-arcade-train: there is a run"),
+        (checkpoint.CheckpointError("it is damaged"), 2, "popgym-arcade-train: it is damaged"),
+        (ModuleNotFoundError("no wandb"), 2, "popgym-arcade-train: no wandb"),
+    ],
+)
+def test_how_a_run_ended_is_told_by_the_exit_code(error, code, told, capsys, monkeypatch):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(train, "train", fail)
+    said_code, text = said(["pqn", "--env", "NavigatorEasy"], capsys)
+    assert said_code == code and told in text
+
+
+def parsed(arguments, monkeypatch):
+    """What the command would train: (algorithm, config, RunOptions)."""
+    asked = []
+    monkeypatch.setattr(train, "train", lambda *given: asked.append(given))
+    monkeypatch.setattr(train, "table_of", lambda folders: "")
+    train.main(arguments)
+    return asked[0]
+
+
+def test_booleans_mean_what_they_say(monkeypatch):
+    base = ["pqn", "--env", "TetrisHard"]
+    assert parsed(base, monkeypatch)[1].partial is False
+    assert parsed([*base, "--partial"], monkeypatch)[1].partial is True
+    assert parsed([*base, "--no-partial"], monkeypatch)[1].partial is False
+    assert parsed([*base, "--resume", "--seed", "7"], monkeypatch)[2] == RunOptions(resume=True, seed=7)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_fast_preset_differs_from_the_plain_one_in_what_it_says(algorithm, monkeypatch):
+    plain = parsed([algorithm, "--env", "TetrisHard"], monkeypatch)
+    fast = parsed([f"{algorithm}-fast", "--env", "TetrisHard"], monkeypatch)
+    assert plain[0] == fast[0] == algorithm
+    assert plain[1] == ALGORITHMS[algorithm].config(env="TetrisHard")
+    assert fast[1] == dataclasses.replace(plain[1], **ALGORITHMS[algorithm].fast) and fast[1].num_envs >= 1000
+    ALGORITHMS[algorithm].make_train(fast[1])  # its numbers fit together
+
+
+def test_every_flag_is_read_somewhere():
+    folder = Path(train.__file__).parent
+    source = "".join(path.read_text() for path in folder.rglob("*.py") if not path.name.startswith("test_"))
+    for kind in (RunOptions, *(algorithm.config for algorithm in ALGORITHMS.values())):
+        for field in dataclasses.fields(kind):
+            assert re.search(rf'(config|options)\.{field.name}\b|config\["{field.name}"\]|"{field.name}"', source), field.name
+
+
+# --- speed ------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_environment_takes_a_tenth_of_the_time_of_training_at_most():
+    trainer = ALGORITHMS["pqn"].make_train(ALGORITHMS["pqn"].config(env="NavigatorEasy", num_envs=16, num_steps=8, num_epochs=1))
+    env, params = rollout.environment_of(trainer.config)
+
+    def only_play(stream, key):
+        step = lambda stream, key: rollout.advance(env, params, key, stream, stream.carry, stream.last_action)  # noqa: E731
+        return jax.lax.scan(step, stream, jax.random.split(key, 8))
+
+    state = jax.jit(trainer.init)(jax.random.PRNGKey(0))
+    update = jax.jit(trainer.update, compiler_options=AS_FOR_USERS).lower(state).compile()
+    play = jax.jit(only_play, compiler_options=AS_FOR_USERS).lower(state.stream, state.key).compile()
+    playing, training = [], []
+    for _ in range(5):  # in turn, so that a busy machine slows both down
+        playing.append(seconds(play, state.stream, state.key))
+        training.append(seconds(update, state))
+    assert np.median(playing) < 0.1 * np.median(training)
+
+
+def seconds(program, *arguments):
+    """How long a program takes."""
+    start = time.perf_counter()
+    jax.block_until_ready(program(*arguments))
+    return time.perf_counter() - start
+
+
+# --- several devices ----------------------------------------------------------------------------------------------------------
+
+
+def test_four_devices_train_as_one_does(tmp_path, whole):
+    process = start(tmp_path, "--devices", "4", flags="--xla_force_host_platform_device_count=4")
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    spread, alone = (without_time(read_lines(folder / "metrics.jsonl")) for folder in (tmp_path, whole("pqn")))
+    assert len(spread) == len(alone)
+    for one, other in zip(spread, alone):
+        assert one["kind"] == other["kind"] and one["steps"] == other["steps"]
+        if one["steps"] <= 64 and one["kind"] == "training":  # later, a last bit may have changed an action
+            assert one["episodes"] == other["episodes"]
+            assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
+
+
+def test_the_environments_are_spread_and_all_else_is_on_each_device():
+    code = """
+import jax
+from popgym_arcade.baselines import pqn, train
+trainer = pqn.make_train(pqn.PQNConfig(env="NavigatorEasy", num_envs=8, num_steps=2, num_minibatches=2, hidden_size=8))
+state = jax.eval_shape(jax.vmap(trainer.init), jax.ShapeDtypeStruct((3, 2), "uint32"))
+shardings = train.sharding_of(state, 4)
+here = lambda leaf, sharding: sharding.shard_shape(leaf.shape)
+jax.tree.map(lambda *pair: print("stream", here(*pair)[:2]), state.stream, shardings.stream)
+whole = state._replace(stream=None), shardings._replace(stream=None)
+jax.tree.map(lambda *pair: print("whole", here(*pair) == pair[0].shape), *whole)
+"""
+    flags = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=flags)
+    assert finished.returncode == 0, finished.stderr
+    assert set(finished.stdout.splitlines()) == {"stream (3, 2)", "whole True"}

@@ -1,0 +1,276 @@
+"""Breakout's tests: its rules, its chance, and its Case for the tests of every game.
+
+The rules are written down once more here in plain Python, from the rulebook and not from the game, and both are played side by
+side. Points are counted in whole 600ths of the return, so that nothing is rounded.
+"""
+
+from functools import cache
+from heapq import heappop, heappush
+from itertools import count
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from popgym_arcade import REGISTRY, experts
+from popgym_arcade.games import breakout
+from tests.testing import FIRE, LEFT, RIGHT, UP, Case, as_numpy, chi_square_p, compiled_rules, many_starts, run_script
+
+LEVELS = [breakout.NAME + level for level in breakout.LEVELS]
+
+# --- the rules once more ------------------------------------------------------------
+
+ROWS, COLUMNS = 20, 10
+WALL = frozenset((row, col) for row in range(1, 7) for col in range(COLUMNS))
+UNIT = 1 / 600  # of the return
+DIRECTIONS = (-1, -1), (-1, 1), (1, 1), (1, -1)  # (down, right) of directions 0 ... 3
+
+
+class Ball(NamedTuple):
+    """One episode: everything that the rules read."""
+
+    row: int
+    col: int
+    down: int  # rows that the ball moves in a step: 1 or -1
+    right: int  # columns, likewise
+    paddle: int  # its leftmost column
+    bricks: frozenset = WALL  # of (row, column)
+    strike: bool = False  # whether the last step touched a brick
+
+
+def starts(width):
+    """Every way in which an episode may begin: a list of Balls."""
+    paddles = range(COLUMNS - width + 1)
+    return [Ball(13, col, -1, right, paddle) for col in range(COLUMNS) for right in (-1, 1) for paddle in paddles]
+
+
+def step(ball, action, width):
+    """Play one step: (Ball, the points it pays, whether the ball is lost)."""
+    paddle = min(max(ball.paddle + (action == RIGHT) - (action == LEFT), 0), COLUMNS - width)
+    covered = range(paddle, paddle + width)
+    row, col, down, right, bricks = ball.row + ball.down, ball.col + ball.right, ball.down, ball.right, ball.bricks
+    points, lost = 0, False
+    if col not in range(COLUMNS):
+        col, right = ball.col, -right
+    touched = (row, col) in bricks
+    if row < 0:
+        row, down = 0, 1
+    elif touched and not ball.strike:
+        bricks = bricks - {(row, col)}
+        points = brick_points(row)
+        row, down = ball.row, -down
+    elif row == ROWS - 1 and ball.col in covered:
+        row, down = ROWS - 2, -1
+    elif row == ROWS - 1 and col in covered:
+        row, down, right = ROWS - 2, -1, -right
+    elif row == ROWS - 1:
+        points, lost = -10 * len(bricks), True
+    return Ball(row, col, down, right, paddle, bricks, touched), points, lost
+
+
+def brick_points(row):
+    """What a brick in this row pays, (3 - 0.4 (row - 1)) / 120, in 600ths: int."""
+    return 17 - 2 * row
+
+
+def if_lost_now(bricks):
+    """What an episode that loses the ball with these bricks left earns in all, in 600ths. It grows with every brick: int."""
+    return sum(brick_points(row) for row, _ in WALL - bricks) - 10 * len(bricks)
+
+
+def least_return(start, width):
+    """The least that any player can earn, by trying all actions: float.
+
+    What an episode earns cannot be less than what it would earn if it lost the ball now, and that never falls. So the states are
+    gone through in the order of this bound, and the first that has lost the ball earns the least of all.
+    """
+    order = count()  # among states of the same bound, the newest first
+    frontier, seen = [(if_lost_now(start.bricks), 0, start, False)], {start}
+    while True:
+        bound, _, ball, over = heappop(frontier)
+        if over:
+            return bound * UNIT
+        for action in (LEFT, RIGHT, None):
+            after, _, lost = step(ball, action, width)
+            if lost or after not in seen:
+                seen.add(after)
+                heappush(frontier, (if_lost_now(after.bricks), -next(order), after, lost))
+
+
+@cache
+def least_of(col, right, width):
+    """The least return of an episode that begins with the ball there, float; the paddle has time to be anywhere."""
+    return least_return(Ball(13, col, -1, right, 0), width)
+
+
+def worst_return(start, params):
+    """What the search through all ways to play finds."""
+    right = np.where(start.direction == breakout.UP_RIGHT, 1, -1)
+    return np.array([least_of(int(col), int(way), params.paddle_width) for col, way in zip(start.ball_col, right)])
+
+
+def shown(state, params, partial_obs):
+    """Score, bricks and paddle; the ball with its direction and strike, and where it was before, unless they are hidden."""
+    ball = state.ball_row, state.ball_col, state.direction, state.strike
+    if partial_obs:
+        moving = ball if state.direction < breakout.DOWN_RIGHT else None
+    else:
+        moving = ball, state.last_row, state.last_col
+    return state.score, state.bricks.tobytes(), state.paddle, moving
+
+
+def scramble(rng, state, params):
+    """Other bricks, and the ball, its past and the paddle anywhere."""
+    number = len(state.time)
+    bricks = state.bricks & (rng.random(state.bricks.shape) < rng.random((number, 1, 1)))
+    drawn = {"ball_row": ROWS, "ball_col": COLUMNS, "direction": 4, "last_row": ROWS, "last_col": COLUMNS}
+    drawn["paddle"] = COLUMNS + 1 - params.paddle_width
+    fields = {field: rng.integers(0, most, number).astype(np.int32) for field, most in drawn.items()}
+    return state._replace(bricks=bricks, strike=rng.random(number) < 0.5, **fields)
+
+
+CASES = [
+    Case(
+        game=breakout.NAME,
+        levels={"paddle_width": (6, 5, 4), "max_steps_in_episode": (2000, 2000, 2000)},
+        best_return=lambda start, params: np.ones(start.time.shape),
+        worst_return=worst_return,
+        lowest_return=-0.975,
+        shown=shown,
+        scramble=scramble,
+        moves_by_itself=True,
+        episodes=64,
+        different_starts=10,  # of a ball and a paddle in few places
+    )
+]
+
+
+def game_state(ball, last=None, score=0, time=0):
+    """The game's State of a Ball."""
+    direction = DIRECTIONS.index((ball.down, ball.right))
+    bricks = np.zeros((ROWS, COLUMNS), bool)
+    bricks[tuple(np.array(sorted(ball.bricks), int).reshape(-1, 2).T)] = True
+    numbers = (ball.row, ball.col, direction, *(last or (ball.row, ball.col)), ball.paddle)
+    numbers = map(jnp.int32, numbers)
+    return breakout.State(*numbers, jnp.asarray(bricks), jnp.bool_(ball.strike), jnp.int32(time), jnp.int32(score))
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_breakout_plays_like_the_rules_in_plain_python(name):
+    params, rng, rules = REGISTRY[name].params, np.random.default_rng(0), compiled_rules(breakout)
+    follow = jax.jit(experts.expert)
+    broken = passed = reversed_ = 0
+    for _ in range(8):
+        first = starts(params.paddle_width)[rng.integers(len(starts(params.paddle_width)))]
+        ball = first._replace(bricks=frozenset(cell for cell in sorted(WALL) if rng.random() < rng.random()))
+        state = game_state(ball, score=60 - len(ball.bricks))
+        for time in range(150):
+            action = int(rng.integers(-1, 6)) if rng.random() < 0.3 else int(follow(state, params))
+            before, (ball, points, lost) = ball, step(ball, action, params.paddle_width)
+            state, reward, done, info = as_numpy(rules(jax.random.key(0), state, jnp.int32(action), params))
+            assert game_state(ball, (before.row, before.col), 60 - len(ball.bricks), time + 1)._replace(bricks=None) == (
+                state._replace(bricks=None)
+            )
+            assert {tuple(cell) for cell in np.argwhere(state.bricks).tolist()} == ball.bricks
+            assert reward == pytest.approx(points * UNIT, abs=1e-6)
+            assert bool(info["terminated"]) == (lost or not ball.bricks) == bool(done)
+            broken += len(ball.bricks) < len(before.bricks)
+            passed += ball.strike and before.strike
+            reversed_ += ball.row == ROWS - 2 and ball.down < 0 and ball.right != before.right and 0 < ball.col < COLUMNS - 1
+            if done:
+                break
+    assert broken > 20 and passed > 0, "too little happened to compare the rules"
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_the_expert_clears_the_board_from_every_start(name):
+    params = REGISTRY[name].params
+    start = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(game_state, starts(params.paddle_width)))
+
+    def one_step(carry, _):
+        state, total, alive = carry
+        state, reward, done, _ = breakout.step(jax.random.key(0), state, experts.expert(state, params), params)[1:]
+        return (state, total + alive * reward, alive & ~done), None
+
+    def episode(state):
+        return jax.lax.scan(one_step, (state, jnp.float32(0), jnp.bool_(True)), length=params.max_steps_in_episode)[0]
+
+    _, total, alive = jax.jit(jax.vmap(episode))(start)
+    assert not np.any(alive)
+    np.testing.assert_allclose(total, 1, atol=5e-6)
+
+
+# --- chance ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_ball_direction_and_paddle_start_uniformly_and_independently(name):
+    start, places = many_starts(name), 11 - REGISTRY[name].params.paddle_width
+    assert np.all(start.ball_row == 13) and start.paddle.min() >= 0 and start.paddle.max() < places
+    assert chi_square_p(np.bincount((start.ball_col * 2 + start.direction) * places + start.paddle, minlength=20 * places)) > 1e-4
+    assert np.all(start.bricks == np.isin(np.arange(20), range(1, 7))[:, None])
+
+
+# --- scripted episodes ------------------------------------------------------------
+
+HARD = breakout.Params(paddle_width=4)
+
+
+def test_a_struck_brick_pays_by_its_row_and_the_next_one_is_passed():
+    ball = Ball(5, 3, -1, 1, paddle=0, bricks=frozenset({(4, 4), (3, 5), (5, 5), (1, 9)}))
+    script = [
+        (UP, (3 - 0.4 * 3) / 120, dict(ball_row=5, ball_col=4, direction=breakout.DOWN_RIGHT, strike=True, score=57)),
+        (UP, 0, dict(ball_row=6, ball_col=5, strike=False, score=57)),
+    ]
+    run_script(breakout, game_state(ball, score=56), HARD, script)
+    passing = ball._replace(strike=True)
+    script = [
+        (UP, 0, dict(ball_row=4, ball_col=4, direction=breakout.UP_RIGHT, strike=True, score=56)),
+        (UP, 0, dict(ball_row=3, ball_col=5, direction=breakout.UP_RIGHT, strike=True, score=56)),
+        (UP, 0, dict(ball_row=2, ball_col=6, strike=False, score=56)),
+    ]
+    run_script(breakout, game_state(passing, score=56), HARD, script)
+
+
+def test_the_ball_turns_at_walls_and_ceiling():
+    ball = Ball(1, 9, -1, 1, paddle=0, bricks=frozenset({(6, 0)}))
+    script = [
+        (UP, 0, dict(ball_row=0, ball_col=9, direction=breakout.UP_LEFT)),
+        (UP, 0, dict(ball_row=0, ball_col=8, direction=breakout.DOWN_LEFT, last_row=0, last_col=9)),
+        (UP, 0, dict(ball_row=1, ball_col=7, direction=breakout.DOWN_LEFT)),
+    ]
+    run_script(breakout, game_state(ball), HARD, script)
+
+
+def test_bricks_are_not_touched_at_the_ceiling():
+    ball = Ball(0, 8, -1, 1, paddle=0, bricks=frozenset({(0, 9), (6, 0)}))  # as no play leaves them
+    script = [(UP, 0, dict(ball_row=0, ball_col=9, direction=breakout.DOWN_RIGHT, strike=False, score=58))]
+    run_script(breakout, game_state(ball, score=58), HARD, script)
+
+
+def test_the_paddle_mirrors_reverses_or_loses_the_ball():
+    ball = Ball(18, 5, 1, 1, paddle=3, bricks=frozenset({(1, 0), (1, 1)}))
+    saved = dict(ball_row=18, ball_col=6, direction=breakout.UP_RIGHT)
+    run_script(breakout, game_state(ball), HARD, [(FIRE, 0, saved)])
+    run_script(breakout, game_state(ball._replace(paddle=6)), HARD, [(LEFT, 0, saved)])  # the paddle moves first
+    turned = dict(ball_row=18, ball_col=6, direction=breakout.UP_LEFT)
+    run_script(breakout, game_state(ball._replace(paddle=6)), HARD, [(FIRE, 0, turned)])
+    lost = dict(ball_row=19, ball_col=6, terminated=True, discount=0.0)
+    run_script(breakout, game_state(ball._replace(paddle=0)), HARD, [(FIRE, -2 / 60, lost)])
+
+
+def test_the_last_brick_ends_the_game_also_on_the_last_step():
+    ball = Ball(5, 3, -1, 1, paddle=0, bricks=frozenset({(4, 4)}))
+    won = dict(score=60, terminated=True, discount=0.0)
+    run_script(breakout, game_state(ball, score=59), HARD, [(UP, (3 - 0.4 * 3) / 120, won)])
+    last = dict(won, truncated=True, time=2000)
+    run_script(breakout, game_state(ball, score=59, time=1999), HARD, [(UP, (3 - 0.4 * 3) / 120, last)])
+
+
+def test_the_paddle_stops_at_both_walls():
+    ball = Ball(13, 5, -1, 1, paddle=1)
+    script = [(LEFT, 0, dict(paddle=0)), (LEFT, 0, dict(paddle=0)), (RIGHT, 0, dict(paddle=1)), (-3, 0, dict(paddle=1))]
+    run_script(breakout, game_state(ball), HARD, script)
+    run_script(breakout, game_state(ball._replace(paddle=6)), HARD, [(RIGHT, 0, dict(paddle=6)), (LEFT, 0, dict(paddle=5))])

@@ -1,0 +1,169 @@
+"""MineSweeper's tests: its rules, its chance, and its Case for the tests of every game."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from popgym_arcade import REGISTRY, make
+from popgym_arcade.games import minesweeper
+from tests.testing import (
+    DOWN,
+    FIRE,
+    LEFT,
+    RIGHT,
+    UP,
+    Case,
+    board_of,
+    cell_of,
+    chi_square_p,
+    keys,
+    many_starts,
+    rendered,
+    run_script,
+)
+
+LEVELS = [minesweeper.NAME + level for level in minesweeper.LEVELS]
+
+
+def marks_of(mines):
+    """What digging each cell would show: the number of mines around it, or 9 for a mine; int[n, n]."""
+    n = len(mines)
+    counts = np.full((n, n), 9)
+    for row, col in np.argwhere(~mines):
+        counts[row, col] = mines[max(row - 1, 0) : row + 2, max(col - 1, 0) : col + 2].sum()
+    return counts
+
+
+def shown(state, params, partial_obs):
+    """Score, cursor and the mark under it, and unless they are hidden all marks and the share of repeats."""
+    marks = np.where(state.dug, marks_of(state.mines), -1)
+    field = marks[state.row, state.col] if partial_obs else (marks.tobytes(), state.repeats)
+    return state.score, state.row, state.col, field
+
+
+def scramble(rng, state, params):
+    """Other mines, dug cells and repeats."""
+    count, n = len(state.time), params.board_size
+    mines = rng.random(state.mines.shape) < rng.random((count, 1, 1))
+    dug = rng.random(state.dug.shape) < rng.random((count, 1, 1))
+    return state._replace(mines=mines, dug=dug, repeats=rng.integers(0, n**2 // 2, count).astype(np.int32))
+
+
+def worst_return(start, params):
+    """The pay of one safe cell, which is then dug again until the budget is used up."""
+    return np.full(start.time.shape, 1 / (params.board_size**2 - params.num_mines) - 1)
+
+
+CASES = [
+    Case(
+        game=minesweeper.NAME,
+        levels={"board_size": (4, 6, 8), "num_mines": (2, 6, 10), "max_steps_in_episode": (32, 72, 128)},
+        best_return=lambda start, params: np.ones(start.time.shape),
+        worst_return=worst_return,
+        lowest_return=-1,
+        shown=shown,
+        scramble=scramble,
+        different_first_frames=8,  # 16 cells for the cursor on the Easy level
+    )
+]
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_all_digits_and_the_mine_look_different_with_and_without_the_cursor(name):
+    n, state = REGISTRY[name].params.board_size, jax.tree.map(lambda leaf: leaf[:16], many_starts(name, 2000))
+    around = [(row, col) for row in (0, 1, 2) for col in (0, 1, 2) if (row, col) != (1, 1)]
+    mines = np.zeros((16, n, n), bool)
+    for number in range(9):
+        for cell in around[:number]:
+            mines[number][cell] = True
+    mines[9, 1, 1] = True
+    dug = np.zeros_like(mines)
+    dug[:10, 1, 1] = True  # ten marks and then covered cells
+    one = np.ones(16, np.int32)
+    state = state._replace(mines=mines, dug=dug, repeats=0 * one, time=one, score=0 * one)
+    for cursor in (one, 3 * one):
+        frames = rendered(name, False, state._replace(row=cursor, col=cursor)).reshape(16, -1)
+        assert len(np.unique(frames, axis=0)) == 11
+
+
+# --- chance ------------------------------------------------------------
+
+
+def test_minesweepers_cursor_starts_on_every_cell_equally_often_also_on_mines():
+    start = many_starts("MineSweeperEasy")
+    assert chi_square_p(np.bincount(start.row * 4 + start.col, minlength=16)) > 1e-4
+    on_mine = start.mines[np.arange(len(start.row)), start.row, start.col]
+    assert chi_square_p(np.bincount(on_mine), np.array([14, 2]) / 16 * len(on_mine)) > 1e-4
+
+
+@pytest.mark.parametrize(("size", "count"), [(4, 2), (2, 1), (2, 3), (4, 14)])
+def test_every_set_of_cells_is_as_likely_to_hold_the_mines(size, count):
+    mines = np.asarray(jax.jit(jax.vmap(lambda key: minesweeper.place_mines(key, count, size)))(keys(3, 20_000)))
+    assert np.all(mines.sum(axis=(1, 2)) == count)
+    sets, counts = np.unique(mines.reshape(len(mines), -1), axis=0, return_counts=True)
+    assert len(sets) == len(list(itertools.combinations(range(size * size), count))) and chi_square_p(counts) > 1e-4
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_every_field_has_its_number_of_mines_and_nothing_is_dug(name):
+    start, params = many_starts(name, 2000), REGISTRY[name].params
+    assert np.all(start.mines.sum(axis=(1, 2)) == params.num_mines) and not start.dug.any()
+
+
+# --- scripted episodes ------------------------------------------------------------
+
+PARAMS = minesweeper.Params(board_size=4, num_mines=2, max_steps_in_episode=32)
+SAFE, REPEAT = 1 / 14, -1 / 8
+
+
+def mine_field(drawing, time=0):
+    """A state from a drawing of the mines, M; the cursor is on C (safe) or D (a mine)."""
+    row, col = cell_of(drawing, "D" if "D" in drawing else "C")
+    mines = jnp.asarray(board_of(drawing, "M") | board_of(drawing, "D"))
+    zero = jnp.int32(0)
+    return minesweeper.State(mines, jnp.zeros_like(mines), row, col, repeats=zero, time=jnp.int32(time), score=zero)
+
+
+def test_minesweeper_pays_for_safe_cells_once_and_ends_on_a_mine():
+    script = [
+        (UP, 0, dict(row=0, col=0)),
+        (LEFT, 0, dict(row=0, col=0)),
+        (FIRE, SAFE, dict(score=1, repeats=0)),
+        (FIRE, REPEAT, dict(score=1, repeats=1)),
+        (DOWN, 0, dict(row=1, col=0, score=1)),
+        (7, 0, dict(row=1, col=0, score=1, time=6)),
+        (FIRE, SAFE, dict(score=2)),
+        (RIGHT, 0, dict(row=1, col=1)),
+        (FIRE, 0, dict(score=2, repeats=1, terminated=True, discount=0.0)),
+    ]
+    state = run_script(minesweeper, mine_field("C... .M.. .... ...M"), PARAMS, script)
+    assert np.argwhere(state.dug).tolist() == [[0, 0], [1, 0], [1, 1]]  # nothing opens by itself
+
+
+def test_minesweeper_ends_on_the_very_dig_that_uses_up_the_repeats():
+    repeats = [(FIRE, REPEAT, dict(repeats=i)) for i in range(1, 8)]
+    last = (FIRE, REPEAT, dict(repeats=8, score=1, terminated=True, discount=0.0, time=9))
+    run_script(minesweeper, mine_field("C... .M.. .... ...M"), PARAMS, [(FIRE, SAFE, dict(repeats=0)), *repeats, last])
+
+
+def test_minesweeper_ends_when_the_last_safe_cell_is_dug():
+    state = mine_field("C... .M.. .... ...M", time=31)
+    state = state._replace(dug=(~state.mines).at[0, 0].set(False), score=jnp.int32(13))
+    run_script(minesweeper, state, PARAMS, [(FIRE, SAFE, dict(score=14, terminated=True, truncated=True, discount=0.0))])
+    run_script(minesweeper, state, PARAMS, [(RIGHT, 0, dict(score=13, truncated=True, discount=1.0))])
+
+
+def test_minesweepers_cursor_stops_at_the_far_edges_and_may_pass_over_mines():
+    script = [(DOWN, 0, dict(row=3)), (RIGHT, 0, dict(col=3)), (UP, 0, dict(row=2, col=3)), (DOWN, 0, dict(row=3))]
+    run_script(minesweeper, mine_field("M... .... .... ...D"), PARAMS, script)
+
+
+# --- overrides ------------------------------------------------------------
+
+
+def test_a_field_without_a_safe_cell_is_refused_with_the_nearest_number_of_mines():
+    with pytest.raises(ValueError, match=r"num_mines must be in 1 \.\.\. 15 .* board_size is 4, but it is 16; the nearest is 15"):
+        make("MineSweeperEasy", num_mines=16)

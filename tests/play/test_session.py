@@ -1,0 +1,307 @@
+"""Tests of a game in play, without a window: the session's clock and keys, and the command line."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from popgym_arcade import GAMES, REGISTERED_ENVIRONMENTS, make
+from popgym_arcade.play import __main__ as command
+from popgym_arcade.play import cabinet, rules
+from popgym_arcade.play.session import Session
+from popgym_arcade.registry import NO_ACTION, REGISTRY, registered_name
+
+UP, DOWN, LEFT, RIGHT, FIRE = range(5)
+
+
+def session(name="NavigatorEasy", seed=1, **options):
+    """A new session."""
+    return Session(cabinet.build(name), seed=seed, **options)
+
+
+# --- cabinets ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["NavigatorEasy", "SkittlesEasy"])
+def test_a_cabinet_plays_as_the_environment_does(name):
+    env, params = make(name)
+    machine = cabinet.build(name)
+    episode = cabinet.begin(machine, jax.random.key(3))
+    key, reset_key = jax.random.split(jax.random.key(3))
+    _, state = env.reset(reset_key, params)
+    total = 0.0
+    for action in (LEFT, UP, NO_ACTION, DOWN, RIGHT):
+        for partial_obs in (False, True):
+            frame = env.render(state, make(name, partial_obs)[1])
+            assert (cabinet.observe(machine, episode, partial_obs) == frame).all()
+        key, step_key = jax.random.split(key)
+        _, state, reward, done, info = env.step_env(step_key, state, action, params)
+        episode = cabinet.advance(machine, episode, action)
+        total += float(reward)
+        assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), state, episode.state))
+        assert (episode.reward, episode.terminated, episode.truncated) == (float(reward), *map(bool, list(info.values())[:2]))
+        assert episode.episode_return == total and episode.done == bool(done)
+
+
+def test_an_episode_that_is_over_stays_as_it_is():
+    machine = cabinet.build("NavigatorEasy")
+    episode = cabinet.begin(machine, jax.random.key(3))
+    while not episode.done:
+        episode = cabinet.advance(machine, episode, UP)
+    assert cabinet.advance(machine, episode, DOWN) is episode
+
+
+def test_a_cabinet_is_built_once():
+    machine = cabinet.build("NavigatorEasy", max_steps_in_episode=2)
+    assert cabinet.build("NavigatorEasy", 128, max_steps_in_episode=2) is machine
+    assert cabinet.build("NavigatorEasy", max_steps_in_episode=3).params.max_steps_in_episode == 3
+    assert cabinet.build("NavigatorEasy", 256, max_steps_in_episode=2).params.obs_size == 256
+
+
+# --- games that step on a key -----------------------------------------------------------------------------------------------
+
+
+def test_where_no_clock_runs_each_key_is_a_step():
+    played = session()
+    assert played.fps == 0 and played.due is None
+    for count, action in enumerate([LEFT, UP, FIRE], 1):
+        assert played.press(action, now=0.0)
+        assert played.episode.time == count and played.due is None
+    assert not played.tick(now=1e9)
+
+
+def test_an_arrow_that_stays_down_repeats_but_fire_does_not():
+    played = session()
+    assert played.press(LEFT, 0.0, repeated=True)
+    assert not played.press(FIRE, 0.0, repeated=True)
+    assert played.episode.time == 1
+
+
+def test_an_episode_that_is_over_waits_for_a_restart():
+    played = session("SkittlesEasy", fps=0)
+    while not played.episode.done:
+        played.press(LEFT, 0.0)
+    steps = played.episode.time
+    assert not played.press(LEFT, 0.0) and played.episode.time == steps
+    assert played.message() == f"The game is over. Return {steps / 100 - 0.01:.3f}. R: play again"
+    played.restart()
+    assert played.episode.time == 0 and played.press(LEFT, 0.0)
+
+
+def test_the_end_by_the_limit_of_steps_is_told_apart():
+    played = Session(cabinet.build("NavigatorEasy", max_steps_in_episode=2), seed=1)
+    played.press(UP, 0.0)
+    played.press(UP, 0.0)
+    assert played.message().startswith("The time is up. Return -0.016")
+
+
+# --- games on a clock -------------------------------------------------------------------------------------------------------
+
+
+def test_the_clock_begins_with_the_first_key_and_then_goes_on_by_itself():
+    played = session("SkittlesEasy", fps=4)
+    assert played.due is None and not played.tick(100.0)
+    assert "starts the clock" in played.message()
+    assert not played.press(FIRE, 100.0)
+    played.release(FIRE)
+    assert played.due == 100.25 and played.episode.time == 0 and played.message() == ""
+    assert [played.tick(now) for now in (100.2, 100.25, 100.3, 100.49, 100.5, 100.75)] == [False, True, False, False, True, True]
+    assert played.episode.time == 3
+
+
+def test_a_tap_between_two_steps_is_played_once_and_a_held_key_with_every_step():
+    played = session("SkittlesEasy", fps=4, seed=5)
+    moved = []
+    original = played.step
+    played.step = lambda action: (moved.append(action), original(action))
+    played.press(LEFT, 0.0)
+    played.release(LEFT)
+    played.tick(0.25)
+    played.tick(0.5)
+    played.press(RIGHT, 0.6)
+    for now in (0.75, 1.0):
+        played.tick(now)
+    played.press(LEFT, 1.1)  # the newer of two keys counts
+    for now in (1.25, 1.5):
+        played.tick(now)
+    played.release(LEFT)
+    played.tick(1.75)
+    played.release(RIGHT)
+    played.tick(2.0)
+    assert moved == [LEFT, NO_ACTION, RIGHT, RIGHT, LEFT, LEFT, RIGHT, NO_ACTION]
+
+
+def test_a_key_that_goes_down_twice_is_held_once():
+    played = session("SkittlesEasy", fps=4)
+    played.press(LEFT, 0.0)
+    played.press(LEFT, 0.0)
+    assert played.held == [LEFT]
+
+
+def test_key_repeat_means_nothing_on_a_clock():
+    played = session("SkittlesEasy", fps=4)
+    played.press(LEFT, 0.0, repeated=True)
+    assert played.due is None and not played.pressed
+
+
+def test_steps_that_were_missed_are_not_made_up_for():
+    played = session("SkittlesEasy", fps=4)
+    played.press(FIRE, 0.0)
+    assert played.tick(3.0) and not played.tick(3.0)
+    assert played.due == 3.25
+
+
+def test_a_pause_stops_the_clock_until_the_next_key_and_forgets_the_old_ones():
+    played = session("SkittlesEasy", fps=4)
+    played.press(LEFT, 0.0)
+    played.tick(0.25)
+    played.pause()
+    assert played.due is None and not played.tick(9.0) and "Paused" in played.message()
+    played.press(RIGHT, 10.0)
+    assert played.due == 10.25 and list(played.pressed) == [RIGHT] and played.held == [RIGHT]
+
+
+def test_the_clock_stops_with_the_episode():
+    played = session("SkittlesEasy", fps=4)
+    played.press(LEFT, 0.0)
+    now = 0.0
+    while not played.episode.done:
+        now += 0.25
+        played.tick(now)
+    assert played.due is None and not played.tick(now + 9)
+
+
+def test_the_games_that_move_by_themselves_run_on_a_clock_and_an_option_overrides_it():
+    on_a_clock = {game for game in GAMES if session(game + "Easy").fps}
+    assert on_a_clock == {"Breakout", "CartPole", "NoisyCartPole", "Skittles", "Tetris"}
+    assert session("SkittlesEasy", fps=0).fps == 0 and session("NavigatorEasy", fps=3).fps == 3
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_swap_changes_the_view_and_nothing_else():
+    played = session()
+    played.press(LEFT, 0.0)
+    before, frame = played.episode, played.picture()
+    played.swap()
+    assert played.episode is before
+    assert (frame == cabinet.observe(played.machine, before, False)).all()
+    assert (played.picture() == cabinet.observe(played.machine, before, True)).all()
+    assert played.status()["view"] == "POMDP"
+
+
+def test_both_views_show_one_state():
+    played = session(both=True)
+    played.press(LEFT, 0.0)
+    parts = [cabinet.observe(played.machine, played.episode, partial_obs) for partial_obs in (False, True)]
+    assert (played.picture() == cabinet.side_by_side(parts)).all()
+    assert (played.picture()[:, :128] == parts[0]).all() and (played.picture()[:, -128:] == parts[1]).all()
+
+
+def test_a_seed_decides_every_episode_and_the_episodes_differ():
+    one, other, foreign = session(seed=7), session(seed=7), session(seed=8)
+    for played in (one, other, foreign):
+        played.restart()
+    first = session(seed=7)
+    assert (one.picture() == other.picture()).all()
+    assert (one.picture() != foreign.picture()).any() and (one.picture() != first.picture()).any()
+
+
+def test_the_status_counts_return_and_steps():
+    played = session(seed=7)
+    played.press(FIRE, 0.0)
+    status = played.status()
+    assert (status["game"], status["level"], status["view"]) == ("Navigator", "Easy", "MDP")
+    assert (status["return"], status["step"], status["seed"], status["episode"]) == ("-0.008", "1 of 64", "7", "1")
+
+
+@pytest.mark.parametrize("keep_all, count", [(False, 2), (True, 5)])
+def test_the_pictures_of_the_episode_or_of_all_of_them_are_kept(keep_all, count):
+    played = session(keep_all=keep_all)
+    played.press(LEFT, 0.0)
+    played.press(UP, 0.0)
+    played.restart()
+    played.press(UP, 0.0)
+    assert len(played.pictures) == count
+    assert (played.pictures[count - 1] == played.picture()).all()
+
+
+@pytest.mark.parametrize("name", [game + "Easy" for game in GAMES])
+def test_every_game_has_rules_for_a_player(name):
+    text = rules.rules(name)
+    assert text[0][0] == name.removesuffix("Easy") and text[0][1]
+    assert {"Actions", "Rewards", "Episode end", "Views"} <= {heading for heading, _ in text}
+    assert all(paragraph for _, paragraphs in rules for paragraph in paragraphs)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------------
+
+
+def test_without_arguments_the_games_are_listed(capsys):
+    command.main([])
+    listed = capsys.readouterr().out
+    assert all(f"{game}Easy|Medium|Hard" in listed for game in GAMES)
+
+
+BAD_COMMANDS = [
+    (["NavigatorEsay"], "the nearest are: NavigatorEasy"),
+    (["Tetris"], "TetrisEasy"),
+    (["NavigatorEasy", "--fps", "100"], "must be in 0 ... 60, but it is 100; the nearest is 60"),
+    (["NavigatorEasy", "--seed", "-1"], "must be in 0 ..."),
+    (["NavigatorEasy", "--scale", "0"], "must be in 1 ... 32"),
+    (["NavigatorEasy", "-o", "64"], "128"),
+    (["NavigatorEasy", "--record", "a.mp4"], "must end with .gif"),
+    (["NavigatorEasy", "--record", "no/such/folder/a.gif"], "there is no folder"),
+    (["--web", "--record", "a.gif"], "--record goes with a window"),
+]
+
+
+@pytest.mark.parametrize("words, message", BAD_COMMANDS, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_bad_input_exits_with_2_and_says_what_is_allowed(words, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        command.main(words)
+    assert caught.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_names_may_be_written_in_any_case():
+    assert [registered_name(name.lower()) for name in REGISTERED_ENVIRONMENTS] == list(REGISTERED_ENVIRONMENTS)
+    entries = REGISTRY["CartPoleHard"], REGISTRY["NoisyCartPoleEasy"]
+    assert [(entry.game, entry.level) for entry in entries] == [
+        ("CartPole", "Hard"),
+        ("NoisyCartPole", "Easy"),
+    ]
+
+
+@pytest.mark.parametrize("library, module, words", [("pygame", "window", ["NavigatorEasy"]), ("aiohttp", "web", ["--web"])])
+def test_a_missing_library_is_named_with_the_line_that_installs_it(library, module, words, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, f"popgym_arcade.play.{module}", raising=False)
+    monkeypatch.delattr(f"popgym_arcade.play.{module}", raising=False)
+    with pytest.raises(SystemExit) as caught:
+        command.main(words)
+    assert library in caught.value.code and 'pip install "popgym-arcade[human]"' in caught.value.code
+
+
+def test_without_a_display_it_says_what_to_do_instead():
+    pytest.importorskip("pygame")
+    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+    env = {name: value for name, value in os.environ.items() if name not in hidden}
+    command = [sys.executable, "-m", "popgym_arcade.play", "NavigatorEasy"]
+    run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 1
+    assert "no display" in run.stderr and "--web" in run.stderr and "popgym-arcade-record" in run.stderr
+    assert "Traceback" not in run.stderr and "compiling" not in run.stdout
+
+
+def test_the_core_imports_none_of_the_extras():
+    code = "import sys, popgym_arcade.play, popgym_arcade.record; sys.exit(bool({'pygame', 'aiohttp'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+def test_pictures_are_numpy_bytes():
+    picture = session().picture()
+    assert isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape == (128, 128, 3)

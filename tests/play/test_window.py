@@ -1,0 +1,321 @@
+"""Tests of the window: with SDL's dummy driver and posted keys, and as a real window on a virtual X display."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image, ImageGrab, ImageSequence
+
+from popgym_arcade import GAMES, experts
+from popgym_arcade.play import cabinet
+from popgym_arcade.play.session import MAX_SEED, Session
+from tests.testing import program
+
+pygame = pytest.importorskip("pygame", reason="the window needs the extra 'human'")
+
+from popgym_arcade.play import window  # noqa: E402, because it needs pygame
+
+UP, DOWN, LEFT, RIGHT, FIRE = range(5)
+KEY_OF_ACTION = {action: key for key, action in window.ACTION_KEYS.items()}
+
+
+@pytest.fixture
+def display(monkeypatch):
+    """A display that shows nothing."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    with window.display():
+        yield
+
+
+@pytest.fixture
+def shots(monkeypatch):
+    """All that a window showed, as a list of uint8[height, width, 3]."""
+    taken = []
+    original = pygame.display.flip
+
+    def flip():
+        original()
+        taken.append(pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1))
+
+    monkeypatch.setattr(pygame.display, "flip", flip)
+    return taken
+
+
+def session(name="NavigatorEasy", seed=1, **options):
+    """A new session."""
+    return Session(cabinet.build(name), seed=seed, **options)
+
+
+def post(*keys):
+    """Post a tap on each of some keys."""
+    for key in keys:
+        pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=key))
+        pygame.event.post(pygame.event.Event(pygame.KEYUP, key=key))
+
+
+def leave():
+    """Post the closing of the window."""
+    pygame.event.post(pygame.event.Event(pygame.QUIT))
+
+
+def frame_in(shot, picture, scale):
+    """Whether a window shows a picture, each pixel as scale x scale pixels and nothing over it: a bool."""
+    place = window.layout(picture, scale)
+    part = shot[place.row :][: place.picture[1]]
+    return part.shape[1] == place.picture[0] and (part == picture.repeat(scale, 0).repeat(scale, 1)).all()
+
+
+def experts_keys(played):
+    """The keys with which the expert plays the session's episode to its end, and the episode's states after each."""
+    episode, keys, episodes = played.episode, [], []
+    while not episode.done:
+        action = int(experts.expert(episode.state, played.machine.params))
+        episode = cabinet.advance(played.machine, episode, action)
+        keys.append(KEY_OF_ACTION[action])
+        episodes.append(episode)
+    return keys, episodes
+
+
+def test_a_whole_game_is_played_with_posted_keys(display, shots, capsys):
+    played = session()
+    keys, episodes = experts_keys(played)
+    assert len(keys) > 4
+    post(*keys)
+    leave()
+    window.run(played, scale=2)
+    shown = [cabinet.observe(played.machine, episode, False) for episode in episodes]
+    assert all(any(frame_in(shot, picture, 2) for shot in shots) for picture in shown)
+    assert frame_in(shots[-1], shown[-1], 2)
+    total = episodes[-1].episode_return
+    assert total > 0.5 and capsys.readouterr().out == f"episode 1: return {total:.3f} after {len(keys)} steps\n"
+
+
+@pytest.mark.parametrize("name", [game + "Easy" for game in GAMES])
+def test_every_game_can_be_shown_played_swapped_and_explained(name, display, shots):
+    played = session(name, fps=0)
+    post(pygame.K_RIGHT, pygame.K_p, pygame.K_h)
+    leave()
+    window.run(played)
+    assert played.episode.time == 1 and played.partial_obs
+    views = [cabinet.observe(played.machine, played.episode, partial_obs) for partial_obs in (False, True)]
+    scale = 5
+    for picture in views:
+        assert any(frame_in(shot, picture, scale) for shot in shots)
+    assert not frame_in(shots[-1], views[1], scale)
+    assert len(np.unique(shots[-1][100:600].reshape(-1, 3), axis=0)) > 8  # text has soft edges
+
+
+def test_a_key_that_steps_back_to_the_start_begins_a_new_episode(display, shots):
+    played = session()
+    first = played.picture()
+    post(pygame.K_LEFT, pygame.K_UP, pygame.K_r)
+    leave()
+    window.run(played, scale=1)
+    assert played.number == 1 and played.episode.time == 0
+    assert (played.picture() != first).any() and frame_in(shots[-1], played.picture(), 1)
+
+
+def test_while_the_rules_are_shown_keys_scroll_and_do_not_play(display, shots):
+    played = session("TetrisEasy")
+    post(pygame.K_h, pygame.K_DOWN, pygame.K_SPACE, pygame.K_UP, pygame.K_h, pygame.K_p)
+    leave()
+    window.run(played, scale=2)
+    assert played.episode.time == 0 and played.due is None
+    rules = [
+        shot for shot in shots if not any(frame_in(shot, picture, 2) for picture in (shots_picture(played, p) for p in (0, 1)))
+    ]
+    scrolled = {shot.tobytes() for shot in rules}
+    assert len(scrolled) == 4  # the top, a line down, a page further, a line back
+
+
+def shots_picture(played, partial_obs):
+    """A view of a session's state."""
+    return cabinet.observe(played.machine, played.episode, partial_obs)
+
+
+def test_the_rules_can_be_read_to_the_last_line(display):
+    place = window.layout(session("TetrisEasy").picture(), 2)
+    lines = window.rule_lines("TetrisEasy", window.rules_size(place), place.picture[0] - place.row)
+    first = 0
+    for _ in range(len(lines)):
+        first = window.scrolled(first, pygame.K_DOWN, session("TetrisEasy"), place)
+    assert first + window.lines_shown(place) == len(lines)
+    widest = max(window.font(window.rules_size(place)).size(line)[0] for kind, line in lines if kind != "drawing")
+    assert widest <= place.picture[0] - place.row
+
+
+def test_escape_leaves(display):
+    post(pygame.K_LEFT, pygame.K_ESCAPE, pygame.K_LEFT)
+    played = session()
+    window.run(played)
+    assert played.episode.time == 1
+
+
+def test_a_key_that_repeats_restarts_once_and_fires_once_but_moves_on(display):
+    played = session()
+    for key in (pygame.K_r, pygame.K_r, pygame.K_SPACE, pygame.K_SPACE, pygame.K_LEFT, pygame.K_LEFT):
+        pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=key))
+    leave()
+    window.run(played)
+    assert played.number == 1 and played.episode.time == 3
+
+
+def test_a_game_on_a_clock_goes_on_by_itself_at_its_rate(display):
+    played = session("CartPoleEasy", fps=20, seed=2)
+    post(pygame.K_SPACE)
+    pygame.time.set_timer(pygame.QUIT, 1000, loops=1)
+    window.run(played)
+    assert 14 <= played.episode.time <= 20
+
+
+def test_the_clock_stops_when_the_window_loses_the_focus(display):
+    played = session("CartPoleEasy", fps=20, seed=2)
+    post(pygame.K_SPACE)
+    pygame.event.post(pygame.event.Event(pygame.WINDOWFOCUSLOST))
+    pygame.time.set_timer(pygame.QUIT, 400, loops=1)
+    window.run(played)
+    assert played.episode.time <= 1 and "starts the clock" in played.message()
+
+
+def test_a_key_that_was_down_when_the_focus_went_counts_as_new_afterwards(display):
+    played = session()
+    for event in (pygame.KEYDOWN, pygame.WINDOWFOCUSLOST, pygame.KEYDOWN):
+        pygame.event.post(pygame.event.Event(event, key=pygame.K_SPACE))
+    leave()
+    window.run(played)
+    assert played.episode.time == 2
+
+
+def test_waiting_for_a_key_takes_no_processor_time(display):
+    played = session()
+    pygame.time.set_timer(pygame.QUIT, 1500, loops=1)
+    window.run(played)  # compiles nothing, but loads the typeface
+    pygame.time.set_timer(pygame.QUIT, 1500, loops=1)
+    start = time.process_time()
+    window.run(played)
+    assert time.process_time() - start < 0.3
+
+
+@pytest.mark.parametrize("obs_size, both, scale", [(128, False, 5), (256, False, 2), (128, True, 3), (256, True, 1)])
+def test_the_window_is_a_whole_multiple_of_the_frame_and_fits_the_desktop(obs_size, both, scale, display, monkeypatch):
+    monkeypatch.setattr(pygame.display, "get_desktop_sizes", lambda: [(1024, 800)])
+    width = (2 * obs_size + obs_size // 32) if both else obs_size
+    place = window.layout(np.zeros((obs_size, width, 3), np.uint8))
+    assert place.scale == scale and place.picture == (scale * width, scale * obs_size)
+    assert place.size[0] <= 1024 and place.size[1] <= 800
+
+
+@pytest.mark.parametrize("fps", [0.01, 60])
+def test_a_clock_that_is_too_slow_or_too_fast_for_a_gif_does_not_lose_the_recording(fps, display, tmp_path):
+    played = session(fps=fps, keep_all=True)
+    leave()
+    window.run(played, recording=tmp_path / "a.gif")
+    assert (tmp_path / "a.gif").stat().st_size > 0
+
+
+def test_a_recording_holds_all_that_was_played(display, tmp_path, capsys):
+    played = session(keep_all=True)
+    post(pygame.K_LEFT, pygame.K_UP, pygame.K_r, pygame.K_RIGHT)
+    leave()
+    window.run(played, recording=tmp_path / "a.gif")
+    with Image.open(tmp_path / "a.gif") as image:
+        frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
+    distinct = [picture for i, picture in enumerate(played.pictures) if i == 0 or (picture != played.pictures[i - 1]).any()]
+    assert len(frames) == len(distinct) >= 4 and all((a == b).all() for a, b in zip(frames, distinct))
+    assert f"wrote {tmp_path / 'a.gif'}" in capsys.readouterr().out
+
+
+# --- a real window ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def x_display():
+    """A virtual X display's name, e.g. ":3"."""
+    number, number_in = os.pipe()
+    command = [program("Xvfb"), "-displayfd", str(number_in), "-screen", "0", "1280x1024x24", "-nolisten", "tcp"]
+    server = subprocess.Popen(command, pass_fds=[number_in], stderr=subprocess.DEVNULL)
+    os.close(number_in)
+    with os.fdopen(number) as line:
+        yield f":{line.readline().strip()}"
+    server.terminate()
+    server.wait()
+
+
+def wait_for(find, seconds=90):
+    """Call a function until it returns something true, and return that."""
+    end = time.monotonic() + seconds
+    while not (found := find()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+    return found
+
+
+def test_a_real_window_shows_the_frames_and_takes_keys(x_display, tmp_path):
+    xdotool = program("xdotool")
+    expected = Session(cabinet.build("NavigatorEasy"), seed=3, both=True)
+    env = {**os.environ, "DISPLAY": x_display}
+    env.pop("SDL_VIDEODRIVER", None)
+    words = ["navigatoreasy", "--seed", "3", "--both", "--scale", "3", "--record", str(tmp_path / "a.gif")]
+    command = [sys.executable, "-m", "popgym_arcade.play", *words]
+    game = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def shows(picture):
+        """Whether the picture is somewhere on the screen, enlarged."""
+        screen = np.asarray(ImageGrab.grab(xdisplay=x_display).convert("RGB"))
+        big = picture.repeat(3, 0).repeat(3, 1)
+        for top in np.flatnonzero((screen[:, :, 1] != 0).any(1))[:200]:
+            for left in np.flatnonzero((screen[top] != 0).any(1))[:2]:
+                if np.array_equal(screen[top : top + big.shape[0], left : left + big.shape[1]], big):
+                    return True
+        return False
+
+    def press(key):
+        subprocess.run([xdotool, "key", key], env=env, check=True)
+
+    try:
+        wait_for(lambda: shows(expected.picture()) or game.poll() is not None)
+        subprocess.run([xdotool, "mousemove", "300", "300"], env=env, check=True)
+        for key, action in [("Left", LEFT), ("Up", UP), ("Right", RIGHT), ("Down", DOWN)]:
+            press(key)
+            expected.press(action, 0.0)
+            wait_for(lambda: shows(expected.picture()))
+        press("Escape")
+        printed, _ = game.communicate(timeout=30)
+    finally:
+        game.kill()
+    assert game.returncode == 0
+    assert re.search(r"NavigatorEasy, rule version \d+, seed 3\ncompiling \.\.\. done in [\d.]+ s\nwrote ", printed)
+    assert (tmp_path / "a.gif").stat().st_size > 0
+
+
+def test_control_c_in_the_terminal_leaves_and_keeps_the_recording(x_display, tmp_path):
+    env = {**os.environ, "DISPLAY": x_display, "PYTHONUNBUFFERED": "1"}
+    env.pop("SDL_VIDEODRIVER", None)
+    command = [sys.executable, "-m", "popgym_arcade.play", "NavigatorEasy", "--record", str(tmp_path / "a.gif")]
+    game = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    lines = [game.stdout.readline(), game.stdout.readline()]
+    assert "done in" in lines[1]
+    time.sleep(1)
+    game.send_signal(subprocess.signal.SIGINT)
+    printed, _ = game.communicate(timeout=30)
+    assert game.returncode == 0 and "Traceback" not in printed
+    assert (tmp_path / "a.gif").stat().st_size > 0
+
+
+def test_a_seed_that_was_not_given_is_printed(x_display):
+    env = {**os.environ, "SDL_VIDEODRIVER": "dummy"}
+    code = (
+        "import pygame; from popgym_arcade import play, window; pygame.init();"
+        "window.next_event = lambda session: pygame.event.Event(pygame.QUIT); command.main(['NavigatorEasy'])"
+    )
+    seeds = {
+        re.search(r"seed (\d+)", subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True).stdout)[1]
+        for _ in range(2)
+    }
+    assert len(seeds) == 2 and all(0 <= int(seed) <= MAX_SEED for seed in seeds)
+    assert jax.random.key(max(map(int, seeds))) is not None
