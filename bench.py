@@ -50,7 +50,9 @@ class Program(NamedTuple):
 
 def over_devices(count):
     """How a batch of environments is spread over the first devices, each of which holds an equal part: a NamedSharding."""
-    return NamedSharding(Mesh(np.array(jax.devices()[:count]), ("environments",)), PartitionSpec("environments"))
+    return NamedSharding(
+        Mesh(np.array(jax.devices()[:count]), ("environments",)), PartitionSpec("environments")
+    )
 
 
 def fill_program(num_envs, obs_size, sharding):
@@ -83,12 +85,18 @@ def step_program(env, params, states, with_frames, sharding):
         state, total, _ = carry
         step_key, action_key = jax.random.split(jax.random.fold_in(jax.random.key(0), i))
         actions = sample(jax.random.split(action_key, num_envs))
-        frames, state, reward, _, _ = step(jax.random.split(step_key, num_envs), state, actions, params)
+        frames, state, reward, _, _ = step(
+            jax.random.split(step_key, num_envs), state, actions, params
+        )
         return state, total + reward, frames if with_frames else None
 
     states = jax.tree.map(jnp.copy, states)  # the program takes what it carries for its own
     frames = jnp.zeros((num_envs, *env.observation_space(params).shape), jnp.uint8)
-    return compiled(round_, (states, jnp.zeros(num_envs, jnp.float32), frames if with_frames else None), sharding)
+    return compiled(
+        round_,
+        (states, jnp.zeros(num_envs, jnp.float32), frames if with_frames else None),
+        sharding,
+    )
 
 
 def compiled(round_, carry, sharding):
@@ -127,17 +135,26 @@ def measure(name, twins, options, fill):
     """
     env, params = make(name, obs_size=options.obs_size)
     states, sharding = first_states(env, params, options.num_envs), over_devices(options.devices)
-    programs = {"fill": fill, "steps/s": calibrated(step_program(env, params, states, with_frames=False, sharding=sharding))}
+    programs = {
+        "fill": fill,
+        "steps/s": calibrated(
+            step_program(env, params, states, with_frames=False, sharding=sharding)
+        ),
+    }
     for partial_obs in twins:
         env, params = make(name, partial_obs=partial_obs, obs_size=options.obs_size)
-        programs[partial_obs] = calibrated(step_program(env, params, states, with_frames=True, sharding=sharding))
+        programs[partial_obs] = calibrated(
+            step_program(env, params, states, with_frames=True, sharding=sharding)
+        )
     turns = {what: [] for what in programs}
     for _ in range(options.turns):
         for what, (program, rounds) in programs.items():
             program, elapsed = run(program, rounds)
             programs[what] = program, rounds
             turns[what].append(rounds * options.num_envs / elapsed)
-    return [row(name, partial_obs, programs[partial_obs][0], turns) for partial_obs in twins], programs["fill"]
+    return [
+        row(name, partial_obs, programs[partial_obs][0], turns) for partial_obs in twins
+    ], programs["fill"]
 
 
 def row(name, partial_obs, program, turns):
@@ -171,7 +188,10 @@ def machine(num_envs, obs_size, devices=1):
 def row_text(values):
     """A row of the table, aligned, as Markdown."""
     widths = (22, 5, 9, 11, 11, 12, 5, 7)
-    cells = [value.ljust(width) if i < 2 else value.rjust(width) for i, (value, width) in enumerate(zip(values, widths))]
+    cells = [
+        value.ljust(width) if i < 2 else value.rjust(width)
+        for i, (value, width) in enumerate(zip(values, widths))
+    ]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -186,22 +206,57 @@ def progress(done, total, what):
     if sys.stderr.isatty():
         width = 30
         bar = "#" * (width * done // total)
-        print(f"\r[{bar:<{width}}] {done}/{total} {what:<30}", end="" if done < total else "\n", file=sys.stderr, flush=True)
+        print(
+            f"\r[{bar:<{width}}] {done}/{total} {what:<30}",
+            end="" if done < total else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def parse(arguments):
     """The command line as a namespace, with ``names`` and ``twins`` worked out."""
-    parser = argparse.ArgumentParser(description="Measure frames per second of every environment, and the device's limit.")
-    parser.add_argument(
-        "--games", nargs="+", default=[], metavar="NAME", help="games or environments, e.g. Navigator BattleShipEasy"
+    parser = argparse.ArgumentParser(
+        description="Measure frames per second of every environment, and the device's limit."
     )
-    parser.add_argument("--num-envs", type=number_argument(1), default=1024, help="environments that step together (default 1024)")
-    parser.add_argument("--devices", type=number_argument(1), default=1, help="devices that share the environments (default 1)")
-    parser.add_argument("--obs-size", type=int, choices=OBS_SIZES, default=OBS_SIZES[0], help="pixels a side (default 128)")
     parser.add_argument(
-        "--partial", choices=("both", "yes", "no"), default="both", help="POMDPs only, MDPs only, or both (default)"
+        "--games",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="games or environments, e.g. Navigator BattleShipEasy",
     )
-    parser.add_argument("--turns", type=number_argument(1), default=5, help="how often each program is timed (default 5)")
+    parser.add_argument(
+        "--num-envs",
+        type=number_argument(1),
+        default=1024,
+        help="environments that step together (default 1024)",
+    )
+    parser.add_argument(
+        "--devices",
+        type=number_argument(1),
+        default=1,
+        help="devices that share the environments (default 1)",
+    )
+    parser.add_argument(
+        "--obs-size",
+        type=int,
+        choices=OBS_SIZES,
+        default=OBS_SIZES[0],
+        help="pixels a side (default 128)",
+    )
+    parser.add_argument(
+        "--partial",
+        choices=("both", "yes", "no"),
+        default="both",
+        help="POMDPs only, MDPs only, or both (default)",
+    )
+    parser.add_argument(
+        "--turns",
+        type=number_argument(1),
+        default=5,
+        help="how often each program is timed (default 5)",
+    )
     parser.add_argument("--json", metavar="PATH", help="also write the figures to this file")
     options = parser.parse_args(arguments)
     try:
@@ -239,7 +294,9 @@ def benchmark(arguments):
     report = {"machine": machine(options.num_envs, options.obs_size, options.devices), "rows": []}
     print(", ".join(f"{key} {value}" for key, value in report["machine"].items()), flush=True)
     print(row_text(COLUMNS), row_text(["---"] * len(COLUMNS)), sep="\n", flush=True)
-    fill = calibrated(fill_program(options.num_envs, options.obs_size, over_devices(options.devices)))
+    fill = calibrated(
+        fill_program(options.num_envs, options.obs_size, over_devices(options.devices))
+    )
     for done, name in enumerate(options.names):
         progress(done, len(options.names), name)
         rows, fill = measure(name, options.twins, options, fill)
@@ -247,8 +304,13 @@ def benchmark(arguments):
         print(*(row_text(formatted(row)) for row in rows), sep="\n", flush=True)
     progress(len(options.names), len(options.names), "done")
     ratios = [row["ratio"] for row in report["rows"]]
-    report["lowest ratio"], report["mean ratio"] = min(ratios), math.exp(statistics.mean(map(math.log, ratios)))
-    print(f"ratio to the limit: lowest {report['lowest ratio']:.2f}, geometric mean {report['mean ratio']:.2f}")
+    report["lowest ratio"], report["mean ratio"] = (
+        min(ratios),
+        math.exp(statistics.mean(map(math.log, ratios))),
+    )
+    print(
+        f"ratio to the limit: lowest {report['lowest ratio']:.2f}, geometric mean {report['mean ratio']:.2f}"
+    )
     if options.json:
         with open(options.json, "w") as file:
             json.dump(report, file, indent=2)

@@ -18,16 +18,22 @@ QUICK_TO_COMPILE = "--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_e
 
 def pytest_configure(config):
     """Have the workers compile quickly, unless COMPILE_AS_FOR_USERS is set or, with ``-n 0``, there are none."""
-    has_workers = getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput")
+    has_workers = getattr(config.option, "numprocesses", None) and not hasattr(
+        config, "workerinput"
+    )
     if has_workers and not os.environ.get("COMPILE_AS_FOR_USERS"):
         set_by_user = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = " ".join([*filter(xla_takes, QUICK_TO_COMPILE), set_by_user])  # of two, XLA takes the last
+        os.environ["XLA_FLAGS"] = " ".join(
+            [*filter(xla_takes, QUICK_TO_COMPILE), set_by_user]
+        )  # of two, XLA takes the last
 
 
 def xla_takes(flag):
     """Whether this version of XLA has a flag. It ends a process that sets one that it does not have."""
     environment = {**os.environ, "XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
-    return not subprocess.run([sys.executable, "-c", "import jax; jax.devices()"], env=environment, capture_output=True).returncode
+    return not subprocess.run(
+        [sys.executable, "-c", "import jax; jax.devices()"], env=environment, capture_output=True
+    ).returncode
 
 
 class ByEnvironment(LoadScopeScheduling):
@@ -41,7 +47,13 @@ class ByEnvironment(LoadScopeScheduling):
         environment = re.search(r"\[.*?\b([A-Za-z]+(Easy|Medium|Hard))\b", nodeid)
         algorithm = re.search(r"\[.*?\b(pqn|ppo|dqn)\b", nodeid)
         file = nodeid.partition("::")[0]
-        return environment.group(1) if environment else f"{file} {algorithm.group(1)}" if algorithm else file
+        return (
+            environment.group(1)
+            if environment
+            else f"{file} {algorithm.group(1)}"
+            if algorithm
+            else file
+        )
 
 
 def pytest_xdist_make_scheduler(config, log):

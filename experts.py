@@ -13,7 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from popgym_arcade.games import autoencode, battleship, breakout, cartpole, count_recall, minesweeper, navigator, skittles, tetris
+from popgym_arcade.games import (
+    autoencode,
+    battleship,
+    breakout,
+    cartpole,
+    count_recall,
+    minesweeper,
+    navigator,
+    skittles,
+    tetris,
+)
 
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 MOVES = np.array([[-1, 0], [1, 0], [0, -1], [0, 1]])  # (rows, columns) of up, down, left, right
@@ -76,7 +86,10 @@ def breakout_expert(state, params):
     down is 38 steps, left and right is 20, and each brick lies on both the odd and the even diagonals of that 38 x 20 board.
     """
     comes_from, _ = breakout_landing(state)
-    return breakout_slide(state, jnp.clip(comes_from - params.paddle_width // 2, 0, breakout.COLUMNS - params.paddle_width))
+    return breakout_slide(
+        state,
+        jnp.clip(comes_from - params.paddle_width // 2, 0, breakout.COLUMNS - params.paddle_width),
+    )
 
 
 def breakout_worst(state, params):
@@ -86,7 +99,9 @@ def breakout_worst(state, params):
     falls_on_left = jnp.maximum(comes_from, goes_to) < right_wall
     falls_on_right = jnp.minimum(comes_from, goes_to) >= params.paddle_width
     mirrored_on_left = comes_from < params.paddle_width
-    return breakout_slide(state, jnp.where(~falls_on_left & (falls_on_right | mirrored_on_left), 0, right_wall))
+    return breakout_slide(
+        state, jnp.where(~falls_on_left & (falls_on_right | mirrored_on_left), 0, right_wall)
+    )
 
 
 def breakout_slide(state, wanted):
@@ -99,8 +114,16 @@ def breakout_landing(state):
     # A rising ball is taken for a falling one: where that sends the paddle does not matter, for the fall leaves enough time.
     turns = 2 * breakout.COLUMNS  # steps from side to side and back
     goes_right = jnp.take(breakout.COLUMN_STEP, state.direction) > 0
-    travelled = jnp.where(goes_right, state.ball_col, turns - 1 - state.ball_col) + breakout.PADDLE_ROW - 1 - state.ball_row
-    return tuple(jnp.minimum(steps % turns, turns - 1 - steps % turns) for steps in (travelled, travelled + 1))
+    travelled = (
+        jnp.where(goes_right, state.ball_col, turns - 1 - state.ball_col)
+        + breakout.PADDLE_ROW
+        - 1
+        - state.ball_row
+    )
+    return tuple(
+        jnp.minimum(steps % turns, turns - 1 - steps % turns)
+        for steps in (travelled, travelled + 1)
+    )
 
 
 # --- CartPole and NoisyCartPole -----------------------------------------------------------------------------------------------
@@ -114,12 +137,16 @@ CARTPOLE_FALL_STEPS = 64  # a constant push always ends the episode sooner
 def cartpole_expert(state, params):
     """Push with whichever of -10, 0 and 10 N is nearest to what a linear regulator asks for: a return of 1."""
     wanted = jnp.stack(state[:4]) @ CARTPOLE_GAINS
-    return jnp.where(wanted > params.force / 2, RIGHT, jnp.where(wanted < -params.force / 2, LEFT, FIRE))
+    return jnp.where(
+        wanted > params.force / 2, RIGHT, jnp.where(wanted < -params.force / 2, LEFT, FIRE)
+    )
 
 
 def cartpole_worst(state, params):
     """Push to the side on which a constant push ends the episode first."""
-    return jnp.where(steps_to_fall(state, LEFT, params) <= steps_to_fall(state, RIGHT, params), LEFT, RIGHT)
+    return jnp.where(
+        steps_to_fall(state, LEFT, params) <= steps_to_fall(state, RIGHT, params), LEFT, RIGHT
+    )
 
 
 def steps_to_fall(state, action, params):
@@ -131,7 +158,9 @@ def steps_to_fall(state, action, params):
         alive = alive & cartpole.in_range(state)
         return (state, survived + alive, alive), None
 
-    (_, survived, _), _ = jax.lax.scan(push, (state, jnp.int32(0), jnp.bool_(True)), length=CARTPOLE_FALL_STEPS)
+    (_, survived, _), _ = jax.lax.scan(
+        push, (state, jnp.int32(0), jnp.bool_(True)), length=CARTPOLE_FALL_STEPS
+    )
     return survived
 
 
@@ -190,7 +219,9 @@ def loop_through(size):
 
 def minesweeper_worst(state, params):
     """Dig up the nearest safe cell, for a mine would end the game, then dig there until the budget of repeats is used up."""
-    return fire_at_nearest(state.row, state.col, jnp.where(jnp.any(state.dug), state.dug, ~state.mines))
+    return fire_at_nearest(
+        state.row, state.col, jnp.where(jnp.any(state.dug), state.dug, ~state.mines)
+    )
 
 
 # --- Navigator ----------------------------------------------------------------------------------------------------------------
@@ -223,7 +254,10 @@ def distances(targets, walls):
     def spread(carry):
         distance, _ = carry
         around = jnp.pad(distance, 1, constant_values=FAR)
-        nearest = jnp.minimum(jnp.minimum(around[:-2, 1:-1], around[2:, 1:-1]), jnp.minimum(around[1:-1, :-2], around[1:-1, 2:]))
+        nearest = jnp.minimum(
+            jnp.minimum(around[:-2, 1:-1], around[2:, 1:-1]),
+            jnp.minimum(around[1:-1, :-2], around[1:-1, 2:]),
+        )
         closer = jnp.where(walls, FAR, jnp.minimum(distance, jnp.minimum(nearest + 1, FAR)))
         return closer, jnp.any(closer != distance)
 
@@ -244,7 +278,9 @@ def after_moves(distance, state):
 def skittles_expert(state, params):
     """Survive as long as the skittles on the field allow, with room to go on: a return of 1 but for a few walls of skittles."""
     actions = (FIRE, LEFT, RIGHT)
-    prospects = [skittles_prospect(skittles.move(state, action, params), params) for action in actions]
+    prospects = [
+        skittles_prospect(skittles.move(state, action, params), params) for action in actions
+    ]
     return jnp.array(actions)[jnp.argmax(jnp.stack(prospects))]
 
 
@@ -255,8 +291,12 @@ def skittles_prospect(state, params):
     field now has gone by, and one step later.
     """
     lane = (2 << params.last_lane) - (1 << params.first_lane)  # sets of columns as bits
-    rows = jnp.concatenate([jnp.zeros((2, skittles.SIZE), bool), state.enemies])  # what comes after them is not known
-    hits = jnp.sum((rows[1:] | rows[:-1]) << np.arange(skittles.SIZE), axis=1)  # where one stands or falls, the lowest row last
+    rows = jnp.concatenate(
+        [jnp.zeros((2, skittles.SIZE), bool), state.enemies]
+    )  # what comes after them is not known
+    hits = jnp.sum(
+        (rows[1:] | rows[:-1]) << np.arange(skittles.SIZE), axis=1
+    )  # where one stands or falls, the lowest row last
     alive, prospect = 1 << state.col, 0
     for row in reversed(range(skittles.SIZE + 1)):
         alive &= lane & ~hits[row]
@@ -315,7 +355,9 @@ def tetris_expert(state, params):
     minus_costs, places = jax.lax.top_k(-costs.ravel(), PLACES_TO_TRY)
 
     def next_cost(place):
-        return jnp.min(outcomes(enter(boards.reshape(tetris.ROWS, -1)[:, place], following), params)[1])
+        return jnp.min(
+            outcomes(enter(boards.reshape(tetris.ROWS, -1)[:, place], following), params)[1]
+        )
 
     next_costs = jnp.where(known & (minus_costs > -FAR), jax.vmap(next_cost)(places), -minus_costs)
     rotation, col = divmod(places[jnp.argmin(next_costs)], BOX_COLS.size)
@@ -345,11 +387,15 @@ def without_full_rows(rows):
 
 def outcomes(falling, params):
     """The board with the piece in each place, uint32[20, 4, 11], and its cost, int32[4, 11], FAR if it does not get there."""
-    blocks = jnp.asarray(tetris.BOX_ROWS)[falling.piece].T[:, :, None] << (BOX_COLS + tetris.WALL).astype(np.uint32)
+    blocks = jnp.asarray(tetris.BOX_ROWS)[falling.piece].T[:, :, None] << (
+        BOX_COLS + tetris.WALL
+    ).astype(np.uint32)
     landing = landing_rows(falling, blocks)
     boards = falling.rows[:, None, None]
     for box_row in range(tetris.BOX):
-        boards = boards | jnp.where(np.arange(tetris.ROWS)[:, None, None] == landing + box_row, blocks[box_row], 0)
+        boards = boards | jnp.where(
+            np.arange(tetris.ROWS)[:, None, None] == landing + box_row, blocks[box_row], 0
+        )
     return boards, jnp.where(reachable(falling, landing, params), board_costs(boards), FAR)
 
 
@@ -359,9 +405,13 @@ def landing_rows(falling, blocks):
     blocks: uint32[4, 4, 11], the rows of the piece's box in every place, as rows of the board.
     """
     board = jnp.pad(falling.rows, (0, tetris.BOX), constant_values=FULL_ROW)
-    overlaps = [board[row : row + tetris.ROWS + 1] & blocks[row, ..., None] for row in range(tetris.BOX)]
+    overlaps = [
+        board[row : row + tetris.ROWS + 1] & blocks[row, ..., None] for row in range(tetris.BOX)
+    ]
     numbers = np.arange(tetris.ROWS + 1)
-    blocked = ((overlaps[0] | overlaps[1] | overlaps[2] | overlaps[3]) != 0) & (numbers >= falling.row)
+    blocked = ((overlaps[0] | overlaps[1] | overlaps[2] | overlaps[3]) != 0) & (
+        numbers >= falling.row
+    )
     return jnp.min(jnp.where(blocked, numbers, tetris.ROWS + 1), axis=-1) - 1
 
 
@@ -374,7 +424,9 @@ def reachable(falling, landing, params):
     turns, shifts = (TURNS - falling.rotation) % 4, BOX_COLS - falling.col
     actions = turns[:, None] + jnp.abs(shifts)
     arrives = landing >= falling.row + params.gravity * jnp.maximum(actions - 1, 0)
-    locks = landing <= falling.row + params.gravity * actions  # too early, if another action is to follow
+    locks = (
+        landing <= falling.row + params.gravity * actions
+    )  # too early, if another action is to follow
     # Sets of columns and sets of numbers of turns are integers, too; the way to a column is without the column itself.
     column = np.uint32(1) << np.arange(BOX_COLS.size, dtype=np.uint32)
     here = np.uint32(1) << (falling.col - BOX_COLS[0]).astype(jnp.uint32)
@@ -391,9 +443,15 @@ def board_costs(boards):
     covered, cost = jnp.zeros_like(boards[0]), 0
     for height, row in zip(range(tetris.ROWS, 0, -1), boards):
         full = row == FULL_ROW
-        covered = jnp.where(full, covered, covered | row)  # the columns that have a block here or above
-        row_cost = (BLOCK_COST + HEIGHT_COST * height) * bits(covered & COLUMN_BITS) + HOLE_COST * bits(covered & ~row)
-        row_cost += STEP_COST * bits((covered ^ covered >> 1) & INNER_EDGES) + EDGE_COST * bits((row ^ row >> 1) & ALL_EDGES)
+        covered = jnp.where(
+            full, covered, covered | row
+        )  # the columns that have a block here or above
+        row_cost = (BLOCK_COST + HEIGHT_COST * height) * bits(
+            covered & COLUMN_BITS
+        ) + HOLE_COST * bits(covered & ~row)
+        row_cost += STEP_COST * bits((covered ^ covered >> 1) & INNER_EDGES) + EDGE_COST * bits(
+            (row ^ row >> 1) & ALL_EDGES
+        )
         cost = cost + jnp.where(full, 0, row_cost)
     return cost
 

@@ -130,7 +130,9 @@ def registered_name(text: str) -> str:
     """
     by_lower_case = {name.lower(): name for name in REGISTRY}
     if text.lower() not in by_lower_case:
-        raise ValueError(f"there is no environment {text!r}; {spaces.nearest_names(text, REGISTRY)}")
+        raise ValueError(
+            f"there is no environment {text!r}; {spaces.nearest_names(text, REGISTRY)}"
+        )
     return by_lower_case[text.lower()]
 
 

@@ -208,7 +208,9 @@ def field_row(obs_size, units):
 
     Differences of this are the heights of bands, so that bands which share an edge leave no gap at any size.
     """
-    return round((SCORE_UNITS + units) * obs_size / FRAME_UNITS) - round(SCORE_UNITS * obs_size / FRAME_UNITS)
+    return round((SCORE_UNITS + units) * obs_size / FRAME_UNITS) - round(
+        SCORE_UNITS * obs_size / FRAME_UNITS
+    )
 
 
 def field(obs_size, *, top=0, bottom=FIELD_UNITS, color=BACKGROUND):
@@ -256,10 +258,14 @@ def parse_art(art):
     """
     rows = art.strip().split()
     if len({len(row) for row in rows}) != 1:
-        raise ValueError(f"art must have rows of one length, but they have {[len(row) for row in rows]} characters:\n{art}")
+        raise ValueError(
+            f"art must have rows of one length, but they have {[len(row) for row in rows]} characters:\n{art}"
+        )
     unknown = sorted(set("".join(rows)) - set(PALETTE) - {"."})
     if unknown:
-        raise ValueError(f"art uses {unknown}, which are not colours; there are '.' (transparent) and {sorted(PALETTE)}")
+        raise ValueError(
+            f"art uses {unknown}, which are not colours; there are '.' (transparent) and {sorted(PALETTE)}"
+        )
     colors = {key: (*rgb, 255) for key, rgb in PALETTE.items()} | {".": (0, 0, 0, 0)}
     return np.array([[colors[pixel] for pixel in row] for row in rows], np.uint8)
 
@@ -281,20 +287,27 @@ def tile_texture(tile, size, color=BACKGROUND):
     for art in tile:
         pixels = parse_art(art).astype(np.float64)
         opacity = _area_average(pixels[..., 3:] / 255, size)
-        image = image * (1 - opacity) + _area_average(pixels[..., :3] * (pixels[..., 3:] / 255), size)
+        image = image * (1 - opacity) + _area_average(
+            pixels[..., :3] * (pixels[..., 3:] / 255), size
+        )
     return np.floor(image + 0.5).astype(np.uint8)
 
 
 def _ink(characters, scale):
     """Rows and columns where a string has ink, scaled: bool[7 * scale, text_width]."""
     glyphs = [np.pad(FONT[c], ((0, 0), (0, 1))) for c in characters]
-    return np.repeat(np.repeat(np.concatenate(glyphs, axis=1), scale, 0), scale, 1)[:, : text_width(len(characters), scale)]
+    return np.repeat(np.repeat(np.concatenate(glyphs, axis=1), scale, 0), scale, 1)[
+        :, : text_width(len(characters), scale)
+    ]
 
 
 def _place(ink, height, width, top, left):
     """Put a mask on an empty canvas of so many pixels, cutting off what sticks out: bool[height, 3 * width]."""
     mask = np.zeros((height, width), bool)
-    rows, columns = slice(max(top, 0), max(top + ink.shape[0], 0)), slice(max(left, 0), max(left + ink.shape[1], 0))
+    rows, columns = (
+        slice(max(top, 0), max(top + ink.shape[0], 0)),
+        slice(max(left, 0), max(left + ink.shape[1], 0)),
+    )
     part = ink[max(-top, 0) :, max(-left, 0) :][: mask[rows].shape[0], : mask[:, columns].shape[1]]
     mask[rows, columns][: part.shape[0], : part.shape[1]] = part
     return np.repeat(mask, 3, axis=1)
@@ -321,7 +334,9 @@ def board(canvas, ids, *, tiles, size=None, top=None, left=None, step=None):
 
     where_columns = [(left + column * step, size) for column in range(columns)]
     row_ids = _spread(ids, where_columns, width)
-    textures = np.stack([_scanlines(tile_texture(tile, size), where_columns, width) for tile in tiles])
+    textures = np.stack(
+        [_scanlines(tile_texture(tile, size), where_columns, width) for tile in tiles]
+    )
 
     def paint(shown):
         for index in range(len(tiles)):
@@ -348,7 +363,11 @@ def _computed_once(values):
 
     It never repeats a sum, so this is one: of the values and of a zero for each.
     """
-    return jnp.sum(jnp.where(np.array([True, False])[:, None, None], values, values.dtype.type(0)), axis=0, dtype=values.dtype)
+    return jnp.sum(
+        jnp.where(np.array([True, False])[:, None, None], values, values.dtype.type(0)),
+        axis=0,
+        dtype=values.dtype,
+    )
 
 
 def _scanlines(texture, where_columns, width):
@@ -373,10 +392,18 @@ def cells(canvas, ids, *, colors, size, top=0, left=0, gap=0):
     row of cells and column of bytes.
     """
     height, width = size
-    line = _lines(ids, np.stack([_bytes(color, width) for color in colors]), ids.shape[1], left, canvas.shape[1] // 3)
+    line = _lines(
+        ids,
+        np.stack([_bytes(color, width) for color in colors]),
+        ids.shape[1],
+        left,
+        canvas.shape[1] // 3,
+    )
     sheet = np.pad(np.ones((height - gap, width - gap), bool), ((0, gap), (0, gap)))
     covered = _place(np.tile(sheet, ids.shape[1]), height, canvas.shape[1] // 3, 0, left)
-    return _paint_rows(canvas, top, (len(ids), height), lambda shown: jnp.where(covered, line[:, None], shown))
+    return _paint_rows(
+        canvas, top, (len(ids), height), lambda shown: jnp.where(covered, line[:, None], shown)
+    )
 
 
 @partial(jax.jit, static_argnames=("glyphs", "inks", "size", "top", "left"))
@@ -396,11 +423,17 @@ def glyphs(canvas, ids, *, glyphs, inks, size, ink_ids=None, top=0, left=0):
     line_bits, row_bits = _glyph_bits(glyphs, *size)
     line_inks = np.stack([_bytes(color, size[1]) for color in inks])
     if ink_ids is not None:
-        bits, ink = _lines(ids, line_bits, columns, left, width), _lines(ink_ids, line_inks, columns, left, width)
+        bits, ink = (
+            _lines(ids, line_bits, columns, left, width),
+            _lines(ink_ids, line_inks, columns, left, width),
+        )
     elif len(inks) > 1:
         bits, ink = _lines(ids, (line_bits, line_inks), columns, left, width)
     else:
-        bits, ink = _lines(ids, line_bits, columns, left, width), jnp.asarray(_bytes(inks, width))[None]
+        bits, ink = (
+            _lines(ids, line_bits, columns, left, width),
+            jnp.asarray(_bytes(inks, width))[None],
+        )
     return _paint_rows(
         canvas,
         top,
@@ -419,7 +452,9 @@ def glyph(canvas, index, *, glyphs, row, column, columns, size, ink, top=0, left
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
     line_bits, row_bits = _glyph_bits(glyphs, *size)
-    bits = _lines(jnp.where(np.arange(columns) == column, index, -1)[None], line_bits, columns, left, width)
+    bits = _lines(
+        jnp.where(np.arange(columns) == column, index, -1)[None], line_bits, columns, left, width
+    )
     in_row, in_cell = np.divmod(np.arange(height) - top, size[0])
     row_bits = jnp.where(in_row == row, row_bits[in_cell], 0)
     return jnp.where((bits & row_bits[:, None]) != 0, _bytes(ink, width), canvas)
@@ -451,11 +486,15 @@ def _glyph_bits(glyphs, height, width):
     arts = [_glyph_art(glyph) for glyph in glyphs]
     rows = len(arts[0])
     if any(len(art) != rows for art in arts):
-        raise ValueError(f"the glyphs of a board must have one height, but they have {[len(art) for art in arts]} rows")
+        raise ValueError(
+            f"the glyphs of a board must have one height, but they have {[len(art) for art in arts]} rows"
+        )
     scale = min(min(height // rows, width // art.shape[1]) for art in arts)
     lines = []
     for art in arts:
-        packed = np.packbits(np.pad(art, ((0, 0), (0, 1))), axis=0, bitorder="little")[0]  # the last column is what is beside it
+        packed = np.packbits(np.pad(art, ((0, 0), (0, 1))), axis=0, bitorder="little")[
+            0
+        ]  # the last column is what is beside it
         lines.append(np.repeat(packed[_fit(art.shape[1], width, scale)], 3))
     bit = np.append(1 << np.arange(rows), 0).astype(np.uint8)
     return np.stack(lines), bit[_fit(rows, height, scale)]
@@ -481,12 +520,23 @@ def _lines(ids, values, columns, left, width):
     values = values[0] | values[1].astype(np.uint16) << 8 if pair else values
     cell = values.shape[1] // 3
     spread = _spread(ids, [(column * cell, cell) for column in range(columns)], columns * cell)
-    chosen = spread.astype(values.dtype) == np.arange(len(values), dtype=values.dtype)[:, None, None]
-    line = jnp.sum(jnp.where(chosen, np.tile(values, columns)[:, None], values.dtype.type(0)), axis=0, dtype=values.dtype)
+    chosen = (
+        spread.astype(values.dtype) == np.arange(len(values), dtype=values.dtype)[:, None, None]
+    )
+    line = jnp.sum(
+        jnp.where(chosen, np.tile(values, columns)[:, None], values.dtype.type(0)),
+        axis=0,
+        dtype=values.dtype,
+    )
     begin, end = np.clip([left, left + columns * cell], 0, width)
-    before, behind = (jnp.zeros((len(ids), 3 * margin), jnp.uint8) for margin in (begin, width - end))
+    before, behind = (
+        jnp.zeros((len(ids), 3 * margin), jnp.uint8) for margin in (begin, width - end)
+    )
     lines = tuple(
-        jnp.concatenate([before, part[:, 3 * (begin - left) : 3 * (end - left)].astype(jnp.uint8), behind], axis=1)
+        jnp.concatenate(
+            [before, part[:, 3 * (begin - left) : 3 * (end - left)].astype(jnp.uint8), behind],
+            axis=1,
+        )
         for part in ((line, line >> 8) if pair else (line,))
     )
     return lines if pair else lines[0]
@@ -502,10 +552,16 @@ def digits(canvas, number, *, top, left, scale=1, count=SCORE_DIGITS, color="w")
     height, width = canvas.shape[0], canvas.shape[1] // 3
     number = jnp.clip(number, 0, 10**count - 1)
     values = jnp.stack([number // 10**place % 10 for place in reversed(range(count))])
-    glyphs = np.stack([np.packbits(FONT[str(value)], axis=0, bitorder="little")[0] for value in range(10)])
-    columns = np.repeat(np.pad(glyphs, ((0, 0), (0, GLYPH_ADVANCE - GLYPH_WIDTH))), 3 * scale, axis=1)
+    glyphs = np.stack(
+        [np.packbits(FONT[str(value)], axis=0, bitorder="little")[0] for value in range(10)]
+    )
+    columns = np.repeat(
+        np.pad(glyphs, ((0, 0), (0, GLYPH_ADVANCE - GLYPH_WIDTH))), 3 * scale, axis=1
+    )
     bits = _lines(values[None], columns, count, left, width)
-    row_bit = _place_line(np.repeat(1 << np.arange(GLYPH_HEIGHT), scale).astype(np.uint8), height, top)
+    row_bit = _place_line(
+        np.repeat(1 << np.arange(GLYPH_HEIGHT), scale).astype(np.uint8), height, top
+    )
     return jnp.where((bits & row_bit[:, None]) != 0, _bytes(color, width), canvas)
 
 
@@ -540,7 +596,9 @@ def rectangle(canvas, *, top=0, bottom=None, left=0, right=None, color):
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
     bottom, right = height if bottom is None else bottom, width if right is None else right
-    mask = _place(np.ones((max(bottom - top, 0), max(right - left, 0)), bool), height, width, top, left)
+    mask = _place(
+        np.ones((max(bottom - top, 0), max(right - left, 0)), bool), height, width, top, left
+    )
     return jnp.where(mask, _bytes(color, width), canvas)
 
 
@@ -559,7 +617,9 @@ def sprite(canvas, art, *, size, top, left):
         for pixels in (tile_texture((art,), size), np.repeat(ink, 3, axis=2))
     )
     start = 3 * (width - jnp.clip(left, -size, width))
-    colors, opaque = (jax.lax.dynamic_slice(strip, (0, start), (size, 3 * width)) for strip in (colors, opaque))
+    colors, opaque = (
+        jax.lax.dynamic_slice(strip, (0, start), (size, 3 * width)) for strip in (colors, opaque)
+    )
     first, last = max(top, 0), max(min(top + size, height), max(top, 0))
     shown = slice(first - top, last - top)
     painted = jnp.where(opaque[shown], colors[shown], canvas[first:last])
@@ -582,7 +642,10 @@ def spans(canvas, *, left, right, colors):
     height, width = canvas.shape[0], canvas.shape[1] // 3
     # 16 bits hold every intermediate value, and a vector register holds twice as many of them as of 32.
     starts = np.repeat(np.arange(width) * SUBPIXEL, 3).astype(np.int16)
-    left, right = (jnp.clip(jnp.asarray(edge), 0, width * SUBPIXEL).astype(jnp.int16)[..., None] for edge in (left, right))
+    left, right = (
+        jnp.clip(jnp.asarray(edge), 0, width * SUBPIXEL).astype(jnp.int16)[..., None]
+        for edge in (left, right)
+    )
     before_right = jnp.clip(jnp.maximum(right, left) - starts, 0, SUBPIXEL)
     coverage = before_right - jnp.clip(left - starts, 0, SUBPIXEL)
     base = canvas.astype(jnp.int16)
@@ -598,7 +661,9 @@ def bar(canvas, *, filled, of):
     canvas: uint8[height, 3 * width]. filled: int32[], 0 ... ``of``. of: an int, below 1000.
     """
     width = canvas.shape[1] // 3
-    left, right = (edge * width * SUBPIXEL // FRAME_UNITS for edge in (BAR_MARGIN, FRAME_UNITS - BAR_MARGIN))
+    left, right = (
+        edge * width * SUBPIXEL // FRAME_UNITS for edge in (BAR_MARGIN, FRAME_UNITS - BAR_MARGIN)
+    )
     canvas = spans(canvas, left=left, right=right, colors="D")
     return spans(canvas, left=left, right=left + (right - left) * filled // of, colors="r")
 
@@ -609,7 +674,9 @@ def disc_half_widths(height, *, top, diameter):
     top: the scanline at the disc's upper edge. diameter: pixels. For spans around the disc's moving centre.
     """
     rows = np.arange(height) - top + 0.5 - diameter / 2
-    return np.round(np.sqrt(np.maximum((diameter / 2) ** 2 - rows**2, 0)) * SUBPIXEL).astype(np.int32)
+    return np.round(np.sqrt(np.maximum((diameter / 2) ** 2 - rows**2, 0)) * SUBPIXEL).astype(
+        np.int32
+    )
 
 
 @partial(jax.jit, static_argnames=("y", "length", "thickness", "color"))
@@ -624,11 +691,17 @@ def beam(canvas, *, x, y, angle, length, thickness, color):
     device's floating point shows in the picture.
     """
     square = angle * angle // ANGLE_UNIT
-    sine = angle - angle * square // ANGLE_UNIT // 6 + angle * (square * square // ANGLE_UNIT) // ANGLE_UNIT // 120
+    sine = (
+        angle
+        - angle * square // ANGLE_UNIT // 6
+        + angle * (square * square // ANGLE_UNIT) // ANGLE_UNIT // 120
+    )
     cosine = ANGLE_UNIT - square // 2 + square * square // ANGLE_UNIT // 24
     tangent = sine * ANGLE_UNIT // cosine
     half = thickness * SUBPIXEL * ANGLE_UNIT // (2 * cosine)
-    above = (y - np.arange(canvas.shape[0])) * 2 - 1  # twice the height of each scanline's middle over the pivot, in pixels
+    above = (
+        y - np.arange(canvas.shape[0])
+    ) * 2 - 1  # twice the height of each scanline's middle over the pivot, in pixels
     center = x + (above * (SUBPIXEL // 2)) * tangent // ANGLE_UNIT
     tip = 2 * length * cosine // ANGLE_UNIT
     half = jnp.where((above > 0) & (above <= tip), half, 0)
@@ -663,7 +736,11 @@ def frame(bands, *, score, name, counter=None, corner_ids=None, corner_tiles=())
     top = digits(top, score, top=digits_top, left=left, scale=scale)
     if counter is not None:
         left = obs_size - height - text_width(COUNTER_DIGITS, scale) - 4 * scale
-        top = digits(top, counter, top=digits_top, left=left, scale=scale, count=COUNTER_DIGITS, color="y")
+        top = digits(
+            top, counter, top=digits_top, left=left, scale=scale, count=COUNTER_DIGITS, color="y"
+        )
     rest = obs_size - height - sum(band.shape[0] for band in bands)
-    bottom = text(blank(rest, obs_size), name, top=(rest - GLYPH_HEIGHT * scale) // 2, scale=scale, color="s")
+    bottom = text(
+        blank(rest, obs_size), name, top=(rest - GLYPH_HEIGHT * scale) // 2, scale=scale, color="s"
+    )
     return jnp.concatenate([top, *bands, bottom]).reshape(obs_size, obs_size, 3)

@@ -162,7 +162,9 @@ def nearest_names(word: object, words: Iterable[str]) -> str:
     return f"there are: {', '.join(by_lower_case.values())}"
 
 
-def check_range(what: str, value: float, low: float, high: float = math.inf, hint: str = "") -> None:
+def check_range(
+    what: str, value: float, low: float, high: float = math.inf, hint: str = ""
+) -> None:
     """Raise ValueError unless value lies in [low, high]; NaN does not.
 
     what: the argument's name. hint: appended to what is allowed, e.g. ", the devices of this machine".
@@ -170,21 +172,27 @@ def check_range(what: str, value: float, low: float, high: float = math.inf, hin
     if not low <= value <= high:
         allowed = f"at least {low:.15g}" if high == math.inf else f"in [{low:.15g}, {high:.15g}]"
         nearest = high if value > high else low
-        raise ValueError(f"{what} must be {allowed}{hint}, but it is {value}; the nearest is {nearest:.15g}")
+        raise ValueError(
+            f"{what} must be {allowed}{hint}, but it is {value}; the nearest is {nearest:.15g}"
+        )
 
 
 def check_multiple(what: str, value: int, of: str, factor: int) -> None:
     """Raise ValueError unless value is a multiple of factor. what, of: the names of the two."""
     if value % factor:
         nearest = max(1, round(value / factor)) * factor
-        raise ValueError(f"{what} must be a multiple of {of}, {factor}, but it is {value}; the nearest is {nearest}")
+        raise ValueError(
+            f"{what} must be a multiple of {of}, {factor}, but it is {value}; the nearest is {nearest}"
+        )
 
 
 def check_choice(what: str, value: Any, allowed: Collection[Any]) -> None:
     """Raise ValueError unless value is one of allowed, a range or a tuple of values of its type."""
     if value not in allowed:
         nearest = _closest(value, allowed)
-        raise ValueError(f"{what} must be {listed(allowed)}, but it is {value!r}; the nearest is {nearest!r}")
+        raise ValueError(
+            f"{what} must be {listed(allowed)}, but it is {value!r}; the nearest is {nearest!r}"
+        )
 
 
 def listed(allowed: Collection[Any]) -> str:
@@ -202,7 +210,9 @@ def _closest(value, allowed):
         return (difflib.get_close_matches(value, allowed, n=1, cutoff=0) or list(allowed))[0]
     if isinstance(allowed, range):
         low, high = allowed[0], allowed[-1]
-        return low if value < low else high if value > high else allowed[(value - low) // allowed.step]
+        return (
+            low if value < low else high if value > high else allowed[(value - low) // allowed.step]
+        )
     return min(allowed, key=lambda choice: abs(choice - value))
 
 

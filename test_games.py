@@ -59,7 +59,9 @@ def is_discrete(name):
 
 
 every_environment = pytest.mark.parametrize("name", REGISTERED_ENVIRONMENTS)
-every_discrete_environment = pytest.mark.parametrize("name", list(filter(is_discrete, REGISTERED_ENVIRONMENTS)))
+every_discrete_environment = pytest.mark.parametrize(
+    "name", list(filter(is_discrete, REGISTERED_ENVIRONMENTS))
+)
 every_game = pytest.mark.parametrize("name", EASY)
 every_discrete_game = pytest.mark.parametrize("name", list(filter(is_discrete, EASY)))
 every_module = pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.keys())
@@ -77,19 +79,31 @@ def test_shapes_and_dtypes_are_as_promised(name, partial_obs, obs_size):
     key = jax.random.key(0)
     obs, state = jax.eval_shape(env.reset, key, params)
     for step in (env.step, env.step_env):
-        next_obs, next_state, reward, done, info = jax.eval_shape(step, key, state, jnp.int32(0), params)
-        assert (next_obs.shape, next_obs.dtype) == (obs.shape, obs.dtype) == ((obs_size, obs_size, 3), jnp.uint8)
+        next_obs, next_state, reward, done, info = jax.eval_shape(
+            step, key, state, jnp.int32(0), params
+        )
+        assert (
+            (next_obs.shape, next_obs.dtype)
+            == (obs.shape, obs.dtype)
+            == ((obs_size, obs_size, 3), jnp.uint8)
+        )
         assert jax.tree.map(lambda a: (a.shape, a.dtype, a.weak_type), next_state) == jax.tree.map(
             lambda a: (a.shape, a.dtype, a.weak_type), state
         )
-        assert [(value.shape, value.dtype) for value in (reward, done)] == [((), jnp.float32), ((), jnp.bool_)]
+        assert [(value.shape, value.dtype) for value in (reward, done)] == [
+            ((), jnp.float32),
+            ((), jnp.bool_),
+        ]
         assert {k: (v.shape, v.dtype) for k, v in info.items()} == {
             "terminated": ((), jnp.bool_),
             "truncated": ((), jnp.bool_),
             "discount": ((), jnp.float32),
         }
     assert state.time.dtype == state.score.dtype == jnp.int32
-    assert env.observation_space(params).shape == obs.shape and env.num_actions == env.action_space(params).n == 5
+    assert (
+        env.observation_space(params).shape == obs.shape
+        and env.num_actions == env.action_space(params).n == 5
+    )
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     assert size < 1024
 
@@ -162,7 +176,12 @@ def test_one_trace_per_static_configuration(name):
 
     state = jax.eval_shape(env.reset, jax.random.key(0), params)[1]
     for limit in (5, 7):  # lowered, not compiled, which takes much longer
-        step.lower(jax.random.key(limit), state, np.int32(limit), dataclasses.replace(params, max_steps_in_episode=limit))
+        step.lower(
+            jax.random.key(limit),
+            state,
+            np.int32(limit),
+            dataclasses.replace(params, max_steps_in_episode=limit),
+        )
         state = jax.eval_shape(step, jax.random.key(limit), state, np.int32(limit), params)[1]
     assert traced == [False]
     step.lower(jax.random.key(0), state, np.int32(0), dataclasses.replace(params, partial_obs=True))
@@ -178,7 +197,10 @@ def test_same_key_same_everything_and_other_key_another_episode(name, partial_ob
     actions = np.arange(BATCH, dtype=np.int32) % 5
     assert_same(*(functions.step(keys(4), first[1], actions, functions.params) for _ in range(2)))
     other = functions.reset(keys(5), functions.params)
-    assert any(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first[1]), jax.tree.leaves(other[1])))
+    assert any(
+        not np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(first[1]), jax.tree.leaves(other[1]))
+    )
 
 
 @every_game
@@ -187,7 +209,9 @@ def test_typed_and_raw_keys_both_work(name):
 
     def two_steps(key):
         _, state = env.reset(key, params)
-        return [state := env.step(key, state, np.int32(action), params)[1] for action in (FIRE, LEFT)]
+        return [
+            state := env.step(key, state, np.int32(action), params)[1] for action in (FIRE, LEFT)
+        ]
 
     assert_same(two_steps(jax.random.PRNGKey(7)), two_steps(jax.random.key(7)))
 
@@ -211,12 +235,23 @@ def test_twins_share_states(name):
 @every_environment
 def test_the_expert_earns_exactly_the_maximum(name):
     case, played = case_of(name), rollout(name, expert=1.0)
-    if case.best_return is None:  # chance after the start decides: the game's own tests say what can be earned
-        assert np.all(played.first_returns() <= 1 + 5e-6) and np.median(played.first_returns()) > 1 - 5e-6
+    if (
+        case.best_return is None
+    ):  # chance after the start decides: the game's own tests say what can be earned
+        assert (
+            np.all(played.first_returns() <= 1 + 5e-6)
+            and np.median(played.first_returns()) > 1 - 5e-6
+        )
         return
-    np.testing.assert_allclose(played.first_returns(), case.best_return(played.start, REGISTRY[name].params), atol=5e-6)
-    truncated, terminated = (played.at_first_end(played.info[flag]) for flag in ("truncated", "terminated"))
-    assert np.all(truncated == case.perfect_play_lasts) and np.all(terminated != case.perfect_play_lasts)
+    np.testing.assert_allclose(
+        played.first_returns(), case.best_return(played.start, REGISTRY[name].params), atol=5e-6
+    )
+    truncated, terminated = (
+        played.at_first_end(played.info[flag]) for flag in ("truncated", "terminated")
+    )
+    assert np.all(truncated == case.perfect_play_lasts) and np.all(
+        terminated != case.perfect_play_lasts
+    )
 
 
 @every_environment
@@ -247,8 +282,14 @@ def test_flags_agree_at_the_limit(name):
     params = dataclasses.replace(functions.params, max_steps_in_episode=3)
     _, state = functions.reset(keys(0), params)
     for time in (1, 2, 3):
-        _, next_state, _, done, info = functions.step(keys(time), state, np.full(BATCH, 7, np.int32), params)
-        assert np.all(state.time == time - 1) and np.all(done == (time == 3)) and np.all(info["truncated"] == (time == 3))
+        _, next_state, _, done, info = functions.step(
+            keys(time), state, np.full(BATCH, 7, np.int32), params
+        )
+        assert (
+            np.all(state.time == time - 1)
+            and np.all(done == (time == 3))
+            and np.all(info["truncated"] == (time == 3))
+        )
         assert not np.any(info["terminated"]) and np.all(info["discount"] == 1)
         state = next_state
 
@@ -258,10 +299,15 @@ def test_an_unknown_action_only_lets_time_pass(name):
     functions = compiled(name)
     _, start = functions.reset(keys(0), functions.params)
     actions = np.resize(np.array([-1, -4, 5, 6, 99, 2**31 - 1, -(2**31)], np.int32), BATCH)
-    same_key, same_start = keys(1)[np.zeros(BATCH, int)], jax.tree.map(lambda leaf: leaf[np.zeros(BATCH, int)], start)
+    same_key, same_start = (
+        keys(1)[np.zeros(BATCH, int)],
+        jax.tree.map(lambda leaf: leaf[np.zeros(BATCH, int)], start),
+    )
     _, state, _, done, _ = functions.step(same_key, same_start, actions, functions.params)
     assert not np.any(done)
-    assert_same(state, jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[:1], BATCH, axis=0), state))
+    assert_same(
+        state, jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[:1], BATCH, axis=0), state)
+    )
     if not case_of(name).moves_by_itself:
         assert_same(state._replace(time=state.time - 1), same_start)
 
@@ -288,7 +334,9 @@ def test_auto_reset_gives_a_fresh_state_and_keeps_the_finished_step(name, partia
     _, state = functions.reset(keys(0), params)
     actions = np.full(BATCH, FIRE, np.int32)
     obs, fresh, reward, done, info = functions.step(keys(1), state, actions, params)
-    last = compiled(name).step_env(step_keys(1), state, actions, dataclasses.replace(params, partial_obs=False))
+    last = compiled(name).step_env(
+        step_keys(1), state, actions, dataclasses.replace(params, partial_obs=False)
+    )
     assert np.all(done)
     assert_same((reward, done, info), last[2:])
     assert np.all(fresh.time == 0) and np.all(fresh.score == 0)
@@ -305,7 +353,10 @@ def test_the_final_observation_is_the_frame_before_the_reset(name):
     env, params, reset, step = compiled_for_one(name)
     params = dataclasses.replace(params, max_steps_in_episode=2)
     _, state = reset(jax.random.key(0), params)
-    for key, action, ends in ((jax.random.key(1), np.int32(7), False), (jax.random.key(2), np.int32(DOWN), True)):
+    for key, action, ends in (
+        (jax.random.key(1), np.int32(7), False),
+        (jax.random.key(2), np.int32(DOWN), True),
+    ):
         last = env.step_env(jax.random.split(key)[0], state, action, params)
         obs, state, reward, done, info = step(key, state, action, params)
         assert bool(done) == ends
@@ -332,10 +383,18 @@ def test_params_may_be_left_out(name):
     assert env.default_params == params
     for leave_out in (env.reset, env.step, env.step_env, env.render):
         arguments = {"key": key, "state": None, "action": jnp.int32(0)}
-        wanted = [argument for argument in arguments if argument in inspect.signature(leave_out).parameters]
+        wanted = [
+            argument
+            for argument in arguments
+            if argument in inspect.signature(leave_out).parameters
+        ]
         arguments["state"] = jax.eval_shape(env.reset, key)[1]
-        assert jax.tree.structure(jax.eval_shape(leave_out, *(arguments[argument] for argument in wanted)))
-    assert env.observation_space() == env.observation_space(params) and env.action_space() == env.action_space(params)
+        assert jax.tree.structure(
+            jax.eval_shape(leave_out, *(arguments[argument] for argument in wanted))
+        )
+    assert env.observation_space() == env.observation_space(
+        params
+    ) and env.action_space() == env.action_space(params)
 
 
 @every_game
@@ -357,7 +416,9 @@ def test_every_param_has_its_default_among_what_it_allows(name):
         assert make(name, **{field.name: getattr(params, field.name)})[1] == params
         static = field.metadata.get("static", False)
         assert static or isinstance(getattr(params, field.name), int | float)
-    assert {"partial_obs", "obs_size", "max_steps_in_episode"} <= {field.name for field in dataclasses.fields(params)}
+    assert {"partial_obs", "obs_size", "max_steps_in_episode"} <= {
+        field.name for field in dataclasses.fields(params)
+    }
 
 
 @pytest.mark.parametrize(
@@ -368,17 +429,41 @@ def test_every_param_has_its_default_among_what_it_allows(name):
         (ValueError, ["obs_size", "128", "256", "200"], dict(name="NavigatorEasy", obs_size=200)),
         (TypeError, ["obs_size", "int", "'128'"], dict(name="NavigatorEasy", obs_size="128")),
         (TypeError, ["partial_obs", "bool", "1"], dict(name="NavigatorEasy", partial_obs=1)),
-        (TypeError, ["final_observation", "True or False"], dict(name="NavigatorEasy", final_observation="no")),
+        (
+            TypeError,
+            ["final_observation", "True or False"],
+            dict(name="NavigatorEasy", final_observation="no"),
+        ),
         (ValueError, ["'board_sise'", "board_size"], dict(name="BattleShipEasy", board_sise=8)),
         (ValueError, ["'speed'", "there are", "noise_sigma"], dict(name="CartPoleEasy", speed=1.0)),
-        (ValueError, ["board_size", "6, 8, ... 20", "nearest is 6"], dict(name="BattleShipEasy", board_size=4)),
-        (ValueError, ["board_size", "7", "nearest is 6"], dict(name="BattleShipEasy", board_size=7)),
-        (ValueError, ["board_size", "4 ... 20", "nearest is 4"], dict(name="NavigatorEasy", board_size=2)),
+        (
+            ValueError,
+            ["board_size", "6, 8, ... 20", "nearest is 6"],
+            dict(name="BattleShipEasy", board_size=4),
+        ),
+        (
+            ValueError,
+            ["board_size", "7", "nearest is 6"],
+            dict(name="BattleShipEasy", board_size=7),
+        ),
+        (
+            ValueError,
+            ["board_size", "4 ... 20", "nearest is 4"],
+            dict(name="NavigatorEasy", board_size=2),
+        ),
         (TypeError, ["board_size", "8.0", "float"], dict(name="NavigatorEasy", board_size=8.0)),
         (ValueError, ["num_cards", "nearest is 1"], dict(name="AutoEncodeEasy", num_cards=0)),
-        (ValueError, ["max_steps_in_episode", "-1"], dict(name="CartPoleEasy", max_steps_in_episode=-1)),
+        (
+            ValueError,
+            ["max_steps_in_episode", "-1"],
+            dict(name="CartPoleEasy", max_steps_in_episode=-1),
+        ),
         (ValueError, ["noise_sigma", "nan"], dict(name="CartPoleEasy", noise_sigma=float("nan"))),
-        (ValueError, ["noise_sigma", "-0.5", "nearest is 0"], dict(name="CartPoleEasy", noise_sigma=-0.5)),
+        (
+            ValueError,
+            ["noise_sigma", "-0.5", "nearest is 0"],
+            dict(name="CartPoleEasy", noise_sigma=-0.5),
+        ),
         (TypeError, ["noise_sigma", "True"], dict(name="CartPoleEasy", noise_sigma=True)),
     ],
 )
@@ -400,7 +485,9 @@ def test_another_frame_size_needs_no_change_in_a_game(name, obs_size):
 
 
 def test_importing_the_package_touches_no_device():
-    code = "import popgym_arcade, popgym_arcade.experts, jax; assert not jax._src.xla_bridge._backends"
+    code = (
+        "import popgym_arcade, popgym_arcade.experts, jax; assert not jax._src.xla_bridge._backends"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -422,11 +509,19 @@ def golden_hash(name, partial_obs):
     _, state = functions.reset(keys(11), functions.params)
     digest = hashlib.sha256()
     for i in range(32):
-        rounded = jax.tree.map(lambda leaf: np.round(leaf * 1024) / 1024 if leaf.dtype == np.float32 else leaf, as_numpy(state))
+        rounded = jax.tree.map(
+            lambda leaf: np.round(leaf * 1024) / 1024 if leaf.dtype == np.float32 else leaf,
+            as_numpy(state),
+        )
         digest.update(np.asarray(functions.render(rounded, functions.params)).tobytes())
-        actions = np.where(number % 2 == 0, compiled_expert(name)(state, functions.params), (7 * i + number) % 5)
+        actions = np.where(
+            number % 2 == 0, compiled_expert(name)(state, functions.params), (7 * i + number) % 5
+        )
         _, state, reward, done, _ = functions.step(keys(i), state, actions, functions.params)
-        digest.update(np.asarray(done).tobytes() + np.round(np.asarray(reward) * 1e5).astype(np.int32).tobytes())
+        digest.update(
+            np.asarray(done).tobytes()
+            + np.round(np.asarray(reward) * 1e5).astype(np.int32).tobytes()
+        )
     return digest.hexdigest()
 
 
@@ -435,21 +530,35 @@ def test_frames_are_the_golden_ones(name):
     golden = json.loads(GOLDEN.read_text())[name]
     frames = [golden_hash(name, partial_obs) for partial_obs in (False, True)]
     if golden["version"] == REGISTRY[name].version:
-        assert [golden["MDP"], golden["POMDP"]] == frames, "behaviour changed: raise the game's VERSION, then --write-golden"
+        assert [golden["MDP"], golden["POMDP"]] == frames, (
+            "behaviour changed: raise the game's VERSION, then --write-golden"
+        )
     else:
-        assert [golden["MDP"], golden["POMDP"]] == frames, "the VERSION moved: run python test_games.py --write-golden"
+        assert [golden["MDP"], golden["POMDP"]] == frames, (
+            "the VERSION moved: run python test_games.py --write-golden"
+        )
 
 
 def write_golden():
     """Write the golden hashes, unless one changed while its game's VERSION stayed."""
     old = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     new = {
-        name: {"version": entry.version, "MDP": golden_hash(name, False), "POMDP": golden_hash(name, True)}
+        name: {
+            "version": entry.version,
+            "MDP": golden_hash(name, False),
+            "POMDP": golden_hash(name, True),
+        }
         for name, entry in REGISTRY.items()
     }
-    stale = [name for name in new if name in old and old[name] != new[name] and old[name]["version"] == new[name]["version"]]
+    stale = [
+        name
+        for name in new
+        if name in old and old[name] != new[name] and old[name]["version"] == new[name]["version"]
+    ]
     if stale:
-        sys.exit(f"the frames of {', '.join(stale)} changed: raise the VERSION of their games first")
+        sys.exit(
+            f"the frames of {', '.join(stale)} changed: raise the VERSION of their games first"
+        )
     GOLDEN.write_text(json.dumps(new, indent=2) + "\n")
 
 
@@ -466,34 +575,54 @@ def described(shown):
 def test_two_frames_are_equal_if_and_only_if_what_the_view_shows_is(name, partial_obs):
     case, params, played = case_of(name), REGISTRY[name].params, some_states(name)
     frame_of, shown_of, count = {}, {}, 0
-    for states in (played, *(case.scramble(np.random.default_rng(seed), played, params) for seed in (1, 2))):
+    for states in (
+        played,
+        *(case.scramble(np.random.default_rng(seed), played, params) for seed in (1, 2)),
+    ):
         for i, frame in enumerate(rendered(name, partial_obs, states)):
-            shown, frame = described(case.shown(one_of(states, i), params, partial_obs)), hashlib.sha1(frame).digest()
-            assert frame_of.setdefault(shown, frame) == frame, f"the view leaks: {shown} is drawn in two ways"
-            assert shown_of.setdefault(frame, shown) == shown, f"the view lacks: {shown} looks like {shown_of[frame]}"
+            shown, frame = (
+                described(case.shown(one_of(states, i), params, partial_obs)),
+                hashlib.sha1(frame).digest(),
+            )
+            assert frame_of.setdefault(shown, frame) == frame, (
+                f"the view leaks: {shown} is drawn in two ways"
+            )
+            assert shown_of.setdefault(frame, shown) == shown, (
+                f"the view lacks: {shown} looks like {shown_of[frame]}"
+            )
             count += 1
     assert len(frame_of) < count  # some states share a frame, so there were pairs to compare
 
 
 @every_discrete_environment
 @both_twins
-def test_a_change_of_one_field_changes_the_frame_if_and_only_if_the_view_shows_it(name, partial_obs):
+def test_a_change_of_one_field_changes_the_frame_if_and_only_if_the_view_shows_it(
+    name, partial_obs
+):
     case, params = case_of(name), REGISTRY[name].params
     played = jax.tree.map(lambda leaf: leaf[:256], some_states(name))
     one, other = (case.scramble(np.random.default_rng(seed), played, params) for seed in (3, 4))
 
     def seen(states):
-        shown = [described(case.shown(one_of(states, i), params, partial_obs)) for i in range(len(states.time))]
+        shown = [
+            described(case.shown(one_of(states, i), params, partial_obs))
+            for i in range(len(states.time))
+        ]
         return shown, rendered(name, partial_obs, states)
 
     shown, frames = seen(one)
-    for fields in [case.together, *((field,) for field in one._fields if field not in case.together)]:
+    for fields in [
+        case.together,
+        *((field,) for field in one._fields if field not in case.together),
+    ]:
         changed = {field: getattr(other, field) for field in fields}
         if all(np.array_equal(value, getattr(one, field)) for field, value in changed.items()):
             continue
         changed_shown, changed_frames = seen(one._replace(**changed))
         differ = np.array([before != after for before, after in zip(shown, changed_shown)])
-        np.testing.assert_array_equal(np.any(frames != changed_frames, axis=(1, 2, 3)), differ, err_msg=f"change of {fields}")
+        np.testing.assert_array_equal(
+            np.any(frames != changed_frames, axis=(1, 2, 3)), differ, err_msg=f"change of {fields}"
+        )
 
 
 @every_game
@@ -516,7 +645,9 @@ PAIRS, SEQUENCES, FUTURE_STEPS = 32, 8, 12
 def look(frame):
     """A frame as two numbers that are different for different frames but for one in 2^64: uint32[2]."""
     weights = np.random.default_rng(0).integers(0, 2**32, (frame.size, 2), np.uint32)
-    return frame.reshape(-1).astype(jnp.uint32) @ weights  # a sum of products would draw the frame twice, for each number anew
+    return (
+        frame.reshape(-1).astype(jnp.uint32) @ weights
+    )  # a sum of products would draw the frame twice, for each number anew
 
 
 @cache
@@ -532,11 +663,15 @@ def explore(name):
             by_expert = jax.random.bernoulli(who_key, 0.3, (ROLLOUTS,))
             expert = jax.vmap(experts.expert, in_axes=(0, None))(state, params)
             action = jnp.where(by_expert, expert, jax.random.randint(action_key, (ROLLOUTS,), 0, 5))
-            obs, state, _, done, _ = jax.vmap(env.step_env, in_axes=(None, 0, 0, None))(step_key, state, action, params)
+            obs, state, _, done, _ = jax.vmap(env.step_env, in_axes=(None, 0, 0, None))(
+                step_key, state, action, params
+            )
             return (state, over | done), (state, jax.vmap(look)(obs), over | done)
 
         start = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (ROLLOUTS, *leaf.shape)), start)
-        explored = jax.lax.scan(one_step, (start, jnp.zeros(ROLLOUTS, bool)), jax.random.split(key, EXPLORED_STEPS))[1]
+        explored = jax.lax.scan(
+            one_step, (start, jnp.zeros(ROLLOUTS, bool)), jax.random.split(key, EXPLORED_STEPS)
+        )[1]
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), explored)
 
     return run
@@ -550,10 +685,17 @@ def futures_differ(name):
     def differ(key, one, other, actions):
         def one_step(carry, key_and_action):
             states, over, differ = carry
-            played = [env.step_env(key_and_action[0], state, key_and_action[1], params) for state in states]
+            played = [
+                env.step_env(key_and_action[0], state, key_and_action[1], params)
+                for state in states
+            ]
             seen = [(look(obs), reward, info["terminated"]) for obs, _, reward, _, info in played]
             unlike = jnp.any(jnp.stack([jnp.any(a != b) for a, b in zip(*seen)]))
-            return ([state for _, state, *_ in played], over | played[0][3] | played[1][3], differ | (unlike & ~over)), None
+            return (
+                [state for _, state, *_ in played],
+                over | played[0][3] | played[1][3],
+                differ | (unlike & ~over),
+            ), None
 
         start = ([one, other], jnp.bool_(False), jnp.bool_(False))
         return jax.lax.scan(one_step, start, (jax.random.split(key, FUTURE_STEPS), actions))[0][2]
@@ -574,17 +716,27 @@ def test_states_that_look_alike_in_the_mdp_have_the_same_future(name):
         states, looks, over = as_numpy(explore(name)(jax.random.key(seed), start))
         alike = {}
         for i in np.flatnonzero(~over):
-            unlike = b"".join(leaf[i].tobytes() for field, leaf in states._asdict().items() if field != "time")
+            unlike = b"".join(
+                leaf[i].tobytes() for field, leaf in states._asdict().items() if field != "time"
+            )
             chance = tuple(getattr(states, field)[i].tobytes() for field in case_of(name).undealt)
             alike.setdefault((looks[i].tobytes(), chance), {}).setdefault(unlike, i)
-        pairs = [(first, other) for first, *others in (list(group.values()) for group in alike.values()) for other in others]
+        pairs = [
+            (first, other)
+            for first, *others in (list(group.values()) for group in alike.values())
+            for other in others
+        ]
         explored += sum(map(len, alike.values()))
         if pairs:
             pairs = np.array(pairs)[rng.integers(0, len(pairs), PAIRS)].repeat(SEQUENCES, axis=0)
-            one, other = (jax.tree.map(lambda leaf, side=side: leaf[side], states) for side in pairs.T)
+            one, other = (
+                jax.tree.map(lambda leaf, side=side: leaf[side], states) for side in pairs.T
+            )
             actions = rng.integers(0, 5, (len(pairs), FUTURE_STEPS)).astype(np.int32)
             differ = np.asarray(futures_differ(name)(jax.random.key(seed), one, other, actions))
-            assert not differ.any(), f"they look alike: {one_of(one, differ.argmax())} and {one_of(other, differ.argmax())}"
+            assert not differ.any(), (
+                f"they look alike: {one_of(one, differ.argmax())} and {one_of(other, differ.argmax())}"
+            )
     assert explored > 100  # where no two states look alike, none were compared: that is as good
 
 
@@ -594,26 +746,52 @@ def test_states_that_look_alike_in_the_mdp_have_the_same_future(name):
 @pytest.mark.parametrize("game", GAMES)
 def test_levels_are_those_of_the_rulebook(game):
     for field, values in case_of(game + "Easy").levels.items():
-        assert tuple(getattr(REGISTRY[game + level].params, field) for level in ("Easy", "Medium", "Hard")) == values
+        assert (
+            tuple(
+                getattr(REGISTRY[game + level].params, field)
+                for level in ("Easy", "Medium", "Hard")
+            )
+            == values
+        )
 
 
 # --- the contract, by reflection ------------------------------------------------------------
 
-SIGNATURES = {"reset": ["key", "params"], "step": ["key", "state", "action", "params"], "render": ["state", "params"]}
+SIGNATURES = {
+    "reset": ["key", "params"],
+    "step": ["key", "state", "action", "params"],
+    "render": ["state", "params"],
+}
 DOCSTRING_SECTIONS = [
-    *("Start:", "Actions:", "Rewards:", "Episode end:", "Views:", "Levels:", "Source:", "Differences from 0.0.7:", "Versions:")
+    *(
+        "Start:",
+        "Actions:",
+        "Rewards:",
+        "Episode end:",
+        "Views:",
+        "Levels:",
+        "Source:",
+        "Differences from 0.0.7:",
+        "Versions:",
+    )
 ]
 
 
 def functions_of(module):
     members = inspect.getmembers(module, lambda member: inspect.isfunction(inspect.unwrap(member)))
-    return {name: member for name, member in members if inspect.unwrap(member).__module__ == module.__name__}
+    return {
+        name: member
+        for name, member in members
+        if inspect.unwrap(member).__module__ == module.__name__
+    }
 
 
 @every_module
 def test_a_game_has_the_functions_and_arguments_of_the_contract(module):
     functions = functions_of(module)
-    assert {name: list(inspect.signature(functions[name]).parameters) for name in SIGNATURES} == SIGNATURES
+    assert {
+        name: list(inspect.signature(functions[name]).parameters) for name in SIGNATURES
+    } == SIGNATURES
     assert set(module.LEVELS) == {"Easy", "Medium", "Hard"}
     assert isinstance(module.NAME, str) and isinstance(module.VERSION, int)
 
@@ -632,17 +810,38 @@ def test_every_function_of_a_game_is_documented_and_says_shapes(module):
         doc = inspect.getdoc(function)
         assert doc, name
         if name in SIGNATURES:
-            assert "uint8[S, S, 3]" in doc and all(argument in doc for argument in SIGNATURES[name] if name != "render")
+            assert "uint8[S, S, 3]" in doc and all(
+                argument in doc for argument in SIGNATURES[name] if name != "render"
+            )
 
 
 @every_module
 def test_a_game_imports_one_thing_of_this_project_and_defines_only_params_and_state(module):
     tree = ast.parse(inspect.getsource(module))
-    imports = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
-    assert [line for line in imports if "popgym_arcade" in line] == ["from popgym_arcade import render as draw"]
-    assert {line.split()[1].split(".")[0] for line in imports} <= {"dataclasses", "typing", "jax", "numpy", "popgym_arcade"}
-    assert [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)] == ["Params", "State"]
-    lengths = [node.end_lineno - node.lineno + 1 for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    imports = [
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    assert [line for line in imports if "popgym_arcade" in line] == [
+        "from popgym_arcade import render as draw"
+    ]
+    assert {line.split()[1].split(".")[0] for line in imports} <= {
+        "dataclasses",
+        "typing",
+        "jax",
+        "numpy",
+        "popgym_arcade",
+    }
+    assert [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)] == [
+        "Params",
+        "State",
+    ]
+    lengths = [
+        node.end_lineno - node.lineno + 1
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+    ]
     assert max(lengths) <= 40
 
 
@@ -652,7 +851,9 @@ def test_every_field_of_a_state_is_described_and_used(module):
     state = inspect.getsource(module.State)
     for field in module.State._fields:
         line = next(line for line in state.splitlines() if line.strip().startswith(f"{field}:"))
-        assert "  # " in line and any(dtype in line for dtype in ("bool[", "int8[", "int32[", "float32["))
+        assert "  # " in line and any(
+            dtype in line for dtype in ("bool[", "int8[", "int32[", "float32[")
+        )
         described = line.split("#")[1].split("[")[0].strip()
         _, start = jax.eval_shape(module.reset, jax.random.key(0), module.LEVELS["Easy"])
         assert getattr(start, field).dtype == jnp.dtype(described)

@@ -33,7 +33,9 @@ def vendor(game, destination, force=False):
     if destination.exists() and not destination.is_dir():
         raise NotADirectoryError(f"{destination} is a file; name a folder to copy into")
     if destination.resolve() == source.parent.resolve():
-        raise ValueError(f"{destination} is where popgym_arcade keeps its own games; name a folder of your own")
+        raise ValueError(
+            f"{destination} is where popgym_arcade keeps its own games; name a folder of your own"
+        )
     contents = {
         destination / source.name: with_import(source, is_package(destination)),
         destination / "render.py": Path(render.__file__).read_bytes(),
@@ -48,7 +50,11 @@ def vendor(game, destination, force=False):
 def module_file(game):
     """The file of a game's module: Path. Raises ValueError, with the nearest names, if there is no such game."""
     games = {name.lower(): name for name in registry.GAMES}
-    games |= {(name + level).lower(): name for name, (_, levels) in registry.GAMES.items() for level in levels}
+    games |= {
+        (name + level).lower(): name
+        for name, (_, levels) in registry.GAMES.items()
+        for level in levels
+    }
     if game.lower() not in games:
         raise ValueError(f"there is no game {game!r}; {spaces.nearest_names(game, registry.GAMES)}")
     module, _ = registry.GAMES[games[game.lower()]]
@@ -64,7 +70,9 @@ def with_import(source, in_package):
     """A game's source with its import of render changed: bytes. Raises RuntimeError unless it is imported in just one place."""
     content = source.read_bytes()
     if content.count(IMPORT) != 1:
-        raise RuntimeError(f"{source} should have the line {IMPORT.decode()!r} once, but has it {content.count(IMPORT)} times")
+        raise RuntimeError(
+            f"{source} should have the line {IMPORT.decode()!r} once, but has it {content.count(IMPORT)} times"
+        )
     return content.replace(IMPORT, IMPORT_IN_PACKAGE if in_package else IMPORT_IN_FOLDER)
 
 
@@ -77,7 +85,9 @@ def check_may_write(paths, force):
     """Raise an error that says what to do, if something that may not be replaced is in the way of one of the files."""
     folders = [str(path) for path in paths if path.is_dir()]
     if folders:
-        raise IsADirectoryError(f"a file is to be written where there is a folder: {', '.join(folders)}; name another destination")
+        raise IsADirectoryError(
+            f"a file is to be written where there is a folder: {', '.join(folders)}; name another destination"
+        )
     differing = [str(path) for path in paths if os.path.lexists(path)]
     if differing and not force:
         raise FileExistsError(
@@ -110,15 +120,31 @@ def import_line(game, destination):
     while folder.name and is_package(folder):
         packages.insert(0, folder.name)
         folder = folder.parent
-    return f"from {'.'.join(packages)} import {name}" if packages else f"import {name}  # with {folder} on sys.path"
+    return (
+        f"from {'.'.join(packages)} import {name}"
+        if packages
+        else f"import {name}  # with {folder} on sys.path"
+    )
 
 
 def main(argv=None):
     """The command line. argv: a list of str, by default that of the process. Prints what was written; bad input exits with 2."""
-    parser = argparse.ArgumentParser(prog="python -m popgym_arcade.vendor", description="Copy a game into another code base.")
-    parser.add_argument("game", metavar="{" + ",".join(registry.GAMES) + "}", help="the game, or one of its environments")
-    parser.add_argument("destination", metavar="DEST", help="the folder to copy into; created if it is missing")
-    parser.add_argument("--force", action="store_true", help="replace files whose content differs from what is to be written")
+    parser = argparse.ArgumentParser(
+        prog="python -m popgym_arcade.vendor", description="Copy a game into another code base."
+    )
+    parser.add_argument(
+        "game",
+        metavar="{" + ",".join(registry.GAMES) + "}",
+        help="the game, or one of its environments",
+    )
+    parser.add_argument(
+        "destination", metavar="DEST", help="the folder to copy into; created if it is missing"
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="replace files whose content differs from what is to be written",
+    )
     arguments = parser.parse_args(argv)
     try:
         written = vendor(arguments.game, arguments.destination, arguments.force)

@@ -160,9 +160,7 @@ def auto_reset(
         chosen first and drawn once: under jit the frames that ``step_env`` and ``reset`` return here are never computed.
         """
         step_key, reset_key = jax.random.split(key)
-        last_observation, last_state, reward, done, info = step_env(
-            step_key, state, action, params
-        )
+        last_observation, last_state, reward, done, info = step_env(step_key, state, action, params)
         _, first_state = reset(reset_key, params)
         state = jax.tree.map(
             lambda first, last: jnp.where(done, first, last), first_state, last_state
@@ -183,7 +181,9 @@ class LogState(NamedTuple):
     env_state: Any  # the state of the environment inside; its time and score are env_state.time and env_state.score
     episode_returns: jax.Array  # float32[]: rewards of the running episode so far, added up
     episode_lengths: jax.Array  # int32[]: steps of the running episode so far
-    returned_episode_returns: jax.Array  # float32[]: the return of the last finished episode, 0 before there is one
+    returned_episode_returns: (
+        jax.Array
+    )  # float32[]: the return of the last finished episode, 0 before there is one
     returned_episode_lengths: jax.Array  # int32[]: its length in steps, 0 before there is one
 
 
@@ -209,13 +209,17 @@ def log_episodes(env: Environment) -> Environment:
 
     def reset(key, params=None):
         observation, env_state = env.reset(key, params)
-        return observation, LogState(env_state, jnp.float32(0), jnp.int32(0), jnp.float32(0), jnp.int32(0))
+        return observation, LogState(
+            env_state, jnp.float32(0), jnp.int32(0), jnp.float32(0), jnp.int32(0)
+        )
 
     def step_env(key, state, action, params=None):
         return _count(state, *env.step_env(key, state.env_state, action, params))
 
     def step(key, state, action, params=None):
-        observation, state, reward, done, info = _count(state, *env.step(key, state.env_state, action, params))
+        observation, state, reward, done, info = _count(
+            state, *env.step(key, state.env_state, action, params)
+        )
         return observation, _restart_sums(state, done), reward, done, info
 
     def render(state, params=None):
@@ -235,7 +239,13 @@ def _count(state, observation, env_state, reward, done, info):
         "returned_episode_returns": last_returns,
         "returned_episode_lengths": last_lengths,
     }
-    return observation, LogState(env_state, returns, lengths, last_returns, last_lengths), reward, done, info
+    return (
+        observation,
+        LogState(env_state, returns, lengths, last_returns, last_lengths),
+        reward,
+        done,
+        info,
+    )
 
 
 def _restart_sums(state, done):
@@ -266,7 +276,11 @@ def sticky_actions(env: Environment, probability: float = 0.25) -> Environment:
     spaces.check_range("probability", probability, 0, 1)
 
     def played(key, state, action):
-        return jnp.where(jax.random.bernoulli(key, probability), state.last_action, jnp.asarray(action, jnp.int32))
+        return jnp.where(
+            jax.random.bernoulli(key, probability),
+            state.last_action,
+            jnp.asarray(action, jnp.int32),
+        )
 
     def reset(key, params=None):
         observation, env_state = env.reset(key, params)
@@ -275,14 +289,24 @@ def sticky_actions(env: Environment, probability: float = 0.25) -> Environment:
     def step_env(key, state, action, params=None):
         sticky_key, step_key = jax.random.split(key)
         action = played(sticky_key, state, action)
-        observation, env_state, reward, done, info = env.step_env(step_key, state.env_state, action, params)
+        observation, env_state, reward, done, info = env.step_env(
+            step_key, state.env_state, action, params
+        )
         return observation, StickyState(env_state, action), reward, done, info
 
     def step(key, state, action, params=None):
         sticky_key, step_key = jax.random.split(key)
         action = played(sticky_key, state, action)
-        observation, env_state, reward, done, info = env.step(step_key, state.env_state, action, params)
-        return observation, StickyState(env_state, jnp.where(done, NO_ACTION, action)), reward, done, info
+        observation, env_state, reward, done, info = env.step(
+            step_key, state.env_state, action, params
+        )
+        return (
+            observation,
+            StickyState(env_state, jnp.where(done, NO_ACTION, action)),
+            reward,
+            done,
+            info,
+        )
 
     def render(state, params=None):
         return env.render(state.env_state, params)
@@ -323,12 +347,16 @@ def resize(env: Environment, height: int = 84, width: int = 84) -> Environment:
         spaces.check_range(name, value, 1)
 
     def resized(frame):
-        image = jax.image.resize(frame.astype(jnp.float32), (height, width, frame.shape[2]), "linear")
+        image = jax.image.resize(
+            frame.astype(jnp.float32), (height, width, frame.shape[2]), "linear"
+        )
         if frame.dtype == jnp.uint8:
             image = jnp.clip(jnp.round(image), 0, 255)
         return image.astype(frame.dtype)
 
-    return _with_observations(env, resized, lambda box: box._replace(shape=(height, width, box.shape[2])))
+    return _with_observations(
+        env, resized, lambda box: box._replace(shape=(height, width, box.shape[2]))
+    )
 
 
 def normalise(env: Environment) -> Environment:
@@ -397,14 +425,18 @@ def _change_space(space, change):
 def _check_bytes(wrapper, frame):
     """Raise ValueError unless a frame, or the Box of one, is of uint8."""
     if frame.dtype != jnp.uint8:
-        raise ValueError(f"{wrapper} needs observations of uint8, but they are {jnp.dtype(frame.dtype)}; put normalise outside it")
+        raise ValueError(
+            f"{wrapper} needs observations of uint8, but they are {jnp.dtype(frame.dtype)}; put normalise outside it"
+        )
 
 
 def _check_frame(wrapper, frame):
     """Raise ValueError unless a frame, or the Box of one, has colours of uint8."""
     _check_bytes(wrapper, frame)
     if frame.shape[2] % COLORS:
-        raise ValueError(f"{wrapper} needs red, green and blue, but an observation has {frame.shape[2]} channels")
+        raise ValueError(
+            f"{wrapper} needs red, green and blue, but an observation has {frame.shape[2]} channels"
+        )
 
 
 class StackState(NamedTuple):
@@ -426,7 +458,11 @@ def frame_stack(env: Environment, num_frames: int = 4) -> Environment:
         return jax.tree.map(lambda frame: jnp.tile(frame, (1, 1, num_frames)), observation)
 
     def pushed(frames, observation):
-        return jax.tree.map(lambda old, new: jnp.concatenate([old[..., new.shape[-1] :], new], axis=-1), frames, observation)
+        return jax.tree.map(
+            lambda old, new: jnp.concatenate([old[..., new.shape[-1] :], new], axis=-1),
+            frames,
+            observation,
+        )
 
     def reset(key, params=None):
         observation, env_state = env.reset(key, params)
@@ -434,27 +470,53 @@ def frame_stack(env: Environment, num_frames: int = 4) -> Environment:
         return frames, StackState(env_state, frames)
 
     def step_env(key, state, action, params=None):
-        observation, env_state, reward, done, info = env.step_env(key, state.env_state, action, params)
+        observation, env_state, reward, done, info = env.step_env(
+            key, state.env_state, action, params
+        )
         frames = pushed(state.frames, observation)
-        return frames, StackState(env_state, frames), reward, done, _with_final(info, lambda frame: pushed(state.frames, frame))
+        return (
+            frames,
+            StackState(env_state, frames),
+            reward,
+            done,
+            _with_final(info, lambda frame: pushed(state.frames, frame)),
+        )
 
     def step(key, state, action, params=None):
         observation, env_state, reward, done, info = env.step(key, state.env_state, action, params)
         frames = jax.tree.map(
-            lambda begun, gone_on: jnp.where(done, begun, gone_on), filled(observation), pushed(state.frames, observation)
+            lambda begun, gone_on: jnp.where(done, begun, gone_on),
+            filled(observation),
+            pushed(state.frames, observation),
         )
-        return frames, StackState(env_state, frames), reward, done, _with_final(info, lambda frame: pushed(state.frames, frame))
+        return (
+            frames,
+            StackState(env_state, frames),
+            reward,
+            done,
+            _with_final(info, lambda frame: pushed(state.frames, frame)),
+        )
 
     def render(state, params=None):
         """The stack, its newest frame drawn anew, with other params perhaps."""
         frame = env.render(state.env_state, params)
-        return jax.tree.map(lambda old, new: jnp.concatenate([old[..., : -new.shape[-1]], new], axis=-1), state.frames, frame)
+        return jax.tree.map(
+            lambda old, new: jnp.concatenate([old[..., : -new.shape[-1]], new], axis=-1),
+            state.frames,
+            frame,
+        )
 
     def observation_space(params=None):
         stacked = lambda box: box._replace(shape=(*box.shape[:2], num_frames * box.shape[2]))  # noqa: E731
         return _change_space(env.observation_space(params), stacked)
 
-    return env._replace(reset=reset, step=step, step_env=step_env, render=render, observation_space=observation_space)
+    return env._replace(
+        reset=reset,
+        step=step,
+        step_env=step_env,
+        render=render,
+        observation_space=observation_space,
+    )
 
 
 def both_views(env: Environment) -> Environment:
@@ -471,7 +533,10 @@ def both_views(env: Environment) -> Environment:
 
     def of_both(function, params):
         params = env.default_params if params is None else params
-        return {view: function(dataclasses.replace(params, partial_obs=partial)) for view, partial in _VIEWS.items()}
+        return {
+            view: function(dataclasses.replace(params, partial_obs=partial))
+            for view, partial in _VIEWS.items()
+        }
 
     def reset(key, params=None):
         both = of_both(lambda twin: env.reset(key, twin), params)
@@ -483,7 +548,9 @@ def both_views(env: Environment) -> Environment:
             both = of_both(lambda twin: step(key, state, action, twin), params)
             observations = {view: transition[0] for view, transition in both.items()}
             _, next_state, reward, done, info = both["full"]
-            last = {view: transition[4].get("final_observation") for view, transition in both.items()}
+            last = {
+                view: transition[4].get("final_observation") for view, transition in both.items()
+            }
             return observations, next_state, reward, done, _with_final(info, lambda _: last)
 
         return step_both
@@ -507,5 +574,7 @@ def _check_no_stack(state):
     """Raise ValueError if a state is one of ``frame_stack`` or holds one."""
     while hasattr(state, "env_state"):
         if isinstance(state, StackState):
-            raise ValueError("both_views cannot be outside frame_stack, which keeps frames of one twin; put frame_stack outside it")
+            raise ValueError(
+                "both_views cannot be outside frame_stack, which keeps frames of one twin; put frame_stack outside it"
+            )
         state = state.env_state

@@ -23,9 +23,16 @@ from popgym_arcade import bench, make
 from popgym_arcade.registry import NUM_ACTIONS
 
 LOOP = "native, compiled loop"
-CALLED = {False: "native, called", True: "native, called, old frames donated"}  # whether memory is reused, to a name
+CALLED = {
+    False: "native, called",
+    True: "native, called, old frames donated",
+}  # whether memory is reused, to a name
 FINAL = ", with final frames"
-OUTPUTS = {"numpy": True, "torch": True, "jax": False}  # of the Gymnasium adapter, to whether it reuses memory
+OUTPUTS = {
+    "numpy": True,
+    "torch": True,
+    "jax": False,
+}  # of the Gymnasium adapter, to whether it reuses memory
 MODES = {  # of the Gymnasium adapter, to its options
     "NextStep": {"autoreset_mode": "NextStep"},
     "SameStep": {"autoreset_mode": "SameStep"},
@@ -53,7 +60,9 @@ def native_play(env, params, num_envs, reuse):
     def step(key, state, action, memory):
         key, step_key = jax.random.split(key)
         step_keys = jax.random.split(step_key, num_envs)
-        frames, state, reward, done, info = jax.vmap(env.step, in_axes=(0, 0, 0, None))(step_keys, state, action, params)
+        frames, state, reward, done, info = jax.vmap(env.step, in_axes=(0, 0, 0, None))(
+            step_keys, state, action, params
+        )
         return key, state, (frames, info.pop("final_observation", None)), (reward, done, info)
 
     actions = random_actions(num_envs)
@@ -99,14 +108,19 @@ def gymnax_loop(env, params, states):
         action_space=adapted.action_space,
         observation_space=adapted.observation_space,
     )
-    return bench.step_program(five_values, params, states, with_frames=True, sharding=bench.over_devices(1))
+    return bench.step_program(
+        five_values, params, states, with_frames=True, sharding=bench.over_devices(1)
+    )
 
 
 def gymnasium_calls(name, num_envs, **options):
     """Steps of the Gymnasium adapter: a Program."""
     from popgym_arcade.adapters.gymnasium import ArcadeVectorEnv
 
-    envs, actions = ArcadeVectorEnv(name, num_envs, partial_obs=True, **options), random_actions(num_envs)
+    envs, actions = (
+        ArcadeVectorEnv(name, num_envs, partial_obs=True, **options),
+        random_actions(num_envs),
+    )
     return calls(lambda _: envs.step(actions())[0], envs.reset(seed=0)[0])
 
 
@@ -124,20 +138,31 @@ def all_rows(name, num_envs):
     with_final, _ = make(name, partial_obs=True, final_observation=True)
     states = bench.first_states(env, params, num_envs)
     rows = {
-        LOOP: Row(bench.step_program(env, params, states, with_frames=True, sharding=bench.over_devices(1)), LOOP),
+        LOOP: Row(
+            bench.step_program(
+                env, params, states, with_frames=True, sharding=bench.over_devices(1)
+            ),
+            LOOP,
+        ),
     }
     for reuse, called in CALLED.items():
         for final, stepped in (("", env), (FINAL, with_final)):
-            rows[called + final] = Row(calls(*native_play(stepped, params, num_envs, reuse)), CALLED[False] + final)
+            rows[called + final] = Row(
+                calls(*native_play(stepped, params, num_envs, reuse)), CALLED[False] + final
+            )
     if installed("gymnax"):
         rows["gymnax, compiled loop"] = Row(gymnax_loop(env, params, states), LOOP)
     for mode, options in MODES.items():
         for output, reuse in OUTPUTS.items():
             if installed("gymnasium") and (output != "torch" or installed("torch")):
                 program = gymnasium_calls(name, num_envs, output=output, **options)
-                rows[f"Gymnasium, {mode}, {output}"] = Row(program, CALLED[reuse] + FINAL * (mode == "SameStep"))
+                rows[f"Gymnasium, {mode}, {output}"] = Row(
+                    program, CALLED[reuse] + FINAL * (mode == "SameStep")
+                )
     if installed("stable_baselines3"):
-        rows["Stable-Baselines3"] = Row(stable_baselines3_calls(name, num_envs), CALLED[True] + FINAL)
+        rows["Stable-Baselines3"] = Row(
+            stable_baselines3_calls(name, num_envs), CALLED[True] + FINAL
+        )
     return rows
 
 
@@ -162,18 +187,33 @@ def measure(rows, turns):
             reference = rate(row.reference)
             rates[name].append(rate(name))
             ratios[name].append(rates[name][-1] / reference)
-    return {name: (statistics.median(rates[name]), statistics.median(ratios[name])) for name in rows}
+    return {
+        name: (statistics.median(rates[name]), statistics.median(ratios[name])) for name in rows
+    }
 
 
 def cost(arguments):
     """Measure with these command-line arguments, print a table in Markdown, and return {name: (frames a second, ratio)}."""
-    parser = argparse.ArgumentParser(description="Measure what the adapters cost, each as a ratio to the native step.")
-    parser.add_argument("--environment", default="NavigatorEasy", help="a registered name (default NavigatorEasy)")
-    parser.add_argument("--num-envs", type=bench.positive, default=1024, help="environments that step together (default 1024)")
-    parser.add_argument("--turns", type=bench.positive, default=11, help="how often each row is timed (default 11)")
+    parser = argparse.ArgumentParser(
+        description="Measure what the adapters cost, each as a ratio to the native step."
+    )
+    parser.add_argument(
+        "--environment", default="NavigatorEasy", help="a registered name (default NavigatorEasy)"
+    )
+    parser.add_argument(
+        "--num-envs",
+        type=bench.positive,
+        default=1024,
+        help="environments that step together (default 1024)",
+    )
+    parser.add_argument(
+        "--turns", type=bench.positive, default=11, help="how often each row is timed (default 11)"
+    )
     options = parser.parse_args(arguments)
     rows = all_rows(options.environment, options.num_envs)
-    print(", ".join(f"{key} {value}" for key, value in bench.machine(options.num_envs, 128).items()))
+    print(
+        ", ".join(f"{key} {value}" for key, value in bench.machine(options.num_envs, 128).items())
+    )
     print(f"| {' | '.join(COLUMNS)} |\n|---|---:|---:|---|")
     figures = {}
     for name, (rounds, ratio) in measure(rows, options.turns).items():

@@ -35,7 +35,8 @@ try:
     import gymnasium
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
-        f'popgym_arcade.adapters.gymnasium needs {missing.name}: pip install "popgym-arcade[gymnasium]"', name=missing.name
+        f'popgym_arcade.adapters.gymnasium needs {missing.name}: pip install "popgym-arcade[gymnasium]"',
+        name=missing.name,
     ) from missing
 
 from gymnasium.error import DependencyNotInstalled, ResetNeeded
@@ -52,7 +53,9 @@ OUTPUTS = ("numpy", "jax", "torch")
 FINAL_FRAMES = 32  # final frames that are drawn at a time: one program for any number of them
 SHOWN = 16  # environments of a vector that its window shows at most
 PICTURE_SIDE = 640  # screen pixels that a frame is enlarged to at most, unless it is larger itself
-KEY_TYPE = "threefry2x32"  # named, so that a seed plays the same whatever jax_default_prng_impl says
+KEY_TYPE = (
+    "threefry2x32"  # named, so that a seed plays the same whatever jax_default_prng_impl says
+)
 CPU = 1  # DLPack's number of the device
 
 
@@ -87,7 +90,9 @@ class ArcadeEnv(gymnasium.Env):
         a window after every reset and step. Raises ValueError for another, DependencyNotInstalled for "human" without pygame.
         """
         if "final_observation" in overrides:
-            raise ValueError("ArcadeEnv takes no final_observation: its step returns the last frame of an episode anyway")
+            raise ValueError(
+                "ArcadeEnv takes no final_observation: its step returns the last frame of an episode anyway"
+            )
         _, params = make(name, partial_obs, obs_size, **overrides)
         _check_choice("render_mode", render_mode, (None, *METADATA["render_modes"]))
         self.render_mode = render_mode
@@ -105,7 +110,9 @@ class ArcadeEnv(gymnasium.Env):
         if there is none yet. options: none are known. info: as in ``step``, with a discount of 1.
         """
         super().reset(seed=seed)
-        if self._generator is not self.np_random:  # a new seed, or a generator that the user put there
+        if (
+            self._generator is not self.np_random
+        ):  # a new seed, or a generator that the user put there
             self._generator, self._words = self.np_random, _draw_words(self.np_random)
         elif self._carry is not None:
             self._words = self._carry.words
@@ -132,7 +139,12 @@ class ArcadeEnv(gymnasium.Env):
         self._ended = bool(outcome.terminated | outcome.truncated)
         self._show(outcome.observation)
         flags = bool(outcome.terminated), bool(outcome.truncated)
-        return outcome.observation, float(outcome.reward), *flags, {"discount": float(outcome.discount)}
+        return (
+            outcome.observation,
+            float(outcome.reward),
+            *flags,
+            {"discount": float(outcome.discount)},
+        )
 
     def render(self):
         """The frame that the view shows, uint8[obs_size, obs_size, 3], or None unless render_mode is "rgb_array"."""
@@ -173,7 +185,9 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
     """
 
     metadata = {**METADATA, "autoreset_mode": AutoresetMode.NEXT_STEP}
-    _carry = _window = None  # here too, because older Gymnasiums close what __init__ refused to make
+    _carry = _window = (
+        None  # here too, because older Gymnasiums close what __init__ refused to make
+    )
 
     def __init__(
         self,
@@ -206,7 +220,9 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
         self.single_action_space, self.single_observation_space = _spaces(params)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self._program = _many_program(name, partial_obs, obs_size, _hashable(overrides), self.autoreset_mode)
+        self._program = _many_program(
+            name, partial_obs, obs_size, _hashable(overrides), self.autoreset_mode
+        )
         self._deliver = _deliverer(output)
         self._frames = _Frames(output)
         self._tells_final = final_observation and self.autoreset_mode == AutoresetMode.SAME_STEP
@@ -237,9 +253,13 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
             self._check_mask(mask)
             mask = mask.copy()  # jax may go on to read the caller's own after this call
             seeds = [seed if begins else None for seed, begins in zip(seeds, mask)]
-            self._carry, observation = self._program.begin_some(self._carry, self._new_words(seeds), mask)
+            self._carry, observation = self._program.begin_some(
+                self._carry, self._new_words(seeds), mask
+            )
         self._show()
-        return self._frames.deliver(observation), self._info(jnp.array(mask, jnp.float32), jnp.array(mask))
+        return self._frames.deliver(observation), self._info(
+            jnp.array(mask, jnp.float32), jnp.array(mask)
+        )
 
     def step(self, actions):
         """One step of every environment: (observations, rewards, terminations, truncations, infos).
@@ -283,12 +303,18 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
         if isinstance(seed, int):
             return [seed + i for i in range(self.num_envs)]
         if len(seed) != self.num_envs:
-            raise ValueError(f"seed must have one for each of the {self.num_envs} environments, but it has {len(seed)}")
+            raise ValueError(
+                f"seed must have one for each of the {self.num_envs} environments, but it has {len(seed)}"
+            )
         return list(seed)
 
     def _new_words(self, seeds):
         """What the environments' streams of random numbers go on from: uint32[num_envs, 2], anew where a seed is given."""
-        words = np.zeros((self.num_envs, 2), np.uint32) if self._carry is None else np.array(self._carry.words)
+        words = (
+            np.zeros((self.num_envs, 2), np.uint32)
+            if self._carry is None
+            else np.array(self._carry.words)
+        )
         for i, seed in enumerate(seeds):
             if seed is not None or self._seeds[i] is None:
                 generator, self._seeds[i] = seeding.np_random(seed)
@@ -298,9 +324,13 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
     def _check_mask(self, mask):
         """Raise an error unless episodes can begin where the mask says so."""
         if not isinstance(mask, np.ndarray) or mask.shape != (self.num_envs,) or mask.dtype != bool:
-            raise ValueError(f"reset_mask must be a NumPy array bool[{self.num_envs}], but it is {mask!r}")
+            raise ValueError(
+                f"reset_mask must be a NumPy array bool[{self.num_envs}], but it is {mask!r}"
+            )
         if not mask.any():
-            raise ValueError("reset_mask must be True somewhere, but it is False everywhere; leave the reset out")
+            raise ValueError(
+                "reset_mask must be True somewhere, but it is False everywhere; leave the reset out"
+            )
         if self._carry is None:
             raise ResetNeeded("there are no episodes yet; call reset without a reset_mask first")
 
@@ -308,26 +338,34 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
         """Raise ResetNeeded if an episode is over."""
         ended = np.flatnonzero(np.asarray(self._carry.ended))
         if ended.size:
-            raise ResetNeeded(f"the episodes of {ended.tolist()} are over; reset them before the next step")
+            raise ResetNeeded(
+                f"the episodes of {ended.tolist()} are over; reset them before the next step"
+            )
 
     def _checked_actions(self, actions):
         """The actions as an array [num_envs] that the program takes, or a ValueError."""
         if getattr(actions, "__dlpack_device__", lambda: (CPU, 0))()[0] != CPU:
-            on_device = actions if isinstance(actions, jax.Array) else jax.dlpack.from_dlpack(actions.int())
+            on_device = (
+                actions if isinstance(actions, jax.Array) else jax.dlpack.from_dlpack(actions.int())
+            )
             self._check_kind(on_device)
             return on_device
         actions = np.asarray(actions)
         self._check_kind(actions)
         wrong = np.flatnonzero((actions < 0) | (actions >= NUM_ACTIONS))
         if wrong.size:
-            raise ValueError(_wrong_action(f"the action of environment {wrong[0]}", actions[wrong[0]].item()))
+            raise ValueError(
+                _wrong_action(f"the action of environment {wrong[0]}", actions[wrong[0]].item())
+            )
         return actions.astype(np.int32)
 
     def _check_kind(self, actions):
         """Raise a ValueError unless there is one integer for each environment."""
         if actions.shape != (self.num_envs,) or not jnp.issubdtype(actions.dtype, jnp.integer):
             kind = f"{actions.dtype}{list(actions.shape)}"
-            raise ValueError(f"actions must be integers [{self.num_envs}], one for each environment, but they are {kind}")
+            raise ValueError(
+                f"actions must be integers [{self.num_envs}], one for each environment, but they are {kind}"
+            )
 
     def _info(self, discount, mask):
         """Infos with the discounts of those environments where the mask is true."""
@@ -381,7 +419,9 @@ class Outcome(NamedTuple):
     terminated: jax.Array  # bool[]
     truncated: jax.Array  # bool[]
     discount: jax.Array  # float32[]
-    has_discount: jax.Array  # bool[], True: what Gymnasium wants beside an info of many environments
+    has_discount: (
+        jax.Array
+    )  # bool[], True: what Gymnasium wants beside an info of many environments
 
 
 class Final(NamedTuple):
@@ -407,7 +447,9 @@ class ManyProgram(NamedTuple):
     play: Callable  # (carry, action, memory) -> (carry, outcome, Final with SAME_STEP, else None); the carry is used up, and so is
     # memory: observations that nobody needs, which the new ones are written over, or None
     draw: Callable  # (state, count) -> observations of the first environments [count, S, S, 3]
-    draw_chosen: Callable  # (state, numbers of environments int[count]) -> their observations, a tuple
+    draw_chosen: (
+        Callable  # (state, numbers of environments int[count]) -> their observations, a tuple
+    )
 
 
 @functools.cache
@@ -436,7 +478,14 @@ def _many_program(name, partial_obs, obs_size, overrides, autoreset_mode):
         """NEXT_STEP. Only the state that is chosen is drawn, for the compiler leaves out the frames that nothing uses."""
         begun, _ = begin(carry.words)
         gone_on, outcome = play(carry, action)
-        idle = Outcome(outcome.observation, reward=0.0, terminated=False, truncated=False, discount=1.0, has_discount=True)
+        idle = Outcome(
+            outcome.observation,
+            reward=0.0,
+            terminated=False,
+            truncated=False,
+            discount=1.0,
+            has_discount=True,
+        )
         outcome = _choose(carry.ended, idle, outcome)
         carry = _choose(carry.ended, begun, gone_on)
         return carry, outcome._replace(observation=env.render(carry.state)), None
@@ -448,7 +497,11 @@ def _many_program(name, partial_obs, obs_size, overrides, autoreset_mode):
         final = Final(gone_on.ended, gone_on.state, jnp.where(gone_on.ended, outcome.discount, 0.0))
         carry = _choose(gone_on.ended, begun, gone_on)
         discount = jnp.where(gone_on.ended, 1.0, outcome.discount)
-        return carry, outcome._replace(observation=env.render(carry.state), discount=discount), final
+        return (
+            carry,
+            outcome._replace(observation=env.render(carry.state), discount=discount),
+            final,
+        )
 
     def draw(state, count):
         return jax.vmap(env.render)(jax.tree.map(lambda leaf: leaf[:count], state))
@@ -465,7 +518,11 @@ def _many_program(name, partial_obs, obs_size, overrides, autoreset_mode):
     return ManyProgram(
         jax.jit(jax.vmap(begin)),
         jax.jit(jax.vmap(begin_some), donate_argnums=0),
-        jax.jit(lambda carry, action, memory: play_all(carry, action), donate_argnums=(0, 2), keep_unused=True),
+        jax.jit(
+            lambda carry, action, memory: play_all(carry, action),
+            donate_argnums=(0, 2),
+            keep_unused=True,
+        ),
         jax.jit(draw, static_argnums=1),
         jax.jit(draw_chosen),
     )
@@ -482,7 +539,14 @@ def _begin_and_play(env):
     def play(carry, action):
         words, key = _next_key(carry.words)
         observation, state, reward, done, info = env.step_env(key, carry.state, action)
-        outcome = Outcome(observation, reward, info["terminated"], info["truncated"], info["discount"], jnp.bool_(True))
+        outcome = Outcome(
+            observation,
+            reward,
+            info["terminated"],
+            info["truncated"],
+            info["discount"],
+            jnp.bool_(True),
+        )
         return Carry(words, state, done), outcome
 
     return begin, play
@@ -530,7 +594,9 @@ def _checked_count(num_envs):
 
 def _checked_mode(mode):
     """An AutoresetMode or its value as an AutoresetMode, or a ValueError."""
-    _check_choice("autoreset_mode", getattr(mode, "value", mode), [known.value for known in AutoresetMode])
+    _check_choice(
+        "autoreset_mode", getattr(mode, "value", mode), [known.value for known in AutoresetMode]
+    )
     return AutoresetMode(mode)
 
 
@@ -547,7 +613,9 @@ def _draw_words(generator):
 def _warn_without_mode(render_mode):
     """Warn, as Gymnasium's environments do, that there is nothing to render."""
     if render_mode is None:
-        gymnasium.logger.warn('render was called without a render_mode; choose one for the environment, e.g. "rgb_array"')
+        gymnasium.logger.warn(
+            'render was called without a render_mode; choose one for the environment, e.g. "rgb_array"'
+        )
 
 
 # --- output -----------------------------------------------------------------------------------------------------------------
@@ -605,7 +673,10 @@ class _Frames:
     def __init__(self, output):
         """output: "numpy", "jax" or "torch"."""
         self._deliver_anew = _deliverer(output)
-        self._convert = {"numpy": lambda array: array, "torch": lambda array: _torch().from_numpy(array)}.get(output)
+        self._convert = {
+            "numpy": lambda array: array,
+            "torch": lambda array: _torch().from_numpy(array),
+        }.get(output)
         self._spare = deque(maxlen=1)
 
     def deliver(self, frames):
@@ -641,7 +712,9 @@ class _Window:
         try:
             import pygame
         except ModuleNotFoundError as missing:
-            raise DependencyNotInstalled('render_mode="human" needs pygame-ce: pip install "popgym-arcade[human]"') from missing
+            raise DependencyNotInstalled(
+                'render_mode="human" needs pygame-ce: pip install "popgym-arcade[human]"'
+            ) from missing
         self._pygame, self._title, self._screen = pygame, title, None
 
     def show(self, frame):

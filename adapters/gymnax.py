@@ -14,7 +14,8 @@ try:
     from gymnax.environments import spaces as gymnax_spaces
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        f'popgym_arcade.adapters.gymnax needs {error.name}: pip install "popgym-arcade[gymnax]"', name=error.name
+        f'popgym_arcade.adapters.gymnax needs {error.name}: pip install "popgym-arcade[gymnax]"',
+        name=error.name,
     ) from error
 
 from popgym_arcade import spaces
@@ -53,7 +54,9 @@ class GymnaxArcade(environment.Environment):
         reward, done, info). info holds terminated, truncated and discount and, with six values, final_observation: the frame
         before the reset. That is a second drawing, which the compiler leaves out where nobody reads it.
         """
-        observation, state, reward, done, info = self._step(key, state, action, self._or_default(params))
+        observation, state, reward, done, info = self._step(
+            key, state, action, self._or_default(params)
+        )
         flags = (info["terminated"], info["truncated"]) if self._six_values else (done,)
         return observation, state, reward, *flags, info
 
@@ -120,7 +123,9 @@ class GymnaxArcade(environment.Environment):
 def to_gymnax_space(space):
     """A space of ours as one of gymnax's: Discrete, Box or Dict."""
     if isinstance(space, spaces.Dict):
-        return gymnax_spaces.Dict({name: to_gymnax_space(inner) for name, inner in space.spaces.items()})
+        return gymnax_spaces.Dict(
+            {name: to_gymnax_space(inner) for name, inner in space.spaces.items()}
+        )
     if isinstance(space, spaces.Discrete):
         return gymnax_spaces.Discrete(space.n)
     return gymnax_spaces.Box(space.low, space.high, space.shape, space.dtype)

@@ -9,7 +9,8 @@ try:
     from stable_baselines3.common.vec_env import VecEnv
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
-        f"popgym_arcade.adapters.stable_baselines3 needs {missing.name}: pip install stable-baselines3", name=missing.name
+        f"popgym_arcade.adapters.stable_baselines3 needs {missing.name}: pip install stable-baselines3",
+        name=missing.name,
     ) from missing
 
 from popgym_arcade.adapters.gymnasium import ArcadeVectorEnv
@@ -20,9 +21,13 @@ class ArcadeVecEnv(VecEnv):
 
     def __init__(self, name, num_envs=1, render_mode=None, **options):
         """The arguments, and the errors, are those of ArcadeVectorEnv. options: partial_obs, obs_size, ..."""
-        self.arcade = ArcadeVectorEnv(name, num_envs, autoreset_mode="SameStep", render_mode=render_mode, **options)
+        self.arcade = ArcadeVectorEnv(
+            name, num_envs, autoreset_mode="SameStep", render_mode=render_mode, **options
+        )
         self.actions = None
-        super().__init__(num_envs, self.arcade.single_observation_space, self.arcade.single_action_space)
+        super().__init__(
+            num_envs, self.arcade.single_observation_space, self.arcade.single_action_space
+        )
 
     def reset(self):
         """Begin an episode in every environment, with the seeds given to ``seed`` since the last time: the observations."""
@@ -60,12 +65,16 @@ class ArcadeVecEnv(VecEnv):
     def set_attr(self, attr_name, value, indices=None):
         """Set an attribute, of all environments at once: they are one program. Raises ValueError for only some of them."""
         if len(list(self._get_indices(indices))) != self.num_envs:
-            raise ValueError(f"{attr_name!r} can only be set for all {self.num_envs} environments at once")
+            raise ValueError(
+                f"{attr_name!r} can only be set for all {self.num_envs} environments at once"
+            )
         setattr(self.arcade, attr_name, value)
 
     def env_method(self, method_name, *method_args, indices=None, **method_kwargs):
         """Raise AttributeError: the environments are no objects that have methods."""
-        raise AttributeError(f"the environments are one program, so there is no {method_name!r} to call on each of them")
+        raise AttributeError(
+            f"the environments are one program, so there is no {method_name!r} to call on each of them"
+        )
 
     def env_is_wrapped(self, wrapper_class, indices=None):
         """False for each chosen environment."""

@@ -27,7 +27,9 @@ from popgym_arcade.baselines.model.builder import ActorCriticRNN, QNetworkRNN
 from popgym_arcade.registry import REGISTRY
 
 FORMAT = 1
-KEPT = 3  # checkpoints of a run that are kept, so that there is a previous one if the last is damaged
+KEPT = (
+    3  # checkpoints of a run that are kept, so that there is a previous one if the last is damaged
+)
 NETWORKS = {"pqn": QNetworkRNN, "ppo": ActorCriticRNN, "dqn": QNetworkRNN}
 
 
@@ -75,7 +77,11 @@ def save(run, algorithm, config, steps, state, networks, extra=None):
         "steps": steps,
         "seeds": list(networks),
         "rule_version": rule_version(config["env"]),
-        "versions": {"popgym_arcade": popgym_arcade.__version__, "jax": jax.__version__, "equinox": eqx.__version__},
+        "versions": {
+            "popgym_arcade": popgym_arcade.__version__,
+            "jax": jax.__version__,
+            "equinox": eqx.__version__,
+        },
         "files": {path.name: _sums(path) for path in sorted(draft.iterdir())},
         **(extra or {}),
     }
@@ -103,7 +109,11 @@ def signed(manifest):
 def _sums(path):
     """Size and hash of a file, as the manifest holds them."""
     with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read())
+        digest = (
+            hashlib.file_digest(file, "sha256")
+            if hasattr(hashlib, "file_digest")
+            else hashlib.sha256(file.read())
+        )
     return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
@@ -131,9 +141,13 @@ def manifest(checkpoint):
     try:
         content = dict(json.loads((checkpoint / "manifest.json").read_text()))
     except (OSError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint} is no checkpoint, or a damaged one: cannot read its manifest.json: {error}") from error
+        raise CheckpointError(
+            f"{checkpoint} is no checkpoint, or a damaged one: cannot read its manifest.json: {error}"
+        ) from error
     if content.get("format") != FORMAT:
-        raise CheckpointError(f"{checkpoint} has format {content.get('format')}, but this version reads format {FORMAT}")
+        raise CheckpointError(
+            f"{checkpoint} has format {content.get('format')}, but this version reads format {FORMAT}"
+        )
     if content != signed({name: value for name, value in content.items() if name != "sha256"}):
         raise CheckpointError(f"{checkpoint} is damaged: manifest.json is not as it was written")
     for name, expected in content["files"].items():
@@ -142,9 +156,13 @@ def manifest(checkpoint):
             raise CheckpointError(f"{checkpoint} is damaged: {name} is missing")
         found = _sums(path)
         if found["bytes"] != expected["bytes"]:
-            raise CheckpointError(f"{checkpoint} is damaged: {name} has {found['bytes']} bytes instead of {expected['bytes']}")
+            raise CheckpointError(
+                f"{checkpoint} is damaged: {name} has {found['bytes']} bytes instead of {expected['bytes']}"
+            )
         if found != expected:
-            raise CheckpointError(f"{checkpoint} is damaged: the bytes of {name} are not those that were written")
+            raise CheckpointError(
+                f"{checkpoint} is damaged: the bytes of {name} are not those that were written"
+            )
     return content
 
 
@@ -176,9 +194,13 @@ def load_state(checkpoint, like):
         with open(Path(checkpoint) / "state.eqx", "rb") as file:
             state, rest = eqx.tree_deserialise_leaves(file, like), file.read(1)
     except (RuntimeError, TypeError, ValueError, EOFError) as error:
-        raise CheckpointError(f"{checkpoint} does not hold the state of such a run: {error}") from error
+        raise CheckpointError(
+            f"{checkpoint} does not hold the state of such a run: {error}"
+        ) from error
     if rest:
-        raise CheckpointError(f"{checkpoint} does not hold the state of such a run: it has more arrays")
+        raise CheckpointError(
+            f"{checkpoint} does not hold the state of such a run: it has more arrays"
+        )
     return state
 
 
@@ -189,13 +211,21 @@ def load_agent(path, seed=None, warn=print):
     first by default. Raises CheckpointError if there is none, if it is damaged, or if it has no such seed.
     """
     path = Path(path)
-    checkpoint = path if (path / "manifest.json").exists() or not checkpoints(path) else last_whole(path, warn)
+    checkpoint = (
+        path
+        if (path / "manifest.json").exists() or not checkpoints(path)
+        else last_whole(path, warn)
+    )
     if checkpoint is None:
         raise CheckpointError(f"all checkpoints of {path} are damaged")
     content = manifest(checkpoint)
     seed = content["seeds"][0] if seed is None else seed
     if seed not in content["seeds"]:
-        raise CheckpointError(f"{checkpoint} has no seed {seed}; there are {', '.join(map(str, content['seeds']))}")
-    skeleton = eqx.filter_eval_shape(network_of(content["algorithm"], content["config"]), jax.random.key(0))
+        raise CheckpointError(
+            f"{checkpoint} has no seed {seed}; there are {', '.join(map(str, content['seeds']))}"
+        )
+    skeleton = eqx.filter_eval_shape(
+        network_of(content["algorithm"], content["config"]), jax.random.key(0)
+    )
     network = eqx.tree_deserialise_leaves(checkpoint / f"network-{seed}.eqx", skeleton)
     return Agent(network, content["algorithm"], content["config"], content, checkpoint)

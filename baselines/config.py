@@ -59,9 +59,15 @@ def check(config, environment=None):
         value = getattr(config, field.name)
         if field.type is float:
             _check_float(field.name, value)
-        elif isinstance(value, int) and not isinstance(value, bool) and value < LOWEST.get(field.name, 1):
+        elif (
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and value < LOWEST.get(field.name, 1)
+        ):
             low = LOWEST.get(field.name, 1)
-            raise ValueError(f"{field.name} must be at least {low}, but it is {value}; the nearest is {low}")
+            raise ValueError(
+                f"{field.name} must be at least {low}, but it is {value}; the nearest is {low}"
+            )
     minibatches = getattr(config, "num_minibatches", 1)
     if config.num_envs % minibatches:
         nearest = max(1, round(config.num_envs / minibatches)) * minibatches
@@ -81,7 +87,12 @@ def check(config, environment=None):
 LOWEST = {"seed": 0, "burn_in": 0}
 """The least value of a whole number, where it is not 1."""
 
-HIGHEST = {"learning_rate": 1.0, "final_learning_rate": 1.0, "max_gradient_norm": 1e6, "entropy_coefficient": 1e3}
+HIGHEST = {
+    "learning_rate": 1.0,
+    "final_learning_rate": 1.0,
+    "max_gradient_norm": 1e6,
+    "entropy_coefficient": 1e3,
+}
 """The greatest value of a number that is not whole, where it is not 1."""
 
 
@@ -90,4 +101,6 @@ def _check_float(name, value):
     high = HIGHEST.get(name, 1.0)
     if not 0 <= value <= high:
         nearest = high if value > high else 0
-        raise ValueError(f"{name} must lie in 0 ... {high:g}, but it is {value}; the nearest is {nearest:g}")
+        raise ValueError(
+            f"{name} must lie in 0 ... {high:g}, but it is {value}; the nearest is {nearest:g}"
+        )

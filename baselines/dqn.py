@@ -120,8 +120,12 @@ def make_train(config, environment=None):
     config = resolved(config)
     env, params = environment or rollout.environment_of(config)
     make_weights, static = rollout.parts(network_of("dqn", dataclasses.asdict(config)))
-    optimizer = optax.chain(optax.clip_by_global_norm(config.max_gradient_norm), optax.scale_by_adam())
-    epsilon = optax.linear_schedule(config.first_epsilon, config.final_epsilon, config.epsilon_steps)
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(config.max_gradient_norm), optax.scale_by_adam()
+    )
+    epsilon = optax.linear_schedule(
+        config.first_epsilon, config.final_epsilon, config.epsilon_steps
+    )
     buffer = make_buffer(config)
     round_steps = config.steps_per_gradient // config.num_envs  # of each environment
     rounds = config.num_steps // round_steps
@@ -131,23 +135,39 @@ def make_train(config, environment=None):
         key, collect_key = jax.random.split(state.key)
         network = eqx.combine(state.weights, static)
         explore = functools.partial(epsilon_greedy, epsilon=epsilon)
-        stream, transitions = rollout.collect(env, params, explore, network, state.stream, collect_key, num_steps)
-        memories = buffer.add(state.buffer, jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), remembered(transitions)))
+        stream, transitions = rollout.collect(
+            env, params, explore, network, state.stream, collect_key, num_steps
+        )
+        memories = buffer.add(
+            state.buffer,
+            jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), remembered(transitions)),
+        )
         steps = state.steps + num_steps * config.num_envs
         return state._replace(buffer=memories, stream=stream, key=key, steps=steps), transitions
 
     def init(key):
         weights_key, stream_key, key = jax.random.split(key, 3)
         weights = make_weights(weights_key)
-        stream = rollout.begin(env, params, eqx.combine(weights, static), stream_key, config.num_envs)
+        stream = rollout.begin(
+            env, params, eqx.combine(weights, static), stream_key, config.num_envs
+        )
         learner = Learner(weights, optimizer.init(weights), weights, jnp.int32(0))
         state = TrainState(learner, buffer.init(example_of(stream)), stream, key, jnp.int32(0))
         return play(state, -(-config.warmup_steps // config.num_envs), epsilon=1.0)[0]
 
     def learn(learner, sequences):
         frames = redrawn(env, params, sequences)
-        error = functools.partial(loss, target=learner.target, static=static, frames=frames, sequences=sequences, config=config)
-        weights, optimizer_state, metrics = descend(error, optimizer, config.learning_rate, learner.weights, learner.optimizer)
+        error = functools.partial(
+            loss,
+            target=learner.target,
+            static=static,
+            frames=frames,
+            sequences=sequences,
+            config=config,
+        )
+        weights, optimizer_state, metrics = descend(
+            error, optimizer, config.learning_rate, learner.weights, learner.optimizer
+        )
         gradients = learner.gradients + 1
         target = renewed(learner.target, weights, gradients, config.target_period)
         return Learner(weights, optimizer_state, target, gradients), metrics
@@ -155,39 +175,64 @@ def make_train(config, environment=None):
     def one_round(state, _):
         state, transitions = play(state, round_steps, epsilon(state.steps))
         key, sample_key = jax.random.split(state.key)
-        sequences = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), buffer.sample(state.buffer, sample_key).experience)
+        sequences = jax.tree.map(
+            lambda leaf: jnp.swapaxes(leaf, 0, 1),
+            buffer.sample(state.buffer, sample_key).experience,
+        )
         learner, metrics = learn(state.learner, sequences)
         return state._replace(learner=learner, key=key), (transitions, metrics)
 
     def update(state):
         state, (transitions, metrics) = jax.lax.scan(one_round, state, length=rounds)
         rates = {"epsilon": epsilon(state.steps)}
-        return state, {**rollout.episode_metrics(transitions), **jax.tree.map(jnp.mean, metrics), **rates}
+        return state, {
+            **rollout.episode_metrics(transitions),
+            **jax.tree.map(jnp.mean, metrics),
+            **rates,
+        }
 
-    return Trainer("dqn", config, init, update, greedy, static, rounds * round_steps * config.num_envs)
+    return Trainer(
+        "dqn", config, init, update, greedy, static, rounds * round_steps * config.num_envs
+    )
 
 
 def check_buffer(config):
     """Raise a ValueError that names the value and the nearest valid one, if the numbers of steps do not fit together."""
     sequence = sequence_steps(config)
     _check_multiple("steps_per_gradient", config.steps_per_gradient, "num_envs", config.num_envs)
-    _check_multiple("num_steps", config.num_steps, "steps_per_gradient / num_envs", config.steps_per_gradient // config.num_envs)
-    _check_least("warmup_steps", config.warmup_steps, "num_envs * (burn_in + sequence_length + 1)", config.num_envs * sequence)
+    _check_multiple(
+        "num_steps",
+        config.num_steps,
+        "steps_per_gradient / num_envs",
+        config.steps_per_gradient // config.num_envs,
+    )
+    _check_least(
+        "warmup_steps",
+        config.warmup_steps,
+        "num_envs * (burn_in + sequence_length + 1)",
+        config.num_envs * sequence,
+    )
     _check_least("buffer_steps", config.buffer_steps, "warmup_steps", config.warmup_steps)
-    _check_least("buffer_steps", config.buffer_steps, "steps_per_gradient", config.steps_per_gradient)
+    _check_least(
+        "buffer_steps", config.buffer_steps, "steps_per_gradient", config.steps_per_gradient
+    )
 
 
 def _check_multiple(name, value, of_name, of):
     """Raise ValueError unless a value is a multiple of another."""
     if value % of:
         nearest = max(1, round(value / of)) * of
-        raise ValueError(f"{name} must be a multiple of {of_name}, {of}, but it is {value}; the nearest is {nearest}")
+        raise ValueError(
+            f"{name} must be a multiple of {of_name}, {of}, but it is {value}; the nearest is {nearest}"
+        )
 
 
 def _check_least(name, value, least_name, least):
     """Raise ValueError for a value that is less than another."""
     if value < least:
-        raise ValueError(f"{name} must be at least {least_name}, {least}, but it is {value}; the nearest is {least}")
+        raise ValueError(
+            f"{name} must be at least {least_name}, {least}, but it is {value}; the nearest is {least}"
+        )
 
 
 def sequence_steps(config):
@@ -215,7 +260,15 @@ def remembered(transitions):
 def example_of(stream):
     """One step as the buffer holds it, which tells it shapes and dtypes: Remembered."""
     flag, action = jnp.bool_(False), jnp.int32(0)
-    return Remembered(jax.tree.map(lambda leaf: leaf[0], stream.env_state), action, flag, flag, action, jnp.float32(0), flag)
+    return Remembered(
+        jax.tree.map(lambda leaf: leaf[0], stream.env_state),
+        action,
+        flag,
+        flag,
+        action,
+        jnp.float32(0),
+        flag,
+    )
 
 
 def redrawn(env, params, sequences):
@@ -226,7 +279,9 @@ def redrawn(env, params, sequences):
 
 def renewed(target, weights, gradients, period):
     """The target network's arrays after so many gradients, which are after each whole period those of the network itself."""
-    return jax.tree.map(lambda old, new: jnp.where(gradients % period == 0, new, old), target, weights)
+    return jax.tree.map(
+        lambda old, new: jnp.where(gradients % period == 0, new, old), target, weights
+    )
 
 
 def loss(weights, target, static, frames, sequences, config):
@@ -240,8 +295,15 @@ def loss(weights, target, static, frames, sequences, config):
     )
     steps = jax.tree.map(lambda leaf: leaf[:-1], sequences)
     targets = rollout.lambda_returns(
-        steps.reward, target_values.max(axis=-1), steps.terminated, steps.ended, config.discount, trace_decay=0.0
+        steps.reward,
+        target_values.max(axis=-1),
+        steps.terminated,
+        steps.ended,
+        config.discount,
+        trace_decay=0.0,
     )
     chosen = jnp.take_along_axis(values[:-1], steps.action[..., None], axis=-1)[..., 0]
     counts = ~steps.ended & (jnp.arange(steps.ended.shape[0]) >= config.burn_in)[:, None]
-    return rollout.mean_where(jnp.square(chosen - targets) / 2, counts), {"value_mean": rollout.mean_where(chosen, counts)}
+    return rollout.mean_where(jnp.square(chosen - targets) / 2, counts), {
+        "value_mean": rollout.mean_where(chosen, counts)
+    }

@@ -25,7 +25,9 @@ class Metrics:
         ModuleNotFoundError that says what to install if a tracker's library is missing.
         """
         libraries = {tracker: tracker_library(tracker) for tracker in trackers}
-        kept = [line for line in read_lines(folder / FILE) if line["steps"] <= steps] if steps else []
+        kept = (
+            [line for line in read_lines(folder / FILE) if line["steps"] <= steps] if steps else []
+        )
         draft = folder / f".{FILE}"
         draft.write_text("".join(json.dumps(line) + "\n" for line in kept))
         draft.replace(folder / FILE)  # a crash leaves all lines, or those that are kept
@@ -37,14 +39,23 @@ class Metrics:
             )
         if "wandb" in libraries:
             self._wandb = libraries["wandb"].init(
-                project="popgym-arcade", dir=str(folder), name=folder.name, id=_wandb_id(folder), resume="allow", config=config
+                project="popgym-arcade",
+                dir=str(folder),
+                name=folder.name,
+                id=_wandb_id(folder),
+                resume="allow",
+                config=config,
             )
 
     def write(self, line):
         """Write a line down. line: a dict as described at the top of this file; its numbers may be NaN."""
         self._file.write(json.dumps({name: _finite(value) for name, value in line.items()}) + "\n")
         self._file.flush()
-        figures = {f"{tag_of(line)}/{name}": value for name, value in _figures(line).items() if _finite(value) is not None}
+        figures = {
+            f"{tag_of(line)}/{name}": value
+            for name, value in _figures(line).items()
+            if _finite(value) is not None
+        }
         if self._board:
             for tag, value in figures.items():
                 self._board.add_scalar(tag, value, line["steps"])
@@ -68,8 +79,13 @@ def tag_of(line):
 
 def _figures(line):
     """The numbers of a line; of lists, their means."""
-    named = {name: value for name, value in line.items() if name not in ("kind", "seed", "steps", "twin")}
-    return {name: sum(value) / len(value) if isinstance(value, list) else value for name, value in named.items()}
+    named = {
+        name: value for name, value in line.items() if name not in ("kind", "seed", "steps", "twin")
+    }
+    return {
+        name: sum(value) / len(value) if isinstance(value, list) else value
+        for name, value in named.items()
+    }
 
 
 def _finite(value):
@@ -85,7 +101,8 @@ def tracker_library(tracker):
         return importlib.import_module(TRACKERS[tracker])
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError(
-            f"--track {tracker} needs {missing.name}: python -m pip install {TRACKERS[tracker]}", name=missing.name
+            f"--track {tracker} needs {missing.name}: python -m pip install {TRACKERS[tracker]}",
+            name=missing.name,
         ) from missing
 
 
@@ -102,4 +119,6 @@ def read_lines(path):
     if not Path(path).exists():
         return []
     lines = Path(path).read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1]]  # what stands after the last line break was cut off
+    return [
+        json.loads(line) for line in lines[:-1]
+    ]  # what stands after the last line break was cut off

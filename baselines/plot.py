@@ -28,7 +28,8 @@ try:
     from popgym_arcade.baselines.statistics import CONFIDENCE, interval
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
-        f'popgym-arcade-plot needs {missing.name}: pip install "popgym-arcade[baselines]"', name=missing.name
+        f'popgym-arcade-plot needs {missing.name}: pip install "popgym-arcade[baselines]"',
+        name=missing.name,
     ) from missing
 
 from popgym_arcade.registry import REGISTRY
@@ -36,11 +37,18 @@ from popgym_arcade.spaces import nearest_names
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 TWINS = ("MDP", "POMDP")
-NOT_SETTING = ("seed", "seeds", "folder")  # fields of a config in which the seeds of one setting may differ
+NOT_SETTING = (
+    "seed",
+    "seeds",
+    "folder",
+)  # fields of a config in which the seeds of one setting may differ
 POINTS = 400  # of a curve that are drawn; a longer one is thinned out
 CUT_SHARE = 0.1  # of the longest seed's range; if a curve loses more than that because another seed is shorter, the user is told
 
-REQUIRED = {"training": {"seed", "steps", "seconds"}, "evaluation": {"seed", "steps", "seconds", "twin", "returns", "lengths"}}
+REQUIRED = {
+    "training": {"seed", "steps", "seconds"},
+    "evaluation": {"seed", "steps", "seconds", "twin", "returns", "lengths"},
+}
 """The kinds of lines in a metrics file, and what each must have."""
 
 MIXED_CASE = {
@@ -64,7 +72,13 @@ MIXED_CASE = {
 # Okabe and Ito's colours, which people with any kind of colour vision can tell apart; without yellow, which is too faint on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = (None, "o", "s", "^", "D")  # the next one for each further round through the colours
-LINE = {"linewidth": 1.8, "markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.7, "solid_capstyle": "round"}
+LINE = {
+    "linewidth": 1.8,
+    "markersize": 5.5,
+    "markeredgecolor": "white",
+    "markeredgewidth": 0.7,
+    "solid_capstyle": "round",
+}
 TITLE_SIZE = 13
 NAME_HEIGHT = 0.055  # of a curve's name beside the panel, as a share of the panel's height
 MINUS = "\N{MINUS SIGN}"
@@ -173,20 +187,31 @@ def read_run(path):
     path = Path(path)
     for name in (CONFIG, METRICS):
         if not (path / name).is_file():
-            raise FileNotFoundError(f"{str(path)!r} is no run, for it has no {name}; {_runs_nearby(path)}")
+            raise FileNotFoundError(
+                f"{str(path)!r} is no run, for it has no {name}; {_runs_nearby(path)}"
+            )
     algorithm, config = _read_config(path / CONFIG)
     return Run(path, algorithm, config, _read_lines(path / METRICS))
 
 
 def _runs_nearby(path):
     """The end of a message about a folder that is no run: the runs in it, or else those beside it with the nearest names."""
-    inside, beside = ([str(file.parent) for file in sorted(folder.glob(f"*/{CONFIG}"))] for folder in (path, path.parent))
+    inside, beside = (
+        [str(file.parent) for file in sorted(folder.glob(f"*/{CONFIG}"))]
+        for folder in (path, path.parent)
+    )
     if inside:
-        return f"runs in it: {', '.join(inside[:3])}" + (f" and {len(inside) - 3} more" if len(inside) > 3 else "")
+        return f"runs in it: {', '.join(inside[:3])}" + (
+            f" and {len(inside) - 3} more" if len(inside) > 3 else ""
+        )
     if (path.parent / CONFIG).is_file():
         return f"the nearest is {str(path.parent)!r}"
     beside = [run for run in beside if Path(run) != path]
-    return nearest_names(str(path), beside) if beside else f"there are no runs in {str(path.parent)!r} either"
+    return (
+        nearest_names(str(path), beside)
+        if beside
+        else f"there are no runs in {str(path.parent)!r} either"
+    )
 
 
 def _read_config(path):
@@ -195,10 +220,14 @@ def _read_config(path):
         content = json.loads(path.read_text())
         algorithm, config = content["algorithm"].lower(), dict(content["config"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f'{path} must be {{"algorithm": "...", "config": {{...}}}}, but it is not: {error!r}') from error
+        raise ValueError(
+            f'{path} must be {{"algorithm": "...", "config": {{...}}}}, but it is not: {error!r}'
+        ) from error
     for name, expected in {"env": str, "partial": bool, "memory": str}.items():
         if type(config.get(name)) is not expected:
-            raise ValueError(f"{path}: the config's {name} must be of type {expected.__name__}, but it is {config.get(name)!r}")
+            raise ValueError(
+                f"{path}: the config's {name} must be of type {expected.__name__}, but it is {config.get(name)!r}"
+            )
     return algorithm, config
 
 
@@ -225,7 +254,9 @@ def _check_line(line, place):
     """Raise ValueError, which begins with the place, unless a line has what its kind must have."""
     kind = line.get("kind") if isinstance(line, dict) else None
     if kind not in REQUIRED:
-        raise ValueError(f"{place} must be an object of kind {' or '.join(REQUIRED)}, but it is {str(line)[:60]!r}")
+        raise ValueError(
+            f"{place} must be an object of kind {' or '.join(REQUIRED)}, but it is {str(line)[:60]!r}"
+        )
     lacking = sorted(REQUIRED[kind] - set(line))
     if lacking:
         raise ValueError(f"{place} is of kind {kind} and lacks {', '.join(lacking)}")
@@ -239,11 +270,15 @@ def _check_line(line, place):
 def _check_evaluation(line, place):
     """Raise ValueError unless an evaluation's twin and episodes are what they must be."""
     if line["twin"] not in TWINS:
-        raise ValueError(f"{place} has the twin {line['twin']!r}, but there are: {', '.join(TWINS)}")
+        raise ValueError(
+            f"{place} has the twin {line['twin']!r}, but there are: {', '.join(TWINS)}"
+        )
     for name in ("returns", "lengths"):
         values = line[name]
         if not isinstance(values, list) or not values or not all(map(_is_number, values)):
-            raise ValueError(f"{place} must have a list of one or more numbers as {name}, but it has {str(values)[:60]}")
+            raise ValueError(
+                f"{place} must have a list of one or more numbers as {name}, but it has {str(values)[:60]}"
+            )
 
 
 def _is_number(value):
@@ -264,7 +299,9 @@ def find_metric(name, runs):
             if field not in ("kind", "seed", "twin", "steps") and _values(value).size:
                 fields.setdefault(field, set()).add(line["kind"])
     if name not in fields:
-        raise ValueError(f"there is no metric {name!r}; {nearest_names(name, [*NAMED_METRICS, *sorted(fields)])}")
+        raise ValueError(
+            f"there is no metric {name!r}; {nearest_names(name, [*NAMED_METRICS, *sorted(fields)])}"
+        )
     kind = "training" if "training" in fields[name] else "evaluation"
     return Metric(kind, name, name.replace("_", " "), name in ("returns", "return_mean"))
 
@@ -286,7 +323,11 @@ def collect(runs, metric, x="steps", twin="trained", window=0, ignored=()):
     for (setting, members), label in zip(groups.items(), _labels(groups)):
         for evaluated_on in _evaluated_twins(setting.trained_on, twin):
             owners = _lines_of_seeds(members, metric, evaluated_on, ignored)
-            without += [f"{run.path} ({evaluated_on})" for run in members if not any(run is owner for owner, _ in owners)]
+            without += [
+                f"{run.path} ({evaluated_on})"
+                for run in members
+                if not any(run is owner for owner, _ in owners)
+            ]
             series = [_series(lines, metric, x, window, owner.path) for owner, lines in owners]
             if series:
                 curves.append(_curve(setting, evaluated_on, label, series))
@@ -301,13 +342,19 @@ def collect(runs, metric, x="steps", twin="trained", window=0, ignored=()):
 def _check_options(runs, metric, twin, window, ignored):
     """Raise ValueError for options that contradict the metric or the runs."""
     if metric.kind == "training" and twin != "trained":
-        raise ValueError(f"{metric.field} is logged on the twin trained on only, so the twin must be 'trained', not {twin!r}")
+        raise ValueError(
+            f"{metric.field} is logged on the twin trained on only, so the twin must be 'trained', not {twin!r}"
+        )
     if metric.kind == "evaluation" and window:
-        raise ValueError(f"evaluations are not smoothed, so the window must be 0 for {metric.field}, but it is {window}")
+        raise ValueError(
+            f"evaluations are not smoothed, so the window must be 0 for {metric.field}, but it is {window}"
+        )
     for name in ignored:
         if not any(name in run.config for run in runs):
             known = sorted({field for run in runs for field in run.config})
-            raise ValueError(f"no run's config has a field {name!r} to ignore; {nearest_names(name, known)}")
+            raise ValueError(
+                f"no run's config has a field {name!r} to ignore; {nearest_names(name, known)}"
+            )
 
 
 def _grouped(runs, ignored):
@@ -318,7 +365,9 @@ def _grouped(runs, ignored):
         apart = {"env", "partial", "memory", *NOT_SETTING, *ignored}
         others = tuple(sorted((name, value) for name, value in values.items() if name not in apart))
         trained_on = TWINS[run.config["partial"]]
-        setting = Setting(run.algorithm, run.config["memory"].lower(), run.config["env"], trained_on, others)
+        setting = Setting(
+            run.algorithm, run.config["memory"].lower(), run.config["env"], trained_on, others
+        )
         groups.setdefault(setting, []).append(run)
     return groups
 
@@ -329,9 +378,23 @@ def _labels(settings):
     for setting in settings:
         alike = [dict(other.others) for other in settings if other[:4] == setting[:4]]
         mine = dict(setting.others)
-        different = sorted({name for other in alike for name in {*mine, *other} if mine.get(name) != other.get(name)})
+        different = sorted(
+            {
+                name
+                for other in alike
+                for name in {*mine, *other}
+                if mine.get(name) != other.get(name)
+            }
+        )
         memory = MIXED_CASE.get(setting.memory, setting.memory.upper())
-        labels.append(", ".join([f"{setting.algorithm.upper()} {memory}", *(f"{name} {mine.get(name)}" for name in different)]))
+        labels.append(
+            ", ".join(
+                [
+                    f"{setting.algorithm.upper()} {memory}",
+                    *(f"{name} {mine.get(name)}" for name in different),
+                ]
+            )
+        )
     return labels
 
 
@@ -363,21 +426,30 @@ def _lines_of_seeds(runs, metric, evaluated_on, ignored):
                 seed = line["seed"], varied
                 owner = owners.setdefault(seed, run)
                 if owner is not run:
-                    raise ValueError(f"{owner.path} and {run.path} are both seed {seed[0]} of one setting; leave one of them out")
+                    raise ValueError(
+                        f"{owner.path} and {run.path} are both seed {seed[0]} of one setting; leave one of them out"
+                    )
                 seeds.setdefault(seed, {})[line["steps"]] = line
-    return [(owners[seed], [lines[steps] for steps in sorted(lines)]) for seed, lines in seeds.items()]
+    return [
+        (owners[seed], [lines[steps] for steps in sorted(lines)]) for seed, lines in seeds.items()
+    ]
 
 
 def _values(value):
     """The finite numbers in a field of a line, which is a number or a list of them: float[n]. Anything else has none."""
-    return np.array([one for one in (value if isinstance(value, list) else [value]) if _is_number(one)], np.float64)
+    return np.array(
+        [one for one in (value if isinstance(value, list) else [value]) if _is_number(one)],
+        np.float64,
+    )
 
 
 def _series(lines, metric, x, window, path):
     """A metric of one seed: Series. Raises ValueError if x goes back."""
     places = np.array([line[x] for line in lines], np.float64)
     if (np.diff(places) < 0).any():
-        raise ValueError(f"{path}: the {x} go back between lines of more steps, so there is no curve over {x}; take --x steps")
+        raise ValueError(
+            f"{path}: the {x} go back between lines of more steps, so there is no curve over {x}; take --x steps"
+        )
     values = [_values(line[metric.field]) for line in lines]
     if window:
         means = [one.mean() for one in values]
@@ -401,8 +473,12 @@ def smoothed(steps, values, weights, window):
 
 def _curve(setting, evaluated_on, label, series):
     """The curve of one setting: Curve."""
-    x, values = series[0] if len(series) == 1 else together(series, f"{label} on {setting.environment}")
-    return Curve(setting.environment, evaluated_on, setting.trained_on, label, len(series), x, values)
+    x, values = (
+        series[0] if len(series) == 1 else together(series, f"{label} on {setting.environment}")
+    )
+    return Curve(
+        setting.environment, evaluated_on, setting.trained_on, label, len(series), x, values
+    )
 
 
 def together(series, place):
@@ -413,14 +489,20 @@ def together(series, place):
     """
     low, high = max(one.x[0] for one in series), min(one.x[-1] for one in series)
     if low > high:
-        raise ValueError(f"{place}: one seed begins at {compact(low)}, where another has ended at {compact(high)}")
+        raise ValueError(
+            f"{place}: one seed begins at {compact(low)}, where another has ended at {compact(high)}"
+        )
     longest = max(one.x[-1] for one in series)
     if longest - high > CUT_SHARE * longest:
-        note(f"{place}: the curve ends at {compact(high)}, with its shortest seed; the longest goes on to {compact(longest)}")
+        note(
+            f"{place}: the curve ends at {compact(high)}, with its shortest seed; the longest goes on to {compact(longest)}"
+        )
     grid = np.unique(np.concatenate([one.x for one in series]))
     grid = grid[(grid >= low) & (grid <= high)]
     means = [[values.mean() for values in one.values] for one in series]
-    return grid, list(np.stack([np.interp(grid, one.x, mean) for one, mean in zip(series, means)], axis=1))
+    return grid, list(
+        np.stack([np.interp(grid, one.x, mean) for one, mean in zip(series, means)], axis=1)
+    )
 
 
 # --- the figure -------------------------------------------------------------------------------------------------------------
@@ -433,7 +515,9 @@ def band(curve):
 
 def thinned(curve):
     """A curve with at most POINTS points: spread evenly over its own, the first and the last among them."""
-    chosen = np.unique(np.linspace(0, len(curve.x) - 1, min(len(curve.x), POINTS)).round().astype(int))
+    chosen = np.unique(
+        np.linspace(0, len(curve.x) - 1, min(len(curve.x), POINTS)).round().astype(int)
+    )
     return curve._replace(x=curve.x[chosen], values=[curve.values[i] for i in chosen])
 
 
@@ -454,7 +538,13 @@ def draw(curves, metric, x="steps", window=0, title=None, fit=False):
         axes.set_title(f"{environment}, {twin}")
         for curve in members:
             name = _name(curve, mixed)
-            _draw_curve(axes, curve, unit, {"label": name, **styles[name]}, 0.18 if len(members) < 5 else 0.1)
+            _draw_curve(
+                axes,
+                curve,
+                unit,
+                {"label": name, **styles[name]},
+                0.18 if len(members) < 5 else 0.1,
+            )
         _set_limits(axes, members, unit, environment if metric.is_return and not fit else None)
     _label_axes(grid, len(panels), x_label, metric.label)
     if len(panels) == 1:
@@ -463,7 +553,9 @@ def draw(curves, metric, x="steps", window=0, title=None, fit=False):
     else:
         _add_legend(figure, styles, title)
     letters = int(figure.get_figwidth() * 15)  # that fit into the width of the figure
-    figure.supxlabel(textwrap.fill(caption(curves, metric, window), letters), fontsize=8, color=FAINT)
+    figure.supxlabel(
+        textwrap.fill(caption(curves, metric, window), letters), fontsize=8, color=FAINT
+    )
     return figure
 
 
@@ -514,7 +606,11 @@ def _styles(curves):
     for curve in curves:
         round_, color = divmod(labels.index(curve.label), len(COLORS))
         dashes = "--" if mixed and curve.trained_on == "MDP" else "-"
-        styles[_name(curve, mixed)] = {"color": COLORS[color], "marker": MARKERS[round_ % len(MARKERS)], "linestyle": dashes}
+        styles[_name(curve, mixed)] = {
+            "color": COLORS[color],
+            "marker": MARKERS[round_ % len(MARKERS)],
+            "linestyle": dashes,
+        }
     return styles
 
 
@@ -533,9 +629,20 @@ def _draw_curve(axes, curve, unit, style, opacity):
     """Draw a curve and its band, of this opacity, into a panel. A curve of one point is a dot, and its band a bar."""
     lonely = len(curve.x) == 1
     if curve.has_band:
-        axes.fill_between(curve.x / unit, *band(curve), color=style["color"], alpha=opacity, linewidth=4 if lonely else 0)
+        axes.fill_between(
+            curve.x / unit,
+            *band(curve),
+            color=style["color"],
+            alpha=opacity,
+            linewidth=4 if lonely else 0,
+        )
     every = max(1, len(curve.x) // 8)
-    axes.plot(curve.x / unit, curve.mean, markevery=every, **{**LINE, **style, **({"marker": "o"} if lonely else {})})
+    axes.plot(
+        curve.x / unit,
+        curve.mean,
+        markevery=every,
+        **{**LINE, **style, **({"marker": "o"} if lonely else {})},
+    )
 
 
 def _set_limits(axes, curves, unit, environment):
@@ -548,7 +655,11 @@ def _set_limits(axes, curves, unit, environment):
     if limits:
         margin = 0.03 * (limits[1] - limits[0])
         low, high = limits[0] - margin, limits[1] + margin
-        if all(low <= values.min() and values.max() <= high for curve in curves for values in curve.values):
+        if all(
+            low <= values.min() and values.max() <= high
+            for curve in curves
+            for values in curve.values
+        ):
             axes.set_ylim(low, high)
 
 
@@ -577,8 +688,13 @@ def _label_axes(grid, count, x_label, y_label):
 
 def _add_legend(figure, styles, title):
     """Name the curves in a legend above all panels, with the figure's title above that."""
-    handles = [matplotlib.lines.Line2D([], [], label=name, **LINE, **style) for name, style in styles.items()]
-    columns = int(figure.get_figwidth() * 13 / (max(map(len, styles)) + 8))  # 13 letters an inch, and the room of 8 for a line
+    handles = [
+        matplotlib.lines.Line2D([], [], label=name, **LINE, **style)
+        for name, style in styles.items()
+    ]
+    columns = int(
+        figure.get_figwidth() * 13 / (max(map(len, styles)) + 8)
+    )  # 13 letters an inch, and the room of 8 for a line
     columns = min(max(columns, 1), len(handles))
     figure.legend(
         handles=handles,
@@ -595,15 +711,40 @@ def _add_legend(figure, styles, title):
 def _name_ends(axes, curves, unit, styles, mixed):
     """Write each curve's name to the right of the panel, as near to the height of its end as the other names allow."""
     low, high = axes.get_ylim()
-    heights = spread([(curve.mean[-1] - low) / (high - low) for curve in curves], min(NAME_HEIGHT, 1 / len(curves)))
+    heights = spread(
+        [(curve.mean[-1] - low) / (high - low) for curve in curves],
+        min(NAME_HEIGHT, 1 / len(curves)),
+    )
     for curve, height in zip(curves, heights):
         name = _name(curve, mixed)
         line = {**LINE, **styles[name]}
-        leader = {"arrowstyle": "-", "color": line["color"], "linewidth": 0.8, "shrinkA": 0, "shrinkB": 2}
+        leader = {
+            "arrowstyle": "-",
+            "color": line["color"],
+            "linewidth": 0.8,
+            "shrinkA": 0,
+            "shrinkB": 2,
+        }
         end = curve.x[-1] / unit, curve.mean[-1]
-        axes.annotate("", end, (1.05, height), textcoords="axes fraction", annotation_clip=False, arrowprops=leader)
-        axes.plot([1.05, 1.075, 1.1], [height] * 3, transform=axes.transAxes, clip_on=False, markevery=[1], **line)
-        axes.text(1.115, height, name, transform=axes.transAxes, verticalalignment="center_baseline")
+        axes.annotate(
+            "",
+            end,
+            (1.05, height),
+            textcoords="axes fraction",
+            annotation_clip=False,
+            arrowprops=leader,
+        )
+        axes.plot(
+            [1.05, 1.075, 1.1],
+            [height] * 3,
+            transform=axes.transAxes,
+            clip_on=False,
+            markevery=[1],
+            **line,
+        )
+        axes.text(
+            1.115, height, name, transform=axes.transAxes, verticalalignment="center_baseline"
+        )
 
 
 def spread(heights, gap):
@@ -662,7 +803,10 @@ def table(curves):
     """
     rows = [TABLE_COLUMNS, ("---",) * 4 + ("---:",) * 5, *(_table_row(curve) for curve in curves)]
     widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |"
+        for row in rows
+    ]
     return "\n".join([*lines, "", TABLE_NOTE.format(confidence=CONFIDENCE)])
 
 
@@ -692,7 +836,9 @@ def _table_row(curve):
 def with_interval(values, statistic=np.mean):
     """A statistic of values and its interval as text: [0.5, 0.5] -> '0.500 [0.500, 0.500]'."""
     low, high = interval(values, statistic)
-    middle, low, high = (round(float(number), 3) + 0.0 for number in (statistic(values), low, high))  # + 0.0: no "-0.000"
+    middle, low, high = (
+        round(float(number), 3) + 0.0 for number in (statistic(values), low, high)
+    )  # + 0.0: no "-0.000"
     return f"{middle:.3f} [{low:.3f}, {high:.3f}]"
 
 
@@ -713,7 +859,9 @@ def _out(text):
     path = Path(text)
     name = path.stem if path.suffix.lower() in (".png", ".pdf") else path.name
     if not name or not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {str(path.parent)!r} to write {name!r} into")
+        raise argparse.ArgumentTypeError(
+            f"there is no folder {str(path.parent)!r} to write {name!r} into"
+        )
     return path.parent / name
 
 
@@ -721,30 +869,66 @@ def _window(text):
     """A window in steps. Raises ValueError for what is no number and argparse's error for one that is not positive."""
     steps = float(text)
     if not 0 < steps < math.inf:
-        raise argparse.ArgumentTypeError(f"a window must be a positive number of steps, but it is {text}")
+        raise argparse.ArgumentTypeError(
+            f"a window must be a positive number of steps, but it is {text}"
+        )
     return steps
 
 
 def _parser():
     """The command line's parser."""
-    parser = argparse.ArgumentParser(prog="popgym-arcade-plot", description="Draw learning curves of runs, and print a table.")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs; those that differ in the seed only are one curve")
-    parser.add_argument(
-        "--metric", default="return", help=f"{', '.join(NAMED_METRICS)} (default return), or any field of the metrics, e.g. loss"
+    parser = argparse.ArgumentParser(
+        prog="popgym-arcade-plot", description="Draw learning curves of runs, and print a table."
     )
-    parser.add_argument("--x", choices=("steps", "seconds"), default="steps", help="what the x axis shows (default steps)")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="folders of runs; those that differ in the seed only are one curve",
+    )
+    parser.add_argument(
+        "--metric",
+        default="return",
+        help=f"{', '.join(NAMED_METRICS)} (default return), or any field of the metrics, e.g. loss",
+    )
+    parser.add_argument(
+        "--x",
+        choices=("steps", "seconds"),
+        default="steps",
+        help="what the x axis shows (default steps)",
+    )
     parser.add_argument(
         "--twin",
         choices=("trained", "other", "both"),
         default="trained",
         help="evaluations on the twin trained on (default), on the other one, or on both",
     )
-    parser.add_argument("--smooth", type=_window, default=0, metavar="STEPS", help="average a training metric over so many steps")
-    parser.add_argument("--fit", action="store_true", help="fit the y axis of returns to the curves, not to the game's rules")
     parser.add_argument(
-        "--ignore", action="append", default=[], metavar="FIELD", help="take runs for seeds of one setting that differ in this too"
+        "--smooth",
+        type=_window,
+        default=0,
+        metavar="STEPS",
+        help="average a training metric over so many steps",
     )
-    parser.add_argument("--out", type=_out, default="learning-curves", metavar="NAME", help="writes NAME.png and NAME.pdf")
+    parser.add_argument(
+        "--fit",
+        action="store_true",
+        help="fit the y axis of returns to the curves, not to the game's rules",
+    )
+    parser.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="FIELD",
+        help="take runs for seeds of one setting that differ in this too",
+    )
+    parser.add_argument(
+        "--out",
+        type=_out,
+        default="learning-curves",
+        metavar="NAME",
+        help="writes NAME.png and NAME.pdf",
+    )
     parser.add_argument("--title", help="a line above the figure")
     return parser
 

@@ -82,19 +82,27 @@ def make_train(config, environment=None):
     env, params = environment or rollout.environment_of(config)
     make_weights, static = rollout.parts(network_of("ppo", dataclasses.asdict(config)))
     rollout_steps = config.num_envs * config.num_steps
-    optimizer = optax.chain(optax.clip_by_global_norm(config.max_gradient_norm), optax.scale_by_adam(eps=1e-5))
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(config.max_gradient_norm), optax.scale_by_adam(eps=1e-5)
+    )
     learning_rate = optax.linear_schedule(config.learning_rate, 0.0, config.total_steps)
 
     def learn(learner, batch, rate):
-        *learner, metrics = descend(lambda weights: loss(weights, static, batch, config), optimizer, rate, *learner)
+        *learner, metrics = descend(
+            lambda weights: loss(weights, static, batch, config), optimizer, rate, *learner
+        )
         return tuple(learner), metrics
 
     def update(state):
         key, collect_key, order_key = jax.random.split(state.key, 3)
         network, rate = eqx.combine(state.weights, static), learning_rate(state.steps)
-        stream, transitions = rollout.collect(env, params, sample, network, state.stream, collect_key, config.num_steps)
+        stream, transitions = rollout.collect(
+            env, params, sample, network, state.stream, collect_key, config.num_steps
+        )
         targets = advantages(transitions, rollout.look(network, stream)[1], config)
-        batch = rollout.Batch(state.stream.carry, transitions._replace(extras=(transitions.extras, targets)), stream)
+        batch = rollout.Batch(
+            state.stream.carry, transitions._replace(extras=(transitions.extras, targets)), stream
+        )
         learner, metrics = rollout.in_minibatches(
             functools.partial(learn, rate=rate),
             (state.weights, state.optimizer),
@@ -107,7 +115,9 @@ def make_train(config, environment=None):
         state = TrainState(*learner, stream, key, state.steps + rollout_steps)
         return state, {**episodes, **metrics, "learning_rate": rate}
 
-    init = functools.partial(first_state, make_weights, static, optimizer, env, params, config.num_envs)
+    init = functools.partial(
+        first_state, make_weights, static, optimizer, env, params, config.num_envs
+    )
     return Trainer("ppo", config, init, update, act, static, rollout_steps)
 
 
@@ -135,7 +145,12 @@ def advantages(transitions, last_outputs, config):
     """What each action earned more than expected, and the returns: Targets. last_outputs: of the frames after the last step."""
     values = jnp.concatenate([transitions.extras.value, last_outputs[1][None]])
     returns = rollout.lambda_returns(
-        transitions.reward, values, transitions.terminated, transitions.ended, config.discount, config.trace_decay
+        transitions.reward,
+        values,
+        transitions.terminated,
+        transitions.ended,
+        config.discount,
+        config.trace_decay,
     )
     return Targets(returns - values[:-1], returns)
 
@@ -143,23 +158,35 @@ def advantages(transitions, last_outputs, config):
 def loss(weights, static, batch, config):
     """The clipped objective, the value loss and the entropy, to be made small: (float32[], metrics)."""
     logits, values = jax.tree.map(
-        lambda leaf: leaf[:-1], rollout.read(eqx.combine(weights, static), batch.carry, rollout.frames_of(batch))
+        lambda leaf: leaf[:-1],
+        rollout.read(eqx.combine(weights, static), batch.carry, rollout.frames_of(batch)),
     )
     (before, targets), counts = batch.transitions.extras, ~batch.transitions.ended
     mean = functools.partial(rollout.mean_where, mask=counts)
     log_ratio = log_probability_of(logits, batch.transitions.action) - before.log_probability
-    policy_loss = -mean(clipped_gain(jnp.exp(log_ratio), normalised(targets.advantage, counts), config.clip))
+    policy_loss = -mean(
+        clipped_gain(jnp.exp(log_ratio), normalised(targets.advantage, counts), config.clip)
+    )
     value_loss = mean(jnp.square(values - targets.returns)) / 2
     entropy = -mean((jax.nn.softmax(logits) * jax.nn.log_softmax(logits)).sum(axis=-1))
-    total = policy_loss + config.value_coefficient * value_loss - config.entropy_coefficient * entropy
+    total = (
+        policy_loss + config.value_coefficient * value_loss - config.entropy_coefficient * entropy
+    )
     divergence = mean(jnp.exp(log_ratio) - 1 - log_ratio)
-    return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy, "divergence": divergence}
+    return total, {
+        "policy_loss": policy_loss,
+        "value_loss": value_loss,
+        "entropy": entropy,
+        "divergence": divergence,
+    }
 
 
 def normalised(values, counts):
     """Values with mean 0 and deviation 1 over those that count."""
     mean = rollout.mean_where(values, counts)
-    return (values - mean) / (jnp.sqrt(rollout.mean_where(jnp.square(values - mean), counts)) + 1e-8)
+    return (values - mean) / (
+        jnp.sqrt(rollout.mean_where(jnp.square(values - mean), counts)) + 1e-8
+    )
 
 
 def clipped_gain(ratio, advantage, clip):

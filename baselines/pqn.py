@@ -70,12 +70,20 @@ def make_train(config, environment=None):
     env, params = environment or rollout.environment_of(config)
     make_weights, static = rollout.parts(network_of("pqn", dataclasses.asdict(config)))
     rollout_steps = config.num_envs * config.num_steps
-    optimizer = optax.chain(optax.clip_by_global_norm(config.max_gradient_norm), optax.scale_by_radam())
-    learning_rate = optax.linear_schedule(config.learning_rate, config.final_learning_rate, config.total_steps)
-    epsilon = optax.linear_schedule(config.first_epsilon, config.final_epsilon, config.epsilon_steps)
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(config.max_gradient_norm), optax.scale_by_radam()
+    )
+    learning_rate = optax.linear_schedule(
+        config.learning_rate, config.final_learning_rate, config.total_steps
+    )
+    epsilon = optax.linear_schedule(
+        config.first_epsilon, config.final_epsilon, config.epsilon_steps
+    )
 
     def learn(learner, batch, rate):
-        *learner, metrics = descend(lambda weights: loss(weights, static, batch, config), optimizer, rate, *learner)
+        *learner, metrics = descend(
+            lambda weights: loss(weights, static, batch, config), optimizer, rate, *learner
+        )
         return tuple(learner), metrics
 
     def update(state):
@@ -83,7 +91,9 @@ def make_train(config, environment=None):
         rates = {"epsilon": epsilon(state.steps), "learning_rate": learning_rate(state.steps)}
         explore = functools.partial(epsilon_greedy, epsilon=rates["epsilon"])
         network = eqx.combine(state.weights, static)
-        stream, transitions = rollout.collect(env, params, explore, network, state.stream, collect_key, config.num_steps)
+        stream, transitions = rollout.collect(
+            env, params, explore, network, state.stream, collect_key, config.num_steps
+        )
         batch = rollout.Batch(state.stream.carry, transitions, stream)
         learner, metrics = rollout.in_minibatches(
             functools.partial(learn, rate=rates["learning_rate"]),
@@ -97,7 +107,9 @@ def make_train(config, environment=None):
         state = TrainState(*learner, stream, key, state.steps + rollout_steps)
         return state, {**episodes, **metrics, **rates}
 
-    init = functools.partial(first_state, make_weights, static, optimizer, env, params, config.num_envs)
+    init = functools.partial(
+        first_state, make_weights, static, optimizer, env, params, config.num_envs
+    )
     return Trainer("pqn", config, init, update, greedy, static, rollout_steps)
 
 
@@ -120,11 +132,18 @@ def loss(weights, static, batch, config):
     targets = lambda_targets(jax.lax.stop_gradient(values), batch.transitions, config)
     chosen = jnp.take_along_axis(values[:-1], batch.transitions.action[..., None], axis=-1)[..., 0]
     counts = ~batch.transitions.ended
-    return rollout.mean_where(jnp.square(chosen - targets) / 2, counts), {"value_mean": rollout.mean_where(chosen, counts)}
+    return rollout.mean_where(jnp.square(chosen - targets) / 2, counts), {
+        "value_mean": rollout.mean_where(chosen, counts)
+    }
 
 
 def lambda_targets(values, transitions, config):
     """The lambda-return of each step, with the best action's value as the value of a frame: float32[num_steps, num_envs]."""
     return rollout.lambda_returns(
-        transitions.reward, values.max(axis=-1), transitions.terminated, transitions.ended, config.discount, config.trace_decay
+        transitions.reward,
+        values.max(axis=-1),
+        transitions.terminated,
+        transitions.ended,
+        config.discount,
+        config.trace_decay,
     )

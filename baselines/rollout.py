@@ -23,7 +23,9 @@ class Stream(NamedTuple):
 
     env_state: Any
     observation: jax.Array  # uint8[num_envs, S, S, 3]
-    last_action: jax.Array  # int32[num_envs]: the one before the observation; NO_ACTION at the start of an episode
+    last_action: (
+        jax.Array
+    )  # int32[num_envs]: the one before the observation; NO_ACTION at the start of an episode
     start: jax.Array  # bool[num_envs]: the observation is the first of an episode
     ended: jax.Array  # bool[num_envs]: the observation is the last of an episode
     carry: Any  # what the network remembers from before the observation
@@ -38,7 +40,9 @@ class Transition(NamedTuple):
     observation: jax.Array  # uint8[..., S, S, 3]
     last_action: jax.Array  # int32
     start: jax.Array  # bool
-    ended: jax.Array  # bool: the observation is the last of an episode, so action and reward mean nothing
+    ended: (
+        jax.Array
+    )  # bool: the observation is the last of an episode, so action and reward mean nothing
     action: jax.Array  # int32
     reward: jax.Array  # float32
     terminated: jax.Array  # bool: the action brought the game to its own end
@@ -86,7 +90,9 @@ def _is_float(leaf):
 
 def begin(env, params, network, key, num_envs):
     """The first frames of environments: Stream."""
-    observation, env_state = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key, num_envs), params)
+    observation, env_state = jax.vmap(env.reset, in_axes=(0, None))(
+        jax.random.split(key, num_envs), params
+    )
     return Stream(
         env_state=env_state,
         observation=observation,
@@ -101,13 +107,18 @@ def begin(env, params, network, key, num_envs):
 
 def first_carry(network, num_envs):
     """What the network remembers before anything, for many environments: a tree with a leading axis [num_envs]."""
-    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_envs, *jnp.shape(leaf))), network.initialize_carry())
+    return jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (num_envs, *jnp.shape(leaf))),
+        network.initialize_carry(),
+    )
 
 
 def look(network, stream):
     """Let the network read the current frames: (carry, outputs), both [num_envs, ...]."""
     one_step = network.encode(stream.observation), stream.last_action, stream.start
-    carry, outputs = jax.vmap(network.decide)(stream.carry, *jax.tree.map(lambda leaf: leaf[:, None], one_step))
+    carry, outputs = jax.vmap(network.decide)(
+        stream.carry, *jax.tree.map(lambda leaf: leaf[:, None], one_step)
+    )
     return carry, jax.tree.map(lambda leaf: leaf[:, 0], outputs)
 
 
@@ -134,8 +145,13 @@ def advance(env, params, key, stream, carry, action, extras=None):
     """
     keys = jax.random.split(key, stream.ended.shape[0])
     play = jax.vmap(functools.partial(_play, env, params))
-    env_state, observation, reward, terminated, done = play(keys, stream.env_state, stream.ended, action)
-    episode_return, episode_length = stream.episode_return + reward, stream.episode_length + ~stream.ended
+    env_state, observation, reward, terminated, done = play(
+        keys, stream.env_state, stream.ended, action
+    )
+    episode_return, episode_length = (
+        stream.episode_return + reward,
+        stream.episode_length + ~stream.ended,
+    )
     transition = Transition(
         env_state=stream.env_state,
         observation=stream.observation,
@@ -171,7 +187,13 @@ def _play(env, params, key, env_state, ended, action):
     _, begun = env.reset(reset_key, params)
     env_state = jax.tree.map(lambda first, next_: jnp.where(ended, first, next_), begun, stepped)
     reward = jnp.where(ended, 0.0, reward)
-    return env_state, env.render(env_state, params), reward, info["terminated"] & ~ended, done & ~ended
+    return (
+        env_state,
+        env.render(env_state, params),
+        reward,
+        info["terminated"] & ~ended,
+        done & ~ended,
+    )
 
 
 def collect(env, params, act, network, stream, key, num_steps):
@@ -230,8 +252,12 @@ def in_minibatches(learn, learner, batch, key, num_epochs, num_minibatches):
         )
         return learn(learner, some)
 
-    orders = jax.vmap(lambda key: jax.random.permutation(key, num_envs))(jax.random.split(key, num_epochs))
-    learner, metrics = jax.lax.scan(one_minibatch, learner, orders.reshape(num_epochs * num_minibatches, -1))
+    orders = jax.vmap(lambda key: jax.random.permutation(key, num_envs))(
+        jax.random.split(key, num_epochs)
+    )
+    learner, metrics = jax.lax.scan(
+        one_minibatch, learner, orders.reshape(num_epochs * num_minibatches, -1)
+    )
     return learner, jax.tree.map(jnp.mean, metrics)
 
 
@@ -239,7 +265,11 @@ def episode_metrics(transitions):
     """The episodes that ended in transitions [...]: how many, and their mean return and length, NaN if there are none."""
     count = transitions.finished.sum()
     mean = lambda values: jnp.where(count > 0, mean_where(values, transitions.finished), jnp.nan)  # noqa: E731
-    return {"episodes": count, "return_mean": mean(transitions.episode_return), "length_mean": mean(transitions.episode_length)}
+    return {
+        "episodes": count,
+        "return_mean": mean(transitions.episode_return),
+        "length_mean": mean(transitions.episode_length),
+    }
 
 
 def evaluate(env, params, act, network, key, num_episodes):
@@ -248,7 +278,11 @@ def evaluate(env, params, act, network, key, num_episodes):
     act: as in ``collect``.
     """
     begin_key, key = jax.random.split(key)
-    nothing = jnp.zeros(num_episodes, jnp.float32), jnp.zeros(num_episodes, jnp.int32), jnp.zeros(num_episodes, bool)
+    nothing = (
+        jnp.zeros(num_episodes, jnp.float32),
+        jnp.zeros(num_episodes, jnp.int32),
+        jnp.zeros(num_episodes, bool),
+    )
 
     def one_step(loop):
         stream, (returns, lengths, over), key = loop
@@ -261,5 +295,7 @@ def evaluate(env, params, act, network, key, num_episodes):
         return stream, (returns, lengths, over | first), key
 
     start = begin(env, params, network, begin_key, num_episodes), nothing, key
-    _, (returns, lengths, _), _ = jax.lax.while_loop(lambda loop: ~loop[1][2].all(), one_step, start)
+    _, (returns, lengths, _), _ = jax.lax.while_loop(
+        lambda loop: ~loop[1][2].all(), one_step, start
+    )
     return returns, lengths

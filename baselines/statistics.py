@@ -25,9 +25,13 @@ def interval(values, statistic=np.mean):
         return float(values[0]), float(values[0])
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that BCa does not work for these values is told by NaN as well
+            warnings.simplefilter(
+                "ignore"
+            )  # that BCa does not work for these values is told by NaN as well
             options = {"n_resamples": RESAMPLES, "confidence_level": CONFIDENCE, "method": method}
-            found = scipy.stats.bootstrap((values,), statistic, rng=np.random.default_rng(0), **options).confidence_interval
+            found = scipy.stats.bootstrap(
+                (values,), statistic, rng=np.random.default_rng(0), **options
+            ).confidence_interval
         if np.isfinite(found).all():
             return float(found.low), float(found.high)
     raise ValueError(f"the statistic has no finite value on resamples of {values}")

@@ -91,7 +91,9 @@ def train(algorithm, config, options=None):
     seeds = tuple(range(options.seed, options.seed + options.seeds))
     folder = options.folder or default_folder(algorithm, config, options)
     start = open_folder(folder, algorithm, config, options)
-    shapes = jax.eval_shape(jax.vmap(trainer.init), jax.ShapeDtypeStruct((options.seeds, 2), np.uint32))
+    shapes = jax.eval_shape(
+        jax.vmap(trainer.init), jax.ShapeDtypeStruct((options.seeds, 2), np.uint32)
+    )
     spread = sharding_of(shapes, options.devices)
     print("compiling; this takes up to a minute", file=sys.stderr, flush=True)
     if start is None:
@@ -100,9 +102,16 @@ def train(algorithm, config, options=None):
     else:
         state = jax.device_put(checkpoint.load_state(start, shapes), spread)
         seconds = checkpoint.manifest(start)["seconds"]
-    update = jax.jit(jax.vmap(trainer.update), donate_argnums=0, in_shardings=(spread,), out_shardings=(spread, None))
+    update = jax.jit(
+        jax.vmap(trainer.update),
+        donate_argnums=0,
+        in_shardings=(spread,),
+        out_shardings=(spread, None),
+    )
     metrics = Metrics(folder, config, options.track, steps_of(state) if start else 0)
-    run = Run(trainer, config, options, folder, seeds, update, evaluators_of(trainer, options), metrics)
+    run = Run(
+        trainer, config, options, folder, seeds, update, evaluators_of(trainer, options), metrics
+    )
     try:
         with stopping_signals() as signals:
             if start is None:
@@ -117,7 +126,9 @@ def loop(run, state, seconds, signals):
     """Update until the end, write down, evaluate and save. seconds: that the run took so far."""
     began, saved = time.monotonic() - seconds, time.monotonic()
     steps, total = steps_of(state), run.trainer.config.total_steps
-    with tqdm(total=total, initial=steps, unit="frame", unit_scale=True, disable=None, smoothing=0.05) as bar:
+    with tqdm(
+        total=total, initial=steps, unit="frame", unit_scale=True, disable=None, smoothing=0.05
+    ) as bar:
         while steps + run.trainer.steps_per_update <= total:
             before, then = steps, time.monotonic()
             state, metrics = run.update(state)
@@ -134,7 +145,10 @@ def loop(run, state, seconds, signals):
             if last or signals or time.monotonic() - saved >= 60 * run.options.checkpoint_minutes:
                 path, saved = save(run, state, steps, time.monotonic() - began), time.monotonic()
             if signals and not last:
-                tqdm.write(f"saved {path}; the same command with --resume goes on from there", file=sys.stderr)
+                tqdm.write(
+                    f"saved {path}; the same command with --resume goes on from there",
+                    file=sys.stderr,
+                )
                 raise Stopped(signals[0])
 
 
@@ -148,7 +162,11 @@ def check_finite(run, losses, steps):
     for seed, loss in zip(run.seeds, losses):
         if not math.isfinite(loss):
             last = checkpoint.last_whole(run.folder, warn=lambda text: None)
-            rest = f"the last good checkpoint is {last}" if last else "there is no checkpoint before it"
+            rest = (
+                f"the last good checkpoint is {last}"
+                if last
+                else "there is no checkpoint before it"
+            )
             raise Diverged(f"the loss of seed {seed} is {loss} after {steps} steps; {rest}")
 
 
@@ -157,7 +175,14 @@ def write_training(run, metrics, steps, seconds, rate):
     for number, seed in enumerate(run.seeds):
         figures = {name: values[number].item() for name, values in metrics.items()}
         run.metrics.write(
-            {"kind": "training", "seed": seed, "steps": steps, "seconds": seconds, "frames_per_second": rate, **figures}
+            {
+                "kind": "training",
+                "seed": seed,
+                "steps": steps,
+                "seconds": seconds,
+                "frames_per_second": rate,
+                **figures,
+            }
         )
 
 
@@ -166,7 +191,9 @@ def show(bar, metrics, steps):
     count = metrics["episodes"]
     if count.sum() > 0:
         mean = lambda name: float(np.nansum(metrics[name] * count) / count.sum())  # noqa: E731
-        bar.set_postfix_str(f"return {mean('return_mean'):.3f}, length {mean('length_mean'):.0f}", refresh=False)
+        bar.set_postfix_str(
+            f"return {mean('return_mean'):.3f}, length {mean('length_mean'):.0f}", refresh=False
+        )
     bar.update(steps)
 
 
@@ -174,10 +201,15 @@ def save(run, state, steps, seconds):
     """Write a checkpoint: its Path."""
     state = jax.device_get(state)
     networks = {
-        seed: eqx.combine(jax.tree.map(lambda leaf, number=number: leaf[number], state.weights), run.trainer.static)
+        seed: eqx.combine(
+            jax.tree.map(lambda leaf, number=number: leaf[number], state.weights),
+            run.trainer.static,
+        )
         for number, seed in enumerate(run.seeds)
     }
-    return checkpoint.save(run.folder, run.trainer.algorithm, run.config, steps, state, networks, {"seconds": seconds})
+    return checkpoint.save(
+        run.folder, run.trainer.algorithm, run.config, steps, state, networks, {"seconds": seconds}
+    )
 
 
 # --- evaluation -------------------------------------------------------------------------------------------------------------
@@ -192,7 +224,9 @@ def evaluators_of(trainer, options):
 
         def play(weights, key):
             network = eqx.combine(weights, trainer.static)
-            return rollout.evaluate(env, twin, trainer.act, network, key, options.evaluation_episodes)
+            return rollout.evaluate(
+                env, twin, trainer.act, network, key, options.evaluation_episodes
+            )
 
         return jax.jit(jax.vmap(play))
 
@@ -201,13 +235,17 @@ def evaluators_of(trainer, options):
 
 def evaluate(run, state, steps, seconds):
     """Evaluate every seed on both twins and write it down: a dict, twin -> (returns, lengths) of all seeds."""
-    keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.PRNGKey(seed), steps))(np.array(run.seeds))
+    keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.PRNGKey(seed), steps))(
+        np.array(run.seeds)
+    )
     results = {}
     for twin, evaluator in run.evaluators.items():
         returns, lengths = jax.device_get(evaluator(state.weights, keys))
         for seed, some, their_lengths in zip(run.seeds, returns, lengths):
             figures = {"twin": twin, "returns": some.tolist(), "lengths": their_lengths.tolist()}
-            run.metrics.write({"kind": "evaluation", "seed": seed, "steps": steps, "seconds": seconds, **figures})
+            run.metrics.write(
+                {"kind": "evaluation", "seed": seed, "steps": steps, "seconds": seconds, **figures}
+            )
         results[twin] = returns.ravel(), lengths.ravel()
     return results
 
@@ -223,7 +261,9 @@ def evaluation_text(steps, results):
 def default_folder(algorithm, config, options):
     """The run's folder if none is given."""
     twin = "POMDP" if config["partial"] else "MDP"
-    return Path("runs") / f"{config['env']}-{twin}-{algorithm}-{config['memory']}-seed{options.seed}"
+    return (
+        Path("runs") / f"{config['env']}-{twin}-{algorithm}-{config['memory']}-seed{options.seed}"
+    )
 
 
 def open_folder(folder, algorithm, config, options):
@@ -232,13 +272,20 @@ def open_folder(folder, algorithm, config, options):
     Raises FileExistsError if it holds a run that is not to be resumed, CheckpointError if it holds another run.
     """
     path = folder / "config.json"
-    content = {"algorithm": algorithm, "config": config, "seed": options.seed, "seeds": options.seeds}
+    content = {
+        "algorithm": algorithm,
+        "config": config,
+        "seed": options.seed,
+        "seeds": options.seeds,
+    }
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=2))
         return None
     if not options.resume:
-        raise FileExistsError(f"{folder} holds a run already; add --resume to go on with it, or name another --folder")
+        raise FileExistsError(
+            f"{folder} holds a run already; add --resume to go on with it, or name another --folder"
+        )
     check_same(folder, json.loads(path.read_text()), content)
     start = checkpoint.last_whole(folder, warn=lambda text: print(text, file=sys.stderr))
     if start:
@@ -263,9 +310,13 @@ def check_options(config, options):
     """Raise a ValueError that names the value and the nearest valid choice for options that make no sense."""
     for name in ("seeds", "devices", "evaluate_every", "evaluation_episodes"):
         if getattr(options, name) < 1:
-            raise ValueError(f"{name} must be at least 1, but it is {getattr(options, name)}; the nearest is 1")
+            raise ValueError(
+                f"{name} must be at least 1, but it is {getattr(options, name)}; the nearest is 1"
+            )
     if options.devices > jax.device_count():
-        raise ValueError(f"devices must be in 1 ... {jax.device_count()}, the devices that there are, but it is {options.devices}")
+        raise ValueError(
+            f"devices must be in 1 ... {jax.device_count()}, the devices that there are, but it is {options.devices}"
+        )
     if config.num_envs % options.devices:
         nearest = max(1, round(config.num_envs / options.devices)) * options.devices
         raise ValueError(
@@ -279,7 +330,10 @@ def sharding_of(state, devices):
     state: with a leading axis of seeds. Returns a tree of NamedSharding with its structure.
     """
     mesh = Mesh(np.array(jax.devices()[:devices]), ("environments",))
-    everywhere, spread = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "environments"))
+    everywhere, spread = (
+        NamedSharding(mesh, PartitionSpec()),
+        NamedSharding(mesh, PartitionSpec(None, "environments")),
+    )
     stream = jax.tree.map(lambda leaf: spread, state.stream)
     return jax.tree.map(lambda leaf: everywhere, state)._replace(stream=stream)
 
@@ -299,7 +353,11 @@ class stopping_signals:
 
     def _note(self, number, frame):
         self._noted.append(number)
-        print("\nstopping after this update and a checkpoint; once more stops at once", file=sys.stderr, flush=True)
+        print(
+            "\nstopping after this update and a checkpoint; once more stops at once",
+            file=sys.stderr,
+            flush=True,
+        )
         self._restore()
 
     def _restore(self):
@@ -321,9 +379,18 @@ def commands():
         presets = {name: {}, f"{name}-fast": algorithm.fast}
         for command, preset in presets.items():
             default = (algorithm.config(env=tyro.MISSING, **preset), RunOptions())
-            help_text = (algorithm.config.__doc__ or "") + (" The preset for one modern GPU." if preset else "")
-            kind = tuple[Annotated[algorithm.config, tyro.conf.arg(name="")], Annotated[RunOptions, tyro.conf.arg(name="")]]
-            options.append(Annotated[kind, tyro.conf.subcommand(command, default=default, description=help_text)])
+            help_text = (algorithm.config.__doc__ or "") + (
+                " The preset for one modern GPU." if preset else ""
+            )
+            kind = tuple[
+                Annotated[algorithm.config, tyro.conf.arg(name="")],
+                Annotated[RunOptions, tyro.conf.arg(name="")],
+            ]
+            options.append(
+                Annotated[
+                    kind, tyro.conf.subcommand(command, default=default, description=help_text)
+                ]
+            )
     return options
 
 

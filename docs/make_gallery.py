@@ -34,7 +34,9 @@ def make_gallery(folder, games=tuple(GAMES)):
 def main(arguments=None):
     """Make the gallery from the command line."""
     parser = argparse.ArgumentParser(description="Make an animation of each game.")
-    parser.add_argument("folder", nargs="?", type=Path, help="where to (default: docs/gallery of the clone)")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, help="where to (default: docs/gallery of the clone)"
+    )
     folder = parser.parse_args(arguments).folder or FOLDER
     if not folder.parent.is_dir():
         parser.error(f"there is no folder {folder.parent} to make the gallery in; name one")

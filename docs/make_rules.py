@@ -91,7 +91,9 @@ when rules, random numbers or frames of the game change, and stays when it only 
 
 def rulebook():
     """The whole of docs/rules.md: a str."""
-    return "\n".join([INTRODUCTION, overview(), *(game_markdown(*case) for case in modules().items())])
+    return "\n".join(
+        [INTRODUCTION, overview(), *(game_markdown(*case) for case in modules().items())]
+    )
 
 
 def modules():
@@ -107,7 +109,9 @@ def overview():
     rows = [("game", "returns", "limit of steps: Easy, Medium, Hard", "rule version"), ("---",) * 4]
     for name, (module, levels) in GAMES.items():
         limits = ", ".join(str(params.max_steps_in_episode) for params in levels.values())
-        rows.append((f"[{name}](#{anchor(module)})", returns_text(module), limits, str(module.VERSION)))
+        rows.append(
+            (f"[{name}](#{anchor(module)})", returns_text(module), limits, str(module.VERSION))
+        )
     return table(rows)
 
 
@@ -138,7 +142,10 @@ def game_markdown(module, games):
 def levels_table(game, levels):
     """All parameters of a game's levels, with what they may be set to."""
     first = next(iter(levels.values()))
-    rows = [("parameter", *(game + level for level in levels), "may be"), ("---",) * (len(levels) + 2)]
+    rows = [
+        ("parameter", *(game + level for level in levels), "may be"),
+        ("---",) * (len(levels) + 2),
+    ]
     for field in dataclasses.fields(first):
         if field.name not in ("partial_obs", "obs_size"):
             values = (f"{getattr(params, field.name)}" for params in levels.values())
@@ -187,11 +194,21 @@ def escaped(line):
 
 def main(arguments=None):
     """Write the rulebook from the command line."""
-    parser = argparse.ArgumentParser(description="Write docs/rules.md from the games' docstrings and levels.")
-    parser.add_argument("path", nargs="?", type=Path, default=RULES, help="the file to write (default: docs/rules.md of the clone)")
+    parser = argparse.ArgumentParser(
+        description="Write docs/rules.md from the games' docstrings and levels."
+    )
+    parser.add_argument(
+        "path",
+        nargs="?",
+        type=Path,
+        default=RULES,
+        help="the file to write (default: docs/rules.md of the clone)",
+    )
     path = parser.parse_args(arguments).path
     if not path.parent.is_dir():
-        parser.error(f"there is no folder {path.parent} to write into; in an installed package, name a file")
+        parser.error(
+            f"there is no folder {path.parent} to write into; in an installed package, name a file"
+        )
     path.write_text(rulebook())
     print(f"wrote {path}")
 

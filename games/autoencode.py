@@ -53,10 +53,18 @@ class Params:
     """What a level sets. Fields marked static choose shapes and drawing; the others may be traced and swept with vmap."""
 
     num_cards: int = field(default=26, metadata={"static": True, "allowed": range(1, 109)})  # N
-    partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
-    obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
-    max_steps_in_episode: int = field(default=260, metadata={"allowed": draw.STEP_LIMITS})  # steps before truncation
-    deck_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})  # shared by the N answers
+    partial_obs: bool = field(
+        default=False, metadata={"static": True, "allowed": (False, True)}
+    )  # the POMDP view
+    obs_size: int = field(
+        default=128, metadata={"static": True, "allowed": draw.OBS_SIZES}
+    )  # pixels a side of a frame
+    max_steps_in_episode: int = field(
+        default=260, metadata={"allowed": draw.STEP_LIMITS}
+    )  # steps before truncation
+    deck_reward: float = field(
+        default=1.0, metadata={"allowed": draw.ANY_REWARD}
+    )  # shared by the N answers
 
 
 class State(NamedTuple):
@@ -75,7 +83,9 @@ def reset(key, params):
     key: a typed or raw PRNG key. params: Params. Returns (observation uint8[S, S, 3], State).
     """
     deck = shuffle_deck(key, params.num_cards)
-    state = State(deck, answered=jnp.int32(0), selected=jnp.int32(0), time=jnp.int32(0), score=jnp.int32(0))
+    state = State(
+        deck, answered=jnp.int32(0), selected=jnp.int32(0), time=jnp.int32(0), score=jnp.int32(0)
+    )
     return render(state, params), state
 
 
@@ -91,7 +101,11 @@ def step(key, state, action, params):
     reward = right * (params.deck_reward / params.num_cards)
     terminated = state.answered >= params.num_cards
     truncated = state.time >= params.max_steps_in_episode
-    info = {"terminated": terminated, "truncated": truncated, "discount": (~terminated).astype(jnp.float32)}
+    info = {
+        "terminated": terminated,
+        "truncated": truncated,
+        "discount": (~terminated).astype(jnp.float32),
+    }
     return render(state, params), state, reward.astype(jnp.float32), terminated | truncated, info
 
 
@@ -102,8 +116,12 @@ def shuffle_deck(key, num_cards):
     as good as cards dealt at random to places in order, so the place modulo 4 is already the suit, and nothing is moved.
     """
     # Distinct random numbers: the lowest seven bits hold the card's index.
-    bits = jax.random.bits(key, (num_cards,)) & ~np.uint32(127) | np.arange(num_cards, dtype=np.uint32)
-    place = jnp.sum(bits[:, None] < bits[None, :], axis=0, dtype=jnp.uint8)  # bytes, along the longer runs: twice as fast
+    bits = jax.random.bits(key, (num_cards,)) & ~np.uint32(127) | np.arange(
+        num_cards, dtype=np.uint32
+    )
+    place = jnp.sum(
+        bits[:, None] < bits[None, :], axis=0, dtype=jnp.uint8
+    )  # bytes, along the longer runs: twice as fast
     return place.astype(jnp.int32) % NUM_SUITS
 
 
@@ -128,14 +146,22 @@ def asked_suit(state):
 def render(state, params):
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
     num_cards = params.num_cards
-    on_show = jnp.where(state.time < num_cards, state.cards[jnp.minimum(state.time, num_cards - 1)], EMPTY)
+    on_show = jnp.where(
+        state.time < num_cards, state.cards[jnp.minimum(state.time, num_cards - 1)], EMPTY
+    )
     canvas = draw.field(params.obs_size)
     if not params.partial_obs:
         in_field = np.arange(num_cards) < jnp.minimum(state.time, num_cards - state.answered)
-        cards = jnp.pad(jnp.where(in_field, state.cards, EMPTY), (0, -num_cards % CARDS_PER_ROW), constant_values=EMPTY)
+        cards = jnp.pad(
+            jnp.where(in_field, state.cards, EMPTY),
+            (0, -num_cards % CARDS_PER_ROW),
+            constant_values=EMPTY,
+        )
         canvas = draw.board(canvas, cards.reshape(-1, CARDS_PER_ROW), tiles=draw.CARDS)
     corners = jnp.stack([on_show, state.selected])
-    return draw.frame(canvas, score=state.score, name=NAME, corner_ids=corners, corner_tiles=draw.CARDS)
+    return draw.frame(
+        canvas, score=state.score, name=NAME, corner_ids=corners, corner_tiles=draw.CARDS
+    )
 
 
 LEVELS = {

@@ -115,11 +115,21 @@ class Params:
 
     # n: cells a side; even, so that n^2 / 2 repeats cost exactly 1, and large enough that four ships always fit
     board_size: int = field(default=8, metadata={"static": True, "allowed": range(6, 21, 2)})
-    partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
-    obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
-    max_steps_in_episode: int = field(default=128, metadata={"allowed": draw.STEP_LIMITS})  # steps before truncation
-    fleet_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})  # shared by the 12 ship cells
-    repeat_reward: float = field(default=-1.0, metadata={"allowed": draw.ANY_REWARD})  # shared by the n^2 / 2 repeats
+    partial_obs: bool = field(
+        default=False, metadata={"static": True, "allowed": (False, True)}
+    )  # the POMDP view
+    obs_size: int = field(
+        default=128, metadata={"static": True, "allowed": draw.OBS_SIZES}
+    )  # pixels a side of a frame
+    max_steps_in_episode: int = field(
+        default=128, metadata={"allowed": draw.STEP_LIMITS}
+    )  # steps before truncation
+    fleet_reward: float = field(
+        default=1.0, metadata={"allowed": draw.ANY_REWARD}
+    )  # shared by the 12 ship cells
+    repeat_reward: float = field(
+        default=-1.0, metadata={"allowed": draw.ANY_REWARD}
+    )  # shared by the n^2 / 2 repeats
 
 
 class State(NamedTuple):
@@ -143,7 +153,9 @@ def reset(key, params):
     cursor_key, fleet_key = jax.random.split(key)
     row, col = divmod(jax.random.randint(cursor_key, (), 0, size * size), size)
     ships, shots = place_fleet(fleet_key, size), jnp.zeros((size, size), bool)
-    state = State(ships, shots, row, col, repeats=jnp.int32(0), time=jnp.int32(0), score=jnp.int32(0))
+    state = State(
+        ships, shots, row, col, repeats=jnp.int32(0), time=jnp.int32(0), score=jnp.int32(0)
+    )
     return render(state, params), state
 
 
@@ -160,7 +172,11 @@ def step(key, state, action, params):
     reward = hit * (params.fleet_reward / SHIP_CELLS) + repeated * (params.repeat_reward / budget)
     terminated = (state.score >= SHIP_CELLS) | (state.repeats >= budget)
     truncated = state.time >= params.max_steps_in_episode
-    info = {"terminated": terminated, "truncated": truncated, "discount": (~terminated).astype(jnp.float32)}
+    info = {
+        "terminated": terminated,
+        "truncated": truncated,
+        "discount": (~terminated).astype(jnp.float32),
+    }
     return render(state, params), state, reward.astype(jnp.float32), terminated | truncated, info
 
 
@@ -182,11 +198,15 @@ def place_ship(key, sea, length, size):
     again for those down the columns.
     """
     along = free_starts([sea >> i for i in range(length)], size - length + 1)
-    down = free_starts([jnp.pad(sea[i:], (0, i), constant_values=~np.uint32(0)) for i in range(length)], size)
+    down = free_starts(
+        [jnp.pad(sea[i:], (0, i), constant_values=~np.uint32(0)) for i in range(length)], size
+    )
     word, bit = pick_bit(key, jnp.concatenate([along, down]), size)
     rows = np.arange(size)
     ship_along = jnp.where(rows == word, np.uint32((1 << length) - 1) << bit, 0)
-    ship_down = jnp.where((rows >= word - size) & (rows < word - size + length), np.uint32(1) << bit, 0)
+    ship_down = jnp.where(
+        (rows >= word - size) & (rows < word - size + length), np.uint32(1) << bit, 0
+    )
     return jnp.where(word < size, ship_along, ship_down)
 
 
@@ -224,7 +244,9 @@ def shoot(state, fired):
     target = cursor_cell(state) & fired
     repeated = jnp.any(target & state.shots)
     hit = jnp.any(target & state.ships) & ~repeated
-    state = state._replace(shots=state.shots | target, repeats=state.repeats + repeated, score=state.score + hit)
+    state = state._replace(
+        shots=state.shots | target, repeats=state.repeats + repeated, score=state.score + hit
+    )
     return state, hit, repeated
 
 

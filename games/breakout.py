@@ -109,12 +109,22 @@ FREE_BAND = BANDS[1]
 class Params:
     """What a level sets. Fields marked static choose shapes and drawing; the others may be traced and swept with vmap."""
 
-    partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
-    obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
-    max_steps_in_episode: int = field(default=2000, metadata={"allowed": draw.STEP_LIMITS})  # steps before truncation
+    partial_obs: bool = field(
+        default=False, metadata={"static": True, "allowed": (False, True)}
+    )  # the POMDP view
+    obs_size: int = field(
+        default=128, metadata={"static": True, "allowed": draw.OBS_SIZES}
+    )  # pixels a side of a frame
+    max_steps_in_episode: int = field(
+        default=2000, metadata={"allowed": draw.STEP_LIMITS}
+    )  # steps before truncation
     paddle_width: int = field(default=6, metadata={"allowed": range(1, COLUMNS + 1)})  # w: columns
-    bricks_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})  # of all bricks together
-    lost_reward: float = field(default=-1.0, metadata={"allowed": draw.ANY_REWARD})  # of losing the ball with all bricks left
+    bricks_reward: float = field(
+        default=1.0, metadata={"allowed": draw.ANY_REWARD}
+    )  # of all bricks together
+    lost_reward: float = field(
+        default=-1.0, metadata={"allowed": draw.ANY_REWARD}
+    )  # of losing the ball with all bricks left
 
 
 class State(NamedTuple):
@@ -142,7 +152,18 @@ def reset(key, params):
     row, zero = jnp.int32(START_ROW), jnp.int32(0)
     paddle = jax.random.randint(paddle_key, (), 0, COLUMNS + 1 - params.paddle_width)
     bricks = jnp.asarray(np.isin(np.arange(ROWS), BRICK_ROWS)[:, None] & np.ones(COLUMNS, bool))
-    state = State(row, column, direction, row, column, paddle, bricks, strike=jnp.bool_(False), time=zero, score=zero)
+    state = State(
+        row,
+        column,
+        direction,
+        row,
+        column,
+        paddle,
+        bricks,
+        strike=jnp.bool_(False),
+        time=zero,
+        score=zero,
+    )
     return render(state, params), state
 
 
@@ -157,10 +178,16 @@ def step(key, state, action, params):
     state, lost = meet_paddle(state, params)
     state = state._replace(time=state.time + 1)
     bricks_left = jnp.sum(state.bricks)
-    reward = brick_reward(brick_row, params) + lost * bricks_left * (params.lost_reward / NUM_BRICKS)
+    reward = brick_reward(brick_row, params) + lost * bricks_left * (
+        params.lost_reward / NUM_BRICKS
+    )
     terminated = lost | (bricks_left == 0)
     truncated = state.time >= params.max_steps_in_episode
-    info = {"terminated": terminated, "truncated": truncated, "discount": (~terminated).astype(jnp.float32)}
+    info = {
+        "terminated": terminated,
+        "truncated": truncated,
+        "discount": (~terminated).astype(jnp.float32),
+    }
     return render(state, params), state, reward.astype(jnp.float32), terminated | truncated, info
 
 
@@ -202,10 +229,13 @@ def meet_paddle(state, params):
 
     at_bottom = state.ball_row == PADDLE_ROW
     came_from, goes_to = over_paddle(state.last_col), over_paddle(state.ball_col)
-    turned = jnp.where(came_from, jnp.take(MIRROR_VERTICALLY, state.direction), jnp.take(REVERSE, state.direction))
+    turned = jnp.where(
+        came_from, jnp.take(MIRROR_VERTICALLY, state.direction), jnp.take(REVERSE, state.direction)
+    )
     saved = at_bottom & (came_from | goes_to)
     state = state._replace(
-        ball_row=jnp.where(saved, PADDLE_ROW - 1, state.ball_row), direction=jnp.where(saved, turned, state.direction)
+        ball_row=jnp.where(saved, PADDLE_ROW - 1, state.ball_row),
+        direction=jnp.where(saved, turned, state.direction),
     )
     return state, at_bottom & ~saved
 
@@ -218,7 +248,11 @@ def brick_reward(row, params):
 def render(state, params):
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
     rows, columns = np.arange(ROWS)[:, None], np.arange(COLUMNS)
-    paddle = (rows == PADDLE_ROW) & (columns >= state.paddle) & (columns < state.paddle + params.paddle_width)
+    paddle = (
+        (rows == PADDLE_ROW)
+        & (columns >= state.paddle)
+        & (columns < state.paddle + params.paddle_width)
+    )
     colors = jnp.where(paddle, PADDLE_COLOR, jnp.where(state.bricks, rows, 0))
     bands = tuple(draw_ball(draw_band(colors, band, params), band, state, params) for band in BANDS)
     return draw.frame(bands, score=state.score, name=NAME)
@@ -236,13 +270,23 @@ def draw_band(colors, band, params):
     colors: int[20, 10], indices into COLORS. band: the first row and the one behind the last.
     """
     (height, width), left = cell_size(params.obs_size)
-    ceiling = draw.field_row(params.obs_size, draw.FIELD_UNITS) - ROWS * height if band[0] == 0 else 0
+    ceiling = (
+        draw.field_row(params.obs_size, draw.FIELD_UNITS) - ROWS * height if band[0] == 0 else 0
+    )
     canvas = draw.blank(ceiling + (band[1] - band[0]) * height, params.obs_size, color="D")
     canvas = draw.rectangle(canvas, top=ceiling, left=left, right=left + COLUMNS * width, color="k")
     if band == FREE_BAND:
         return canvas
     gap = draw.pixels(params.obs_size, 1)
-    return draw.cells(canvas, colors[slice(*band)], colors=COLORS, size=(height, width), top=ceiling, left=left, gap=gap)
+    return draw.cells(
+        canvas,
+        colors[slice(*band)],
+        colors=COLORS,
+        size=(height, width),
+        top=ceiling,
+        left=left,
+        gap=gap,
+    )
 
 
 def draw_ball(canvas, band, state, params):
@@ -253,8 +297,12 @@ def draw_ball(canvas, band, state, params):
     if params.partial_obs:
         look = jnp.where(state.direction >= DOWN_RIGHT, NO_LOOK, look)
     else:
-        canvas = draw.glyph(canvas, 0, glyphs=(TRAIL,), row=state.last_row, column=state.last_col, ink="s", **grid)
-    return draw.glyph(canvas, look, glyphs=BALLS, row=state.ball_row, column=state.ball_col, ink="w", **grid)
+        canvas = draw.glyph(
+            canvas, 0, glyphs=(TRAIL,), row=state.last_row, column=state.last_col, ink="s", **grid
+        )
+    return draw.glyph(
+        canvas, look, glyphs=BALLS, row=state.ball_row, column=state.ball_col, ink="w", **grid
+    )
 
 
 LEVELS = {

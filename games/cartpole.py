@@ -71,18 +71,30 @@ FAR_OUTSIDE = -(1 << 16)  # sub-pixels: where a hidden cart is drawn
 class Params:
     """What a level sets. Fields marked static choose shapes and drawing; the others may be traced and swept with vmap."""
 
-    title: str = field(default=NAME, metadata={"static": True, "allowed": (NAME, NOISY_NAME)})  # the text below the field
-    partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
-    obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
-    max_steps_in_episode: int = field(default=200, metadata={"allowed": draw.STEP_LIMITS})  # T: steps before truncation
-    noise_sigma: float = field(default=0.0, metadata={"allowed": (0.0, 1e6)})  # deviation of what is drawn
+    title: str = field(
+        default=NAME, metadata={"static": True, "allowed": (NAME, NOISY_NAME)}
+    )  # the text below the field
+    partial_obs: bool = field(
+        default=False, metadata={"static": True, "allowed": (False, True)}
+    )  # the POMDP view
+    obs_size: int = field(
+        default=128, metadata={"static": True, "allowed": draw.OBS_SIZES}
+    )  # pixels a side of a frame
+    max_steps_in_episode: int = field(
+        default=200, metadata={"allowed": draw.STEP_LIMITS}
+    )  # T: steps before truncation
+    noise_sigma: float = field(
+        default=0.0, metadata={"allowed": (0.0, 1e6)}
+    )  # deviation of what is drawn
     gravity: float = field(default=9.8, metadata={"allowed": (0.0, 1e6)})  # m/s^2
     cart_mass: float = field(default=1.0, metadata={"allowed": (1e-6, 1e6)})  # kg
     pole_mass: float = field(default=0.1, metadata={"allowed": (1e-6, 1e6)})  # kg
     pole_half_length: float = field(default=0.5, metadata={"allowed": (1e-6, 1e6)})  # metres
     force: float = field(default=10.0, metadata={"allowed": (0.0, 1e6)})  # newtons
     time_step: float = field(default=0.02, metadata={"allowed": (1e-6, 1.0)})  # seconds
-    episode_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})  # shared by the T steps
+    episode_reward: float = field(
+        default=1.0, metadata={"allowed": draw.ANY_REWARD}
+    )  # shared by the T steps
 
 
 class State(NamedTuple):
@@ -104,7 +116,9 @@ def reset(key, params):
     """
     start_key, noise_key = jax.random.split(key)
     start = jax.random.uniform(start_key, (4,), jnp.float32, -START_RANGE, START_RANGE)
-    state = State(*start, noise=draw_noise(noise_key, params), time=jnp.int32(0), score=jnp.int32(0))
+    state = State(
+        *start, noise=draw_noise(noise_key, params), time=jnp.int32(0), score=jnp.int32(0)
+    )
     return render(state, params), state
 
 
@@ -116,11 +130,17 @@ def step(key, state, action, params):
     """
     state = advance(state, push(action, params), params)
     survived = in_range(state)
-    state = state._replace(noise=draw_noise(key, params), time=state.time + 1, score=state.score + survived)
+    state = state._replace(
+        noise=draw_noise(key, params), time=state.time + 1, score=state.score + survived
+    )
     reward = survived * (params.episode_reward / params.max_steps_in_episode)
     terminated = ~survived
     truncated = state.time >= params.max_steps_in_episode
-    info = {"terminated": terminated, "truncated": truncated, "discount": (~terminated).astype(jnp.float32)}
+    info = {
+        "terminated": terminated,
+        "truncated": truncated,
+        "discount": (~terminated).astype(jnp.float32),
+    }
     return render(state, params), state, reward.astype(jnp.float32), terminated | truncated, info
 
 
@@ -166,7 +186,9 @@ def render(state, params):
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
     size = params.obs_size
     x, x_dot, theta, theta_dot = (value + noise for value, noise in zip(state[:4], state.noise))
-    cart = subpixels(MIDDLE, size) + draw.fixed_point(jnp.clip(x, -X_LIMIT, X_LIMIT), scale=subpixels(REACH, size) / X_LIMIT)
+    cart = subpixels(MIDDLE, size) + draw.fixed_point(
+        jnp.clip(x, -X_LIMIT, X_LIMIT), scale=subpixels(REACH, size) / X_LIMIT
+    )
     if params.partial_obs:
         cart = jnp.where(state.time == 0, cart, FAR_OUTSIDE)
     angle = draw.fixed_point(jnp.clip(theta, -THETA_LIMIT, THETA_LIMIT), scale=draw.ANGLE_UNIT)
@@ -181,12 +203,24 @@ def gauges_band(x_dot, theta_dot, size):
     """
     canvas = draw.field(size, top=GAUGES_BAND[0], bottom=GAUGES_BAND[1])
     rows = np.arange(canvas.shape[0])
-    left, middle, right = (subpixels(units, size) for units in (GAUGE_LEFT, GAUGE_MIDDLE, GAUGE_RIGHT))
+    left, middle, right = (
+        subpixels(units, size) for units in (GAUGE_LEFT, GAUGE_MIDDLE, GAUGE_RIGHT)
+    )
     start, end = np.zeros((2, *rows.shape), np.int32)
     bar_start, bar_end = start, end
-    for label, velocity, (top, bottom) in (("CART", x_dot, CART_GAUGE), ("POLE", theta_dot, POLE_GAUGE)):
+    for label, velocity, (top, bottom) in (
+        ("CART", x_dot, CART_GAUGE),
+        ("POLE", theta_dot, POLE_GAUGE),
+    ):
         top, bottom = draw.field_row(size, top), draw.field_row(size, bottom)
-        canvas = draw.text(canvas, label, top=top, left=draw.pixels(size, LABEL_LEFT), scale=draw.text_scale(size), color="s")
+        canvas = draw.text(
+            canvas,
+            label,
+            top=top,
+            left=draw.pixels(size, LABEL_LEFT),
+            scale=draw.text_scale(size),
+            color="s",
+        )
         here = (rows >= top) & (rows < bottom)
         start, end = np.where(here, left, start), np.where(here, right, end)
         length = draw.fixed_point(velocity / (1 + jnp.abs(velocity)), scale=right - middle)
@@ -202,7 +236,15 @@ def pole_band(cart, angle, size):
     """The pole. cart: int32[], the middle of the cart in sub-pixels. angle: int32[], in draw.ANGLE_UNIT."""
     canvas = draw.field(size, top=POLE_BAND[0], bottom=POLE_BAND[1])
     length, thickness = draw.pixels(size, POLE_LENGTH), draw.pixels(size, POLE_THICKNESS)
-    return draw.beam(canvas, x=cart, y=canvas.shape[0], angle=angle, length=length, thickness=thickness, color="o")
+    return draw.beam(
+        canvas,
+        x=cart,
+        y=canvas.shape[0],
+        angle=angle,
+        length=length,
+        thickness=thickness,
+        color="o",
+    )
 
 
 def cart_band(cart, size):
@@ -210,20 +252,30 @@ def cart_band(cart, size):
     canvas = draw.field(size, top=CART_BAND[0], bottom=CART_BAND[1])
     height = canvas.shape[0]
     rows = np.arange(height)
-    wheels_top, track_top = (draw.field_row(size, units) - draw.field_row(size, CART_BAND[0]) for units in (WHEELS_TOP, TRACK_TOP))
+    wheels_top, track_top = (
+        draw.field_row(size, units) - draw.field_row(size, CART_BAND[0])
+        for units in (WHEELS_TOP, TRACK_TOP)
+    )
     colors = "c" * wheels_top + "s" * (track_top - wheels_top) + "D" * (height - track_top)
     in_body, on_track = rows < wheels_top, rows >= track_top
     half_wheel = draw.disc_half_widths(height, top=wheels_top, diameter=track_top - wheels_top)
     half_hinge = draw.disc_half_widths(height, top=0, diameter=draw.pixels(size, HINGE))
 
     reach = np.where(on_track, subpixels(REACH, size), 0)
-    canvas = draw.spans(canvas, left=subpixels(MIDDLE, size) - reach, right=subpixels(MIDDLE, size) + reach, colors=colors)
+    canvas = draw.spans(
+        canvas,
+        left=subpixels(MIDDLE, size) - reach,
+        right=subpixels(MIDDLE, size) + reach,
+        colors=colors,
+    )
     # Two spans on each scanline: the body and the left wheel below it; the hinge and the right wheel.
     wheel = np.where(in_body, 0, subpixels(WHEEL_DISTANCE, size))
     half = np.where(in_body, subpixels(CART_WIDTH / 2, size), half_wheel)
     canvas = draw.spans(canvas, left=cart - wheel - half, right=cart - wheel + half, colors=colors)
     half = np.where(in_body, half_hinge, half_wheel)
-    return draw.spans(canvas, left=cart + wheel - half, right=cart + wheel + half, colors=colors.replace("c", "b"))
+    return draw.spans(
+        canvas, left=cart + wheel - half, right=cart + wheel + half, colors=colors.replace("c", "b")
+    )
 
 
 def subpixels(units, size):

@@ -54,10 +54,18 @@ class Params:
 
     num_cards: int = field(default=26, metadata={"static": True, "allowed": range(1, 109)})  # N
     num_suits: int = field(default=2, metadata={"static": True, "allowed": range(2, 5)})  # K
-    partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
-    obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
-    max_steps_in_episode: int = field(default=260, metadata={"allowed": draw.STEP_LIMITS})  # steps before truncation
-    deck_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})  # shared by the N answers
+    partial_obs: bool = field(
+        default=False, metadata={"static": True, "allowed": (False, True)}
+    )  # the POMDP view
+    obs_size: int = field(
+        default=128, metadata={"static": True, "allowed": draw.OBS_SIZES}
+    )  # pixels a side of a frame
+    max_steps_in_episode: int = field(
+        default=260, metadata={"allowed": draw.STEP_LIMITS}
+    )  # steps before truncation
+    deck_reward: float = field(
+        default=1.0, metadata={"allowed": draw.ANY_REWARD}
+    )  # shared by the N answers
 
 
 class State(NamedTuple):
@@ -65,7 +73,9 @@ class State(NamedTuple):
 
     values: jax.Array  # int32[N], 0 ... K - 1: the suits of the cards, in the order they are dealt
     queries: jax.Array  # int32[N], 0 ... K - 1: the suits asked for
-    index: jax.Array  # int32[], 0 ... N: answers given, and the place of the card on show and of the question
+    index: (
+        jax.Array
+    )  # int32[], 0 ... N: answers given, and the place of the card on show and of the question
     seen: jax.Array  # int32[K], 0 ... N: cards of each suit dealt before the one on show
     counter: jax.Array  # int32[], 0 ... 99: the number that fire would submit
     time: jax.Array  # int32[]: steps taken
@@ -77,7 +87,9 @@ def reset(key, params):
 
     key: a typed or raw PRNG key. params: Params. Returns (observation uint8[S, S, 3], State).
     """
-    values, queries = (deal(key, params.num_cards, params.num_suits) for key in jax.random.split(key))
+    values, queries = (
+        deal(key, params.num_cards, params.num_suits) for key in jax.random.split(key)
+    )
     zero, seen = jnp.int32(0), jnp.zeros(params.num_suits, jnp.int32)
     state = State(values, queries, index=zero, seen=seen, counter=zero, time=zero, score=zero)
     return render(state, params), state
@@ -95,7 +107,11 @@ def step(key, state, action, params):
     reward = right * (params.deck_reward / params.num_cards)
     terminated = state.index >= params.num_cards
     truncated = state.time >= params.max_steps_in_episode
-    info = {"terminated": terminated, "truncated": truncated, "discount": (~terminated).astype(jnp.float32)}
+    info = {
+        "terminated": terminated,
+        "truncated": truncated,
+        "discount": (~terminated).astype(jnp.float32),
+    }
     return render(state, params), state, reward.astype(jnp.float32), terminated | truncated, info
 
 
@@ -105,8 +121,12 @@ def deal(key, num_cards, num_suits):
     Each place draws a random number and takes the suit of the card whose number in the unshuffled deck is this one's rank.
     """
     # Distinct random numbers: the lowest seven bits hold the place itself.
-    drawn = jax.random.bits(key, (num_cards,)) & ~np.uint32(127) | np.arange(num_cards, dtype=np.uint32)
-    rank = jnp.sum(drawn[:, None] < drawn[None, :], axis=0, dtype=jnp.uint8)  # bytes, along the longer runs: twice as fast
+    drawn = jax.random.bits(key, (num_cards,)) & ~np.uint32(127) | np.arange(
+        num_cards, dtype=np.uint32
+    )
+    rank = jnp.sum(
+        drawn[:, None] < drawn[None, :], axis=0, dtype=jnp.uint8
+    )  # bytes, along the longer runs: twice as fast
     return rank.astype(jnp.int32) % num_suits
 
 
@@ -122,7 +142,9 @@ def answer(state, fired):
     fired = fired & (state.index < num_cards)
     right = fired & (state.counter == true_count(state))
     dealt = fired & (np.arange(num_suits) == state.values[jnp.minimum(state.index, num_cards - 1)])
-    return state._replace(index=state.index + fired, seen=state.seen + dealt, score=state.score + right), right
+    return state._replace(
+        index=state.index + fired, seen=state.seen + dealt, score=state.score + right
+    ), right
 
 
 def true_count(state):
@@ -137,11 +159,20 @@ def render(state, params):
     if not params.partial_obs:
         dealt = jnp.where(np.arange(num_cards) < state.index, state.values, EMPTY)
         dealt = jnp.pad(dealt, (0, -num_cards % CARDS_PER_ROW), constant_values=EMPTY)
-        canvas = draw.board(canvas, dealt.reshape(-1, CARDS_PER_ROW), tiles=draw.CARDS[: params.num_suits])
+        canvas = draw.board(
+            canvas, dealt.reshape(-1, CARDS_PER_ROW), tiles=draw.CARDS[: params.num_suits]
+        )
     place = jnp.minimum(state.index, num_cards - 1)
-    corners = jnp.where(state.index < num_cards, jnp.stack([state.values[place], state.queries[place]]), EMPTY)
+    corners = jnp.where(
+        state.index < num_cards, jnp.stack([state.values[place], state.queries[place]]), EMPTY
+    )
     return draw.frame(
-        canvas, score=state.score, name=NAME, counter=state.counter, corner_ids=corners, corner_tiles=draw.CARDS[: params.num_suits]
+        canvas,
+        score=state.score,
+        name=NAME,
+        counter=state.counter,
+        corner_ids=corners,
+        corner_tiles=draw.CARDS[: params.num_suits],
     )
 
 

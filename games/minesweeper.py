@@ -73,12 +73,24 @@ class Params:
 
     # n: cells a side; even, so that n^2 / 2 repeats cost exactly 1
     board_size: int = field(default=4, metadata={"static": True, "allowed": range(2, 15, 2)})
-    num_mines: int = field(default=2, metadata={"static": True, "allowed": range(1, 14 * 14)})  # m: fewer than cells
-    partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
-    obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
-    max_steps_in_episode: int = field(default=32, metadata={"allowed": draw.STEP_LIMITS})  # steps before truncation
-    field_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})  # shared by the n^2 - m safe cells
-    repeat_reward: float = field(default=-1.0, metadata={"allowed": draw.ANY_REWARD})  # shared by the n^2 / 2 repeats
+    num_mines: int = field(
+        default=2, metadata={"static": True, "allowed": range(1, 14 * 14)}
+    )  # m: fewer than cells
+    partial_obs: bool = field(
+        default=False, metadata={"static": True, "allowed": (False, True)}
+    )  # the POMDP view
+    obs_size: int = field(
+        default=128, metadata={"static": True, "allowed": draw.OBS_SIZES}
+    )  # pixels a side of a frame
+    max_steps_in_episode: int = field(
+        default=32, metadata={"allowed": draw.STEP_LIMITS}
+    )  # steps before truncation
+    field_reward: float = field(
+        default=1.0, metadata={"allowed": draw.ANY_REWARD}
+    )  # shared by the n^2 - m safe cells
+    repeat_reward: float = field(
+        default=-1.0, metadata={"allowed": draw.ANY_REWARD}
+    )  # shared by the n^2 / 2 repeats
 
     def __post_init__(self):
         """Raise ValueError if there is no cell without a mine."""
@@ -126,9 +138,15 @@ def step(key, state, action, params):
     state = state._replace(time=state.time + 1)
     safe_cells, budget = params.board_size**2 - params.num_mines, repeat_budget(params)
     reward = found * (params.field_reward / safe_cells) + repeated * (params.repeat_reward / budget)
-    terminated = jnp.any(state.dug & state.mines) | (state.score >= safe_cells) | (state.repeats >= budget)
+    terminated = (
+        jnp.any(state.dug & state.mines) | (state.score >= safe_cells) | (state.repeats >= budget)
+    )
     truncated = state.time >= params.max_steps_in_episode
-    info = {"terminated": terminated, "truncated": truncated, "discount": (~terminated).astype(jnp.float32)}
+    info = {
+        "terminated": terminated,
+        "truncated": truncated,
+        "discount": (~terminated).astype(jnp.float32),
+    }
     return render(state, params), state, reward.astype(jnp.float32), terminated | truncated, info
 
 
@@ -159,7 +177,13 @@ def dig(state, fired):
     target = cursor_cell(state) & fired
     repeated = jnp.any(target & state.dug)
     found = jnp.any(target & ~state.dug & ~state.mines)
-    return state._replace(dug=state.dug | target, repeats=state.repeats + repeated, score=state.score + found), found, repeated
+    return (
+        state._replace(
+            dug=state.dug | target, repeats=state.repeats + repeated, score=state.score + found
+        ),
+        found,
+        repeated,
+    )
 
 
 def cursor_cell(state):
@@ -186,7 +210,9 @@ def render(state, params):
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
     cursor = cursor_cell(state)
     shown = state.dug & cursor if params.partial_obs else state.dug
-    glyph = jnp.where(shown, jnp.where(state.mines, MINE_GLYPH, mines_around(state.mines)), NO_GLYPH)
+    glyph = jnp.where(
+        shown, jnp.where(state.mines, MINE_GLYPH, mines_around(state.mines)), NO_GLYPH
+    )
     paper = jnp.where(shown, jnp.where(state.mines, MINE_PAPER, DUG_PAPER), COVERED_PAPER)
     board = draw.field(params.obs_size, bottom=BOARD_UNITS)
     side = board.shape[0] // params.board_size
@@ -197,7 +223,14 @@ def render(state, params):
     )
     paper = jnp.where(cursor, CURSOR_PAPER, paper)
     board = draw.cells(board, paper, colors=PAPERS, gap=draw.pixels(params.obs_size, 1), **place)
-    board = draw.glyphs(board, glyph, glyphs=GLYPHS, inks=INKS, ink_ids=jnp.where(cursor, CURSOR_INK, glyph), **place)
+    board = draw.glyphs(
+        board,
+        glyph,
+        glyphs=GLYPHS,
+        inks=INKS,
+        ink_ids=jnp.where(cursor, CURSOR_INK, glyph),
+        **place,
+    )
     bar = draw.field(params.obs_size, top=BOARD_UNITS)
     if not params.partial_obs:
         bar = draw.bar(bar, filled=state.repeats, of=repeat_budget(params))

@@ -110,13 +110,23 @@ TILES = THINGS + tuple((*thing, AGENT) for thing in THINGS)
 class Params:
     """What a level sets. Fields marked static choose shapes and drawing; the others may be traced and swept with vmap."""
 
-    board_size: int = field(default=8, metadata={"static": True, "allowed": range(4, 21)})  # n: cells a side
-    partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
-    obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
-    max_steps_in_episode: int = field(default=64, metadata={"allowed": draw.STEP_LIMITS})  # steps before truncation
+    board_size: int = field(
+        default=8, metadata={"static": True, "allowed": range(4, 21)}
+    )  # n: cells a side
+    partial_obs: bool = field(
+        default=False, metadata={"static": True, "allowed": (False, True)}
+    )  # the POMDP view
+    obs_size: int = field(
+        default=128, metadata={"static": True, "allowed": draw.OBS_SIZES}
+    )  # pixels a side of a frame
+    max_steps_in_episode: int = field(
+        default=64, metadata={"allowed": draw.STEP_LIMITS}
+    )  # steps before truncation
     treasure_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})
     tnt_reward: float = field(default=-0.5, metadata={"allowed": draw.ANY_REWARD})
-    idle_reward: float = field(default=-0.5, metadata={"allowed": draw.ANY_REWARD})  # shared by n^2 steps that do neither
+    idle_reward: float = field(
+        default=-0.5, metadata={"allowed": draw.ANY_REWARD}
+    )  # shared by n^2 steps that do neither
 
 
 class State(NamedTuple):
@@ -137,7 +147,9 @@ def reset(key, params):
     key: a typed or raw PRNG key. params: Params. Returns (observation uint8[S, S, 3], State).
     """
     cells_key, path_key, tnt_key = jax.random.split(key, 3)
-    (row, col), (treasure_row, treasure_col) = place_agent_and_treasure(cells_key, params.board_size)
+    (row, col), (treasure_row, treasure_col) = place_agent_and_treasure(
+        cells_key, params.board_size
+    )
     path = random_path(path_key, row, col, treasure_row, treasure_col, params.board_size)
     tnt = place_tnt(tnt_key, path)
     state = State(tnt, treasure_row, treasure_col, row, col, time=jnp.int32(0), score=jnp.int32(0))
@@ -152,12 +164,20 @@ def step(key, state, action, params):
     """
     row, col = move(state, action, params.board_size)
     found = (action == FIRE) & on_treasure(state)
-    state = state._replace(row=row, col=col, time=state.time + 1, score=state.score + TREASURE_SCORE * found)
+    state = state._replace(
+        row=row, col=col, time=state.time + 1, score=state.score + TREASURE_SCORE * found
+    )
     idle_reward = params.idle_reward / params.board_size**2
-    reward = jnp.where(found, params.treasure_reward, jnp.where(on_tnt(state), params.tnt_reward, idle_reward))
+    reward = jnp.where(
+        found, params.treasure_reward, jnp.where(on_tnt(state), params.tnt_reward, idle_reward)
+    )
     terminated = on_tnt(state) | (state.score > 0)
     truncated = state.time >= params.max_steps_in_episode
-    info = {"terminated": terminated, "truncated": truncated, "discount": (~terminated).astype(jnp.float32)}
+    info = {
+        "terminated": terminated,
+        "truncated": truncated,
+        "discount": (~terminated).astype(jnp.float32),
+    }
     return render(state, params), state, reward.astype(jnp.float32), terminated | truncated, info
 
 
@@ -199,7 +219,9 @@ def random_path(key, row, col, to_row, to_col, size):
 def place_tnt(key, path):
     """TNT on NUM_TNT distinct uniform cells off the path: bool[size, size]."""
     free = ~path
-    number = (jnp.cumsum(free.reshape(-1)) - 1).reshape(path.shape)  # of each free cell among the free ones
+    number = (jnp.cumsum(free.reshape(-1)) - 1).reshape(
+        path.shape
+    )  # of each free cell among the free ones
     tnt = jnp.zeros(path.shape, bool)
     for chosen in distinct_numbers(key, jnp.sum(free)):
         tnt = tnt | (number == chosen)

@@ -92,13 +92,27 @@ WALL = 2  # how thick the lane's walls are, in 128ths of the frame
 class Params:
     """What a level sets. Fields marked static choose shapes and drawing; the others may be traced and swept with vmap."""
 
-    first_lane: int = field(default=1, metadata={"static": True, "allowed": range(SIZE)})  # the lane's leftmost column
-    last_lane: int = field(default=8, metadata={"static": True, "allowed": range(SIZE)})  # and its rightmost one
-    partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
-    obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
-    max_steps_in_episode: int = field(default=100, metadata={"allowed": draw.STEP_LIMITS})  # steps before truncation
-    visible_share: float = field(default=0.5, metadata={"allowed": (0.0, 1.0)})  # probability that a cell is visible
-    episode_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})  # shared by the steps up to the limit
+    first_lane: int = field(
+        default=1, metadata={"static": True, "allowed": range(SIZE)}
+    )  # the lane's leftmost column
+    last_lane: int = field(
+        default=8, metadata={"static": True, "allowed": range(SIZE)}
+    )  # and its rightmost one
+    partial_obs: bool = field(
+        default=False, metadata={"static": True, "allowed": (False, True)}
+    )  # the POMDP view
+    obs_size: int = field(
+        default=128, metadata={"static": True, "allowed": draw.OBS_SIZES}
+    )  # pixels a side of a frame
+    max_steps_in_episode: int = field(
+        default=100, metadata={"allowed": draw.STEP_LIMITS}
+    )  # steps before truncation
+    visible_share: float = field(
+        default=0.5, metadata={"allowed": (0.0, 1.0)}
+    )  # probability that a cell is visible
+    episode_reward: float = field(
+        default=1.0, metadata={"allowed": draw.ANY_REWARD}
+    )  # shared by the steps up to the limit
 
     def __post_init__(self):
         """Raise ValueError if the lane ends before it begins."""
@@ -149,10 +163,16 @@ def step(key, state, action, params):
     state = fall(enemy_key, state, params)
     terminated = ran_into | is_hit(state)
     survived = ~terminated
-    state = state._replace(visible=draw_visible(visible_key, params), time=state.time + 1, score=state.score + survived)
+    state = state._replace(
+        visible=draw_visible(visible_key, params), time=state.time + 1, score=state.score + survived
+    )
     reward = survived * (params.episode_reward / params.max_steps_in_episode)
     truncated = state.time >= params.max_steps_in_episode
-    info = {"terminated": terminated, "truncated": truncated, "discount": (~terminated).astype(jnp.float32)}
+    info = {
+        "terminated": terminated,
+        "truncated": truncated,
+        "discount": (~terminated).astype(jnp.float32),
+    }
     return render(state, params), state, reward.astype(jnp.float32), terminated | truncated, info
 
 
@@ -197,7 +217,11 @@ def render(state, params):
     canvas, top, left, (height, width) = draw_lane(params)
     canvas = draw.glyphs(
         canvas,
-        jnp.where(shown, jnp.where(player, CRASH_GLYPH, SKITTLE_GLYPH), jnp.where(player, PLAYER_GLYPH, NO_GLYPH)),
+        jnp.where(
+            shown,
+            jnp.where(player, CRASH_GLYPH, SKITTLE_GLYPH),
+            jnp.where(player, PLAYER_GLYPH, NO_GLYPH),
+        ),
         glyphs=GLYPHS,
         inks=INKS,
         ink_ids=jnp.where(shown, state.row_colors[:, None], PLAYER_INK),
@@ -213,7 +237,11 @@ def draw_lane(params):
     canvas = draw.field(params.obs_size)
     height, width = canvas.shape[0] // SIZE, params.obs_size // SIZE
     top, left = (canvas.shape[0] - SIZE * height) // 2, (params.obs_size - SIZE * width) // 2
-    begin, end, wall = left + params.first_lane * width, left + (params.last_lane + 1) * width, draw.pixels(params.obs_size, WALL)
+    begin, end, wall = (
+        left + params.first_lane * width,
+        left + (params.last_lane + 1) * width,
+        draw.pixels(params.obs_size, WALL),
+    )
     canvas = draw.rectangle(canvas, left=0, right=begin, color="d")
     canvas = draw.rectangle(canvas, left=begin - wall, right=begin, color="s")
     canvas = draw.rectangle(canvas, left=end, right=params.obs_size, color="d")

@@ -116,14 +116,21 @@ PIECES = (
 """,
 )
 # int8[piece, rotation, box row, box column]: 0 nothing, 1 a block, 2 the first block
-BOXES = np.array([[[".#@".index(c) for c in cells.replace(" ", "")] for cells in piece.strip().split("\n")] for piece in PIECES])
+BOXES = np.array(
+    [
+        [[".#@".index(c) for c in cells.replace(" ", "")] for cells in piece.strip().split("\n")]
+        for piece in PIECES
+    ]
+)
 BOXES = BOXES.reshape(NUM_PIECES, BOX, 4, BOX).swapaxes(1, 2).astype(np.int8)
 # A row of the board as one integer: bit c + WALL stands for column c, and the bits beside the board are walls.
 WALL = 3
 COLUMN_BITS = np.arange(WALL, WALL + COLUMNS, dtype=np.uint32)
 WALLS = np.uint32(~(((1 << COLUMNS) - 1) << WALL) & 0xFFFFFFFF)
 # uint32[piece, rotation, box row]: the rows of a box in the same way, of all blocks and of the first alone
-BOX_ROWS, FIRST_ROWS = ((blocks << np.arange(BOX)).sum(axis=-1).astype(np.uint32) for blocks in (BOXES > 0, BOXES == 2))
+BOX_ROWS, FIRST_ROWS = (
+    (blocks << np.arange(BOX)).sum(axis=-1).astype(np.uint32) for blocks in (BOXES > 0, BOXES == 2)
+)
 
 # How a block looks: one pattern for each kind of piece that lies on the board, then that of falling pieces and full rows. What
 # falls must not look like what lies, or one could not tell which blocks belong to it.
@@ -137,12 +144,19 @@ GLYPHS = (
     "####. #.##. #.##. ####. .....",
     "##### ##### ##### ##### #####",
 )
-INKS = "cypgrbo" + "w"  # of each kind of piece; of full rows and of the first block of the falling piece
+INKS = (
+    "cypgrbo" + "w"
+)  # of each kind of piece; of full rows and of the first block of the falling piece
 NO_GLYPH, SOLID_GLYPH, WHITE_INK = -1, 7, 7
 # The glyphs of each piece as a preview, the two rows that it fills and an empty one: int8[piece, 3, 4]
-PREVIEWS = np.where(BOXES[:, 0, 1:4] > 0, np.arange(NUM_PIECES)[:, None, None], NO_GLYPH).astype(np.int8)
+PREVIEWS = np.where(BOXES[:, 0, 1:4] > 0, np.arange(NUM_PIECES)[:, None, None], NO_GLYPH).astype(
+    np.int8
+)
 NEXT_GAP, NEXT_TOP = 3, 3  # from the board's right side and top to the previews, in blocks
-BOARD_LEFT, BORDER = 24, 2  # from the frame's left side to the board, and its border's thickness, in 128ths of the frame
+BOARD_LEFT, BORDER = (
+    24,
+    2,
+)  # from the frame's left side to the board, and its border's thickness, in 128ths of the frame
 
 
 @jax.tree_util.register_dataclass
@@ -150,20 +164,34 @@ BOARD_LEFT, BORDER = 24, 2  # from the frame's left side to the board, and its b
 class Params:
     """What a level sets. Fields marked static choose shapes and drawing; the others may be traced and swept with vmap."""
 
-    num_previews: int = field(default=3, metadata={"static": True, "allowed": range(1, 5)})  # P: next pieces on show
-    partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})  # the POMDP view
-    obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})  # pixels a side of a frame
-    max_steps_in_episode: int = field(default=3000, metadata={"allowed": draw.STEP_LIMITS})  # steps before truncation
+    num_previews: int = field(
+        default=3, metadata={"static": True, "allowed": range(1, 5)}
+    )  # P: next pieces on show
+    partial_obs: bool = field(
+        default=False, metadata={"static": True, "allowed": (False, True)}
+    )  # the POMDP view
+    obs_size: int = field(
+        default=128, metadata={"static": True, "allowed": draw.OBS_SIZES}
+    )  # pixels a side of a frame
+    max_steps_in_episode: int = field(
+        default=3000, metadata={"allowed": draw.STEP_LIMITS}
+    )  # steps before truncation
     gravity: int = field(default=1, metadata={"allowed": range(1, ROWS + 1)})  # A: rows a step
-    drop: int = field(default=2, metadata={"allowed": range(1, ROWS + 1)})  # D: rows a step with down
-    win_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})  # shared by the ten rows
+    drop: int = field(
+        default=2, metadata={"allowed": range(1, ROWS + 1)}
+    )  # D: rows a step with down
+    win_reward: float = field(
+        default=1.0, metadata={"allowed": draw.ANY_REWARD}
+    )  # shared by the ten rows
     lost_reward: float = field(default=-1.0, metadata={"allowed": draw.ANY_REWARD})
 
 
 class State(NamedTuple):
     """One episode; P is params.num_previews. Kinds of pieces: 0 I, 1 O, 2 T, 3 S, 4 Z, 5 J, 6 L."""
 
-    board: jax.Array  # int8[20, 10]: 0 where it is empty, else 1 + the kind of piece that the block is from
+    board: (
+        jax.Array
+    )  # int8[20, 10]: 0 where it is empty, else 1 + the kind of piece that the block is from
     piece: jax.Array  # int32[], 0 ... 6: the falling piece
     row: jax.Array  # int32[], 0 ... 18: the top of its box
     col: jax.Array  # int32[], -2 ... 8: the left side of its box
@@ -221,7 +249,11 @@ def step(key, state, action, params):
     reward = paid_lines * (params.win_reward / LINES_TO_WIN) + lost * params.lost_reward
     terminated = won | lost
     truncated = state.time >= params.max_steps_in_episode
-    info = {"terminated": terminated, "truncated": truncated, "discount": (~terminated).astype(jnp.float32)}
+    info = {
+        "terminated": terminated,
+        "truncated": truncated,
+        "discount": (~terminated).astype(jnp.float32),
+    }
     return render(state, params), state, reward.astype(jnp.float32), terminated | truncated, info
 
 
@@ -233,7 +265,9 @@ def choose(condition, one, other):
 def shuffle_bag(key):
     """One of every kind of piece in uniformly random order: int32[7]."""
     # Distinct random numbers, because their lowest three bits are; the rank of each is its piece.
-    numbers = jax.random.bits(key, (NUM_PIECES,)) & ~np.uint32(7) | np.arange(NUM_PIECES, dtype=np.uint32)
+    numbers = jax.random.bits(key, (NUM_PIECES,)) & ~np.uint32(7) | np.arange(
+        NUM_PIECES, dtype=np.uint32
+    )
     return jnp.sum(numbers[None, :] < numbers[:, None], axis=1, dtype=jnp.int32)
 
 
@@ -272,7 +306,9 @@ def piece_rows(state, table):
 
 def blocked_rows(state):
     """For each row, whether the piece would not fit with its box there: bool[21], the last one for a box below the board."""
-    occupied = jnp.sum(jnp.where(state.board > 0, np.uint32(1) << COLUMN_BITS, 0), axis=1, dtype=jnp.uint32)
+    occupied = jnp.sum(
+        jnp.where(state.board > 0, np.uint32(1) << COLUMN_BITS, 0), axis=1, dtype=jnp.uint32
+    )
     board = jnp.pad(occupied | WALLS, (0, BOX), constant_values=np.uint32(0xFFFFFFFF))
     piece = piece_rows(state, BOX_ROWS)
     overlaps = [board[row : row + ROWS + 1] & piece[row] for row in range(BOX)]
@@ -300,14 +336,18 @@ def act(state, action):
 def fall(state, action, params):
     """Let the piece fall by what the action and gravity allow, but through nothing: State."""
     rows = jnp.where(action == DOWN, jnp.where(state.fresh, 1, params.drop), params.gravity)
-    return state._replace(row=jnp.minimum(state.row + rows, landing_row(state)), fresh=jnp.bool_(False))
+    return state._replace(
+        row=jnp.minimum(state.row + rows, landing_row(state)), fresh=jnp.bool_(False)
+    )
 
 
 def lock(state):
     """Make the piece part of the board if it cannot fall further: State."""
     locks = landing_row(state) == state.row
     block = (1 + state.piece).astype(jnp.int8)
-    return state._replace(board=jnp.where(locks & on_board(state, BOX_ROWS), block, state.board), just_locked=locks)
+    return state._replace(
+        board=jnp.where(locks & on_board(state, BOX_ROWS), block, state.board), just_locked=locks
+    )
 
 
 def on_board(state, table):
@@ -323,7 +363,9 @@ def render(state, params):
     falling, first = falls & on_board(state, BOX_ROWS), falls & on_board(state, FIRST_ROWS)
     locked = jnp.int8(NO_GLYPH) if params.partial_obs else state.board - 1
     glyphs = jnp.where(falling | full, jnp.int8(SOLID_GLYPH), locked)
-    inks = jnp.where(first | full, jnp.int8(WHITE_INK), jnp.where(falling, state.piece.astype(jnp.int8), locked))
+    inks = jnp.where(
+        first | full, jnp.int8(WHITE_INK), jnp.where(falling, state.piece.astype(jnp.int8), locked)
+    )
     canvas, block, top, (board_left, next_left) = draw_frame(params)
     place = dict(glyphs=GLYPHS, inks=INKS, size=(block, block))
     canvas = draw.glyphs(canvas, glyphs, ink_ids=inks, top=top, left=board_left, **place)
@@ -341,10 +383,14 @@ def draw_frame(params):
         *(draw.pixels(params.obs_size, part) for part in (BOARD_LEFT, BORDER)),
     )
     right, bottom = left + COLUMNS * block, top + ROWS * block
-    canvas = draw.rectangle(canvas, top=0, bottom=bottom + border, left=left - border, right=right + border, color="D")
+    canvas = draw.rectangle(
+        canvas, top=0, bottom=bottom + border, left=left - border, right=right + border, color="D"
+    )
     canvas = draw.rectangle(canvas, top=0, bottom=bottom, left=left, right=right, color="k")
     next_left = right + NEXT_GAP * block
-    canvas = draw.text(canvas, "NEXT", top=top, left=next_left, scale=draw.text_scale(params.obs_size), color="s")
+    canvas = draw.text(
+        canvas, "NEXT", top=top, left=next_left, scale=draw.text_scale(params.obs_size), color="s"
+    )
     return canvas, block, top, (left, next_left)
 
 

@@ -15,7 +15,11 @@ from popgym_arcade.registry import make
 
 NO_ACTION = -1  # what networks read as the action before the first frame
 BLOCK = 32  # steps that one call of the compiled program plays
-KEYS_OF_CONFIG = {"name": ("ENV_NAME", "env"), "partial_obs": ("PARTIAL", "partial"), "obs_size": ("OBS_SIZE", "obs_size")}
+KEYS_OF_CONFIG = {
+    "name": ("ENV_NAME", "env"),
+    "partial_obs": ("PARTIAL", "partial"),
+    "obs_size": ("OBS_SIZE", "obs_size"),
+}
 
 
 class Setting(NamedTuple):
@@ -46,7 +50,9 @@ class Episode(NamedTuple):
     @property
     def probabilities(self):
         """What a policy gives to each action, float32[T, 5], or None for an agent with action values."""
-        return np.asarray(jax.nn.softmax(self.output[0])) if isinstance(self.output, tuple) else None
+        return (
+            np.asarray(jax.nn.softmax(self.output[0])) if isinstance(self.output, tuple) else None
+        )
 
 
 class Situation(NamedTuple):
@@ -72,7 +78,9 @@ def setting_of(config):
             if name in config:
                 values[field] = config[name]
         if field not in values:
-            raise ValueError(f"the config needs {' or '.join(names)}, but it has only {', '.join(map(str, config)) or 'nothing'}")
+            raise ValueError(
+                f"the config needs {' or '.join(names)}, but it has only {', '.join(map(str, config)) or 'nothing'}"
+            )
     return Setting(**values)
 
 
@@ -98,9 +106,13 @@ def play(key, network, setting, max_steps=None, initial_state_and_obs=None, samp
     key, reset_key = jax.random.split(jnp.asarray(key))
     state, frame = initial_state_and_obs or jax.jit(env.reset)(reset_key)[::-1]
     frame = _checked_frame(frame, setting.obs_size)
-    situation = Situation(key, network.initialize_carry(), state, frame, jnp.int32(NO_ACTION), jnp.array(True))
+    situation = Situation(
+        key, network.initialize_carry(), state, frame, jnp.int32(NO_ACTION), jnp.array(True)
+    )
     if sample and not isinstance(_output_shapes(network, setting.obs_size), tuple):
-        raise ValueError("sample=True needs a policy, but this network has action values only; leave sample out")
+        raise ValueError(
+            "sample=True needs a policy, but this network has action values only; leave sample out"
+        )
     steps = []
     while not steps or not (_over(steps[-1]) or _enough(steps, max_steps)):
         situation, block = _play_block(network, env.step_env, params, situation, sample)
@@ -113,21 +125,30 @@ def check_frames(network, obs_size):
     try:
         _output_shapes(network, obs_size)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"the network does not read frames of {obs_size} pixels a side; was it made for another one?") from error
+        raise ValueError(
+            f"the network does not read frames of {obs_size} pixels a side; was it made for another one?"
+        ) from error
 
 
 def _output_shapes(network, obs_size):
     """The shapes of what a network says on one frame."""
-    frames, action = jax.ShapeDtypeStruct((1, obs_size, obs_size, 3), jnp.uint8), jax.ShapeDtypeStruct((1,), jnp.int32)
+    frames, action = (
+        jax.ShapeDtypeStruct((1, obs_size, obs_size, 3), jnp.uint8),
+        jax.ShapeDtypeStruct((1,), jnp.int32),
+    )
     start = jax.ShapeDtypeStruct((1,), bool)
-    return eqx.filter_eval_shape(lambda net, *rest: net(net.initialize_carry(), *rest)[1], network, frames, action, start)
+    return eqx.filter_eval_shape(
+        lambda net, *rest: net(net.initialize_carry(), *rest)[1], network, frames, action, start
+    )
 
 
 def _checked_frame(frame, obs_size):
     """A first frame as an array. Raises ValueError for a wrong shape."""
     frame = jnp.asarray(frame)
     if frame.shape != (obs_size, obs_size, 3):
-        raise ValueError(f"the initial observation must be uint8[{obs_size}, {obs_size}, 3], but its shape is {frame.shape}")
+        raise ValueError(
+            f"the initial observation must be uint8[{obs_size}, {obs_size}, 3], but its shape is {frame.shape}"
+        )
     return frame
 
 
@@ -142,7 +163,14 @@ def _play_block(network, step_env, params, situation, sample):
         output = jax.tree.map(lambda leaf: leaf[0], output)
         action = _choose(action_key, output, sample)
         frame, state, reward, _, info = step_env(step_key, situation.state, action, params)
-        step = Episode(*(leaf[0] for leaf in seen), action, reward, output, info["terminated"], info["truncated"])
+        step = Episode(
+            *(leaf[0] for leaf in seen),
+            action,
+            reward,
+            output,
+            info["terminated"],
+            info["truncated"],
+        )
         return Situation(key, carry, state, frame, action, jnp.array(False)), step
 
     return jax.lax.scan(one_step, situation, length=BLOCK)
@@ -170,4 +198,6 @@ def _episode(blocks, max_steps):
     ends = np.flatnonzero(steps.terminated | steps.truncated)
     length = min(ends[0] + 1 if len(ends) else len(steps.actions), max_steps or len(steps.actions))
     steps = jax.tree.map(lambda leaf: leaf[:length], steps)
-    return steps._replace(terminated=bool(steps.terminated[-1]), truncated=bool(steps.truncated[-1]))
+    return steps._replace(
+        terminated=bool(steps.terminated[-1]), truncated=bool(steps.truncated[-1])
+    )

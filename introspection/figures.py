@@ -18,7 +18,8 @@ try:
     from popgym_arcade.baselines.statistics import CONFIDENCE, interval
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
-        f'pictures of an agent\'s memory need {missing.name}: pip install "popgym-arcade[baselines]"', name=missing.name
+        f'pictures of an agent\'s memory need {missing.name}: pip install "popgym-arcade[baselines]"',
+        name=missing.name,
     ) from missing
 
 from popgym_arcade.introspection.episode import setting_of
@@ -66,7 +67,9 @@ def save(figure, path, suffixes=(".png", ".pdf")):
 # --- saliency ---------------------------------------------------------------------------------------------------------------
 
 
-def vis_fn(grads, obs_seq, config, mode="line", use_latex=False, *, decision=-1, path=None, each=False):
+def vis_fn(
+    grads, obs_seq, config, mode="line", use_latex=False, *, decision=-1, path=None, each=False
+):
     """Draw an agent's frames above what it looks at in them: a Figure.
 
     grads: what ``get_saliency_maps`` returns, of which one decision is drawn, or one decision's maps, float[n, S, S, 3]. obs_seq:
@@ -129,10 +132,25 @@ def _norms(sizes, each):
 def _frame_and_map(above, below, frame, sizes, number, norm):
     """Draw a frame and below it its map; the map's image is returned."""
     above.imshow(frame, interpolation="nearest")
-    above.set_title(f"frame {number}" if number < len(sizes) - 1 else f"frame {number}, now", fontsize=8.5, pad=3)
-    picture = below.imshow(np.maximum(sizes[number], norm.vmin), cmap=COLORMAP, norm=norm, interpolation="nearest")
+    above.set_title(
+        f"frame {number}" if number < len(sizes) - 1 else f"frame {number}, now",
+        fontsize=8.5,
+        pad=3,
+    )
+    picture = below.imshow(
+        np.maximum(sizes[number], norm.vmin), cmap=COLORMAP, norm=norm, interpolation="nearest"
+    )
     share = sizes[number].sum() / (sizes.sum() or 1)
-    below.text(0.5, -0.04, percent(share), transform=below.transAxes, ha="center", va="top", fontsize=8.5, color=INK)
+    below.text(
+        0.5,
+        -0.04,
+        percent(share),
+        transform=below.transAxes,
+        ha="center",
+        va="top",
+        fontsize=8.5,
+        color=INK,
+    )
     return picture
 
 
@@ -140,9 +158,15 @@ def _name_decision(figure, decision, config, sizes):
     """Write the title."""
     setting = setting_of(config)
     memory = config.get("MEMORY_TYPE", config.get("memory"))
-    parts = [setting.name, "POMDP" if setting.partial_obs else "MDP", *([f"memory {memory}"] if memory else [])]
+    parts = [
+        setting.name,
+        "POMDP" if setting.partial_obs else "MDP",
+        *([f"memory {memory}"] if memory else []),
+    ]
     past = 1 - sizes[-1].sum() / (sizes.sum() or 1)
-    title = f"{', '.join(parts)}: what decision {decision} looks at; {percent(past)} of it in the past"
+    title = (
+        f"{', '.join(parts)}: what decision {decision} looks at; {percent(past)} of it in the past"
+    )
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
 
 
@@ -151,8 +175,16 @@ def percent(share, use_latex=None):
 
     use_latex: escape the % for LaTeX; by default if a figure is being drawn with it.
     """
-    sign = r"\%" if (matplotlib.rcParams["text.usetex"] if use_latex is None else use_latex) else "%"
-    return "0" if share == 0 else f"{100 * share:.2g} {sign}" if share < 0.995 else f"{100 * share:.0f} {sign}"
+    sign = (
+        r"\%" if (matplotlib.rcParams["text.usetex"] if use_latex is None else use_latex) else "%"
+    )
+    return (
+        "0"
+        if share == 0
+        else f"{100 * share:.2g} {sign}"
+        if share < 0.995
+        else f"{100 * share:.0f} {sign}"
+    )
 
 
 @styled
@@ -163,12 +195,25 @@ def draw_values(played):
     steps = np.arange(len(played.actions))
     if played.probabilities is None:
         for action, name in enumerate(ACTIONS):
-            above.plot(steps, played.values[:, action], color=COLORS[action], label=name, linewidth=1.3)
+            above.plot(
+                steps, played.values[:, action], color=COLORS[action], label=name, linewidth=1.3
+            )
         chosen = np.take_along_axis(played.values, played.actions[:, None], axis=1)[:, 0]
-        above.plot(steps, chosen, "o", color=INK, markersize=3, markerfacecolor="none", markeredgewidth=0.8, label="chosen")
+        above.plot(
+            steps,
+            chosen,
+            "o",
+            color=INK,
+            markersize=3,
+            markerfacecolor="none",
+            markeredgewidth=0.8,
+            label="chosen",
+        )
         above.set_ylabel("action value (return)")
     else:
-        above.plot(steps, played.values[:, 0], color=COLORS[0], label="value of the state", linewidth=1.3)
+        above.plot(
+            steps, played.values[:, 0], color=COLORS[0], label="value of the state", linewidth=1.3
+        )
         above.set_ylabel("value (return)")
     above.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     colors = np.where(played.rewards < 0, COLORS[1], COLORS[2])
@@ -176,7 +221,9 @@ def draw_values(played):
     below.axhline(0, color=FAINT, linewidth=0.8)
     below.set(xlabel="decision", ylabel="reward", xlim=(-0.6, len(steps) - 0.4))
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
-    above.set_title(f"What the agent expects; return {played.rewards.sum():.3f} in {len(steps)} decisions")
+    above.set_title(
+        f"What the agent expects; return {played.rewards.sum():.3f} in {len(steps)} decisions"
+    )
     return figure
 
 
@@ -193,10 +240,23 @@ def draw_recall(recall, title="Where in its past the agent looks"):
         label = f"{name}: {percent(one.past.value)} in the past"
         axis.stairs(one.density, one.edges, baseline=None, color=color, linewidth=1.8, label=label)
         axis.fill_between(
-            one.edges, *(np.append(side, side[-1]) for side in (one.low, one.high)), step="post", color=color, alpha=0.2, lw=0
+            one.edges,
+            *(np.append(side, side[-1]) for side in (one.low, one.high)),
+            step="post",
+            color=color,
+            alpha=0.2,
+            lw=0,
         )
     one = next(iter(recalls.values()))
-    axis.stairs(one.even, one.edges, baseline=None, color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)), label="all frames alike")
+    axis.stairs(
+        one.even,
+        one.edges,
+        baseline=None,
+        color=FAINT,
+        linewidth=1.2,
+        linestyle=(0, (4, 3)),
+        label="all frames alike",
+    )
     axis.set_yscale("symlog", linthresh=0.1)
     axis.set_ylim(0, None)
     axis.set_yticks([0, 0.1, 1, 10], ["0", "0.1", "1", "10"])
@@ -214,8 +274,13 @@ def draw_contamination(noise, shuffled, sigma):
     where there are several. The left axis is logarithmic, but for what is below a thousandth of the largest change.
     """
     figure = new_figure(9, 3.8)
-    labels = {"values": "mean absolute change of the values (return)", "actions": "decisions that change"}
-    for axis, (measure, label), color in zip(figure.subplots(1, 2), labels.items(), (COLORS[0], COLORS[1])):
+    labels = {
+        "values": "mean absolute change of the values (return)",
+        "actions": "decisions that change",
+    }
+    for axis, (measure, label), color in zip(
+        figure.subplots(1, 2), labels.items(), (COLORS[0], COLORS[1])
+    ):
         ages, curves = _grouped(_together([one.by_age(measure) for one in noise]))
         bounds = np.array([interval(column[~np.isnan(column)]) for column in curves.T])
         name = rf"noise on one frame, $\sigma$ = {sigma:g}"
@@ -223,7 +288,13 @@ def draw_contamination(noise, shuffled, sigma):
         axis.plot(ages, means, "o-", color=color, linewidth=1.6, markersize=3.5, label=name)
         axis.fill_between(ages, *bounds.T, color=color, alpha=0.2, linewidth=0)
         control = np.mean([np.mean(getattr(one, measure)) for one in shuffled])
-        axis.axhline(control, color=FAINT, linestyle=(0, (4, 3)), linewidth=1.2, label="all of the past shuffled")
+        axis.axhline(
+            control,
+            color=FAINT,
+            linestyle=(0, (4, 3)),
+            linewidth=1.2,
+            label="all of the past shuffled",
+        )
         axis.set(xlabel="age of the frame, in steps; 0 is the decision's own", title=label)
         if measure == "values" and bounds.max() > 0:
             axis.set_yscale("symlog", linthresh=bounds.max() / 1000)
@@ -257,7 +328,9 @@ def _mean_of_numbers(values):
 def _together(curves):
     """Curves of different lengths in one array, with NaN where they have ended: float[curves, longest]."""
     longest = max(map(len, curves))
-    return np.stack([np.pad(curve, (0, longest - len(curve)), constant_values=np.nan) for curve in curves])
+    return np.stack(
+        [np.pad(curve, (0, longest - len(curve)), constant_values=np.nan) for curve in curves]
+    )
 
 
 @styled
@@ -267,14 +340,29 @@ def draw_differences(differences):
     axis = figure.subplots()
     kinds = ("mean", "final", "best")
     for row, estimates in enumerate(differences.values()):
-        estimates = estimates._asdict() if hasattr(estimates, "_asdict") and hasattr(estimates, "best") else {"final": estimates}
+        estimates = (
+            estimates._asdict()
+            if hasattr(estimates, "_asdict") and hasattr(estimates, "best")
+            else {"final": estimates}
+        )
         for kind, one in estimates.items():
             place, color = row + 0.22 * (kinds.index(kind) - 1), COLORS[kinds.index(kind)]
             error = [[max(0, one.value - one.low)], [max(0, one.high - one.value)]]
-            axis.errorbar(one.value, place, xerr=error, fmt="o", color=color, capsize=3, label=kind if row == 0 else None)
+            axis.errorbar(
+                one.value,
+                place,
+                xerr=error,
+                fmt="o",
+                color=color,
+                capsize=3,
+                label=kind if row == 0 else None,
+            )
     axis.axvline(0, color=FAINT, linewidth=0.8)
     axis.set_yticks(range(len(differences)), list(differences))
-    axis.set(ylim=(len(differences) - 0.5, -0.5), xlabel=f"difference of returns, with its {percent(CONFIDENCE)} interval")
+    axis.set(
+        ylim=(len(differences) - 0.5, -0.5),
+        xlabel=f"difference of returns, with its {percent(CONFIDENCE)} interval",
+    )
     axis.grid(True, axis="x")
     axis.grid(False, axis="y")
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="returns")

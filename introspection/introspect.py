@@ -43,7 +43,11 @@ class Study(NamedTuple):
     differences: dict  # name -> Returns of Estimates
 
 
-SIDES = {"mdp": "this memory on the MDP", "pomdp": "this memory on the POMDP", "memoryless": "no memory on the MDP"}
+SIDES = {
+    "mdp": "this memory on the MDP",
+    "pomdp": "this memory on the POMDP",
+    "memoryless": "no memory on the MDP",
+}
 """What the returns of observability gap and memory bias come from."""
 
 
@@ -62,22 +66,44 @@ def setting_to_play(agent, name=None, obs_size=None, partial_obs=None, force=Fal
     found, expected = agent.manifest["rule_version"], checkpoint.rule_version(trained.name)
     complaints = []
     if name != trained.name:
-        complaints.append(f"the agent was trained on {trained.name}, not on {name}; the nearest is {trained.name}")
+        complaints.append(
+            f"the agent was trained on {trained.name}, not on {name}; the nearest is {trained.name}"
+        )
     if size != trained.obs_size:
-        complaints.append(f"the agent reads frames of {trained.obs_size} pixels, not of {size}; the nearest is {trained.obs_size}")
+        complaints.append(
+            f"the agent reads frames of {trained.obs_size} pixels, not of {size}; the nearest is {trained.obs_size}"
+        )
     if found != expected:
-        complaints.append(f"the agent was trained on rule version {found} of {trained.name}, but this is version {expected}")
+        complaints.append(
+            f"the agent was trained on rule version {found} of {trained.name}, but this is version {expected}"
+        )
     if complaints and not force:
-        raise checkpoint.CheckpointError(f"{agent.path}: {'; '.join(complaints)}. --force goes on nevertheless")
+        raise checkpoint.CheckpointError(
+            f"{agent.path}: {'; '.join(complaints)}. --force goes on nevertheless"
+        )
     for complaint in complaints:
         warn(f"going on, but {complaint}")
-    return episode.Setting(name, trained.partial_obs if partial_obs is None else partial_obs, trained.obs_size)
+    return episode.Setting(
+        name, trained.partial_obs if partial_obs is None else partial_obs, trained.obs_size
+    )
 
 
 # --- its study --------------------------------------------------------------------------------------------------------------
 
 
-def study(agent, setting, *, seed=0, max_steps=200, episodes=8, target=None, sigma=0.1, samples=4, differences=None, tell=print):
+def study(
+    agent,
+    setting,
+    *,
+    seed=0,
+    max_steps=200,
+    episodes=8,
+    target=None,
+    sigma=0.1,
+    samples=4,
+    differences=None,
+    tell=print,
+):
     """Look at an agent: Study.
 
     setting: Setting. seed: of the episodes. max_steps: of each, at most. episodes: for the measures; the first is that of the
@@ -94,7 +120,9 @@ def study(agent, setting, *, seed=0, max_steps=200, episodes=8, target=None, sig
     for number, (play_key, noise_key, shuffle_key) in enumerate(keys):
         played = episode.play(play_key, agent.network, setting, max_steps)
         target = target or ("chosen_value" if played.probabilities is None else "log_probability")
-        tell(f"episode {number + 1} of {episodes}: {len(played.actions)} decisions, return {played.rewards.sum():.3f}")
+        tell(
+            f"episode {number + 1} of {episodes}: {len(played.actions)} decisions, return {played.rewards.sum():.3f}"
+        )
         maps = saliency.maps_of_episode(agent.network, played, target)
         if number == 0:
             first, decisions, pooled = maps, *_maps_of_report(maps, tell)
@@ -109,7 +137,18 @@ def study(agent, setting, *, seed=0, max_steps=200, episodes=8, target=None, sig
         shuffled.append(measures.shuffled_past(maps, shuffle_key, some, samples))
         returns.append(played.rewards.sum(dtype=np.float64))
     recall = measures.recall_density(recalls)
-    return Study(agent, setting, first, decisions, pooled, recall, noise, shuffled, np.array(returns), differences or {})
+    return Study(
+        agent,
+        setting,
+        first,
+        decisions,
+        pooled,
+        recall,
+        noise,
+        shuffled,
+        np.array(returns),
+        differences or {},
+    )
 
 
 def _maps_of_report(maps, tell):
@@ -124,7 +163,9 @@ def _maps_of_report(maps, tell):
     return decisions, maps.pooled(side, decisions, progress)
 
 
-def differences_of_runs(mdp=(), pomdp=(), memoryless=(), name=None, obs_size=None, force=False, warn=print):
+def differences_of_runs(
+    mdp=(), pomdp=(), memoryless=(), name=None, obs_size=None, force=False, warn=print
+):
     """Observability gap and memory bias from what runs have logged: a dict, name -> Returns of Estimates.
 
     mdp, pomdp: folders of runs of agents with one memory, trained on either twin, a seed or more each. memoryless: of agents
@@ -142,7 +183,9 @@ def differences_of_runs(mdp=(), pomdp=(), memoryless=(), name=None, obs_size=Non
     returns = {side: _returns(of) for side, of in runs.items() if of}
     differences = {}
     if {"mdp", "pomdp"} <= set(returns):
-        differences["observability gap"] = measures.observability_gap(returns["mdp"], returns["pomdp"])
+        differences["observability gap"] = measures.observability_gap(
+            returns["mdp"], returns["pomdp"]
+        )
     if {"mdp", "memoryless"} <= set(returns):
         differences["memory bias"] = measures.memory_bias(returns["mdp"], returns["memoryless"])
     return differences
@@ -151,7 +194,9 @@ def differences_of_runs(mdp=(), pomdp=(), memoryless=(), name=None, obs_size=Non
 def _complaints(runs, name, obs_size):
     """What is wrong with runs that are to be compared: [str]. runs: a dict, side -> [Run]."""
     complaints = []
-    memory = next((run.config["memory"].lower() for side in ("mdp", "pomdp") for run in runs[side]), None)
+    memory = next(
+        (run.config["memory"].lower() for side in ("mdp", "pomdp") for run in runs[side]), None
+    )
     for side, of in runs.items():
         expected = {
             "env": name,
@@ -164,7 +209,9 @@ def _complaints(runs, name, obs_size):
                 found = run.config.get(field)
                 found = found.lower() if field == "memory" else found
                 if value is not None and found is not None and found != value:
-                    complaints.append(f"{run.path}, given as {side}, has {field} {found!r}, but it must be {value!r}")
+                    complaints.append(
+                        f"{run.path}, given as {side}, has {field} {found!r}, but it must be {value!r}"
+                    )
     return complaints
 
 
@@ -179,7 +226,10 @@ def _returns(runs):
                 by_seed.setdefault(line["seed"], {})[line["steps"]] = np.mean(line["returns"])
         if not by_seed:
             raise ValueError(f"{run.path} has no evaluations on the {twin} yet")
-        seeds += [measures.returns_of([[curve[steps] for steps in sorted(curve)]]) for curve in by_seed.values()]
+        seeds += [
+            measures.returns_of([[curve[steps] for steps in sorted(curve)]])
+            for curve in by_seed.values()
+        ]
     return measures.Returns(*map(np.concatenate, zip(*seeds)))
 
 
@@ -198,7 +248,15 @@ def write(folder, found, sigma):
     np.savez_compressed(folder / "measures.npz", **_arrays_of_measures(found))
     (folder / "summary.json").write_text(json.dumps(_summary(found), indent=2) + "\n")
     shown = [drawn[name] for name in drawn if name != "saliency_grid"]
-    report.write(folder / "report.html", _title(found), _facts(found), played, found.decisions, found.pooled, shown)
+    report.write(
+        folder / "report.html",
+        _title(found),
+        _facts(found),
+        played,
+        found.decisions,
+        found.pooled,
+        shown,
+    )
 
 
 def _figures(found, sigma):
@@ -211,8 +269,16 @@ def _figures(found, sigma):
             "Frames that the agent saw, and below them how its last decision changes with each pixel.",
             figures.vis_fn(last, played.frames, config),
         ),
-        "saliency_grid": ("The last decision", "More frames.", figures.vis_fn(last, played.frames, config, "grid")),
-        "values": ("Values", "What the agent expects at each decision, and what it is paid.", figures.draw_values(played)),
+        "saliency_grid": (
+            "The last decision",
+            "More frames.",
+            figures.vis_fn(last, played.frames, config, "grid"),
+        ),
+        "values": (
+            "Values",
+            "What the agent expects at each decision, and what it is paid.",
+            figures.draw_values(played),
+        ),
         "recall_density": (
             "Recall density",
             "How a decision's gradient is spread over its past, from the start of the episode to the decision. "
@@ -241,7 +307,9 @@ def _config(setting):
 
 def _title(found):
     """The report's title."""
-    return f"{found.setting.name}, {plot.TWINS[found.setting.partial_obs]}: what the agent remembers"
+    return (
+        f"{found.setting.name}, {plot.TWINS[found.setting.partial_obs]}: what the agent remembers"
+    )
 
 
 def _facts(found):
@@ -253,7 +321,10 @@ def _facts(found):
         ("memory", agent.config["memory"]),
         ("trained on", plot.TWINS[agent.config["partial"]]),
         ("steps of training", f"{agent.manifest['steps']:,}"),
-        ("this episode", f"{len(played.actions)} decisions, {end}, return {played.rewards.sum():.3f}"),
+        (
+            "this episode",
+            f"{len(played.actions)} decisions, {end}, return {played.rewards.sum():.3f}",
+        ),
         ("return", f"{found.returns.mean():.3f} over {len(found.returns)} episodes"),
         ("differentiated", found.maps.target.__name__.replace("_", " ")),
         ("in the past", f"{100 * found.recall.past.value:.3g} % of the gradient"),
@@ -264,10 +335,15 @@ def _arrays_of_episode(found):
     """The arrays of episode.npz."""
     played, norms = found.maps.episode, found.pooled.sum((2, 3))
     pooled = _coarser(found.pooled, FINEST_SAVED)
-    shares = np.divide(pooled, norms[..., None, None], out=np.zeros_like(pooled), where=norms[..., None, None] > 0)
+    shares = np.divide(
+        pooled, norms[..., None, None], out=np.zeros_like(pooled), where=norms[..., None, None] > 0
+    )
     policy = {} if played.probabilities is None else {"probabilities": played.probabilities}
     return {
-        **{name: getattr(played, name) for name in ("frames", "last_actions", "starts", "actions", "rewards", "values")},
+        **{
+            name: getattr(played, name)
+            for name in ("frames", "last_actions", "starts", "actions", "rewards", "values")
+        },
         **policy,
         "decisions": found.decisions,
         "magnitudes": norms,
@@ -306,9 +382,14 @@ def _summary(found):
         "return": measures.estimate(found.returns)._asdict(),
         "recall_past": found.recall.past._asdict(),
         "noise_one_step_later": {name: _one_step_later(found.noise, name) for name in EFFECTS},
-        "shuffled_past": {name: float(np.mean([getattr(one, name).mean() for one in found.shuffled])) for name in EFFECTS},
+        "shuffled_past": {
+            name: float(np.mean([getattr(one, name).mean() for one in found.shuffled]))
+            for name in EFFECTS
+        },
         **{
-            name.replace(" ", "_"): {kind: one._asdict() for kind, one in difference._asdict().items()}
+            name.replace(" ", "_"): {
+                kind: one._asdict() for kind, one in difference._asdict().items()
+            }
             for name, difference in found.differences.items()
         },
     }
@@ -327,25 +408,74 @@ def _one_step_later(noise, measure):
 def parser():
     """What the command line takes."""
     result = argparse.ArgumentParser(
-        prog="popgym-arcade-introspect", description="Look into a trained agent's memory, and write figures, arrays and a report."
+        prog="popgym-arcade-introspect",
+        description="Look into a trained agent's memory, and write figures, arrays and a report.",
     )
-    result.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint's folder, or a run's, whose last one is taken")
-    result.add_argument("--out", metavar="FOLDER", help="where to write (default: introspection-ENVIRONMENT-TWIN-MEMORY)")
     result.add_argument(
-        "--network-seed", type=int, metavar="SEED", help="which network, if the run trained several (default: the first)"
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="a checkpoint's folder, or a run's, whose last one is taken",
     )
-    result.add_argument("--env", metavar="NAME", help="the environment (default: that of the checkpoint)")
-    result.add_argument("-o", "--obs-size", type=int, choices=OBS_SIZES, help="pixels a side (default: those of the checkpoint)")
-    result.add_argument("--twin", choices=("mdp", "pomdp"), help="the view that is played (default: the one trained on)")
-    result.add_argument("--force", action="store_true", help="go on with a checkpoint of another game, size or rule version")
+    result.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="where to write (default: introspection-ENVIRONMENT-TWIN-MEMORY)",
+    )
+    result.add_argument(
+        "--network-seed",
+        type=int,
+        metavar="SEED",
+        help="which network, if the run trained several (default: the first)",
+    )
+    result.add_argument(
+        "--env", metavar="NAME", help="the environment (default: that of the checkpoint)"
+    )
+    result.add_argument(
+        "-o",
+        "--obs-size",
+        type=int,
+        choices=OBS_SIZES,
+        help="pixels a side (default: those of the checkpoint)",
+    )
+    result.add_argument(
+        "--twin",
+        choices=("mdp", "pomdp"),
+        help="the view that is played (default: the one trained on)",
+    )
+    result.add_argument(
+        "--force",
+        action="store_true",
+        help="go on with a checkpoint of another game, size or rule version",
+    )
     result.add_argument("--seed", type=int, default=0, help="decides the episodes (default 0)")
-    result.add_argument("--max-steps", type=int, default=200, metavar="N", help="decisions of an episode, at most (default 200)")
-    result.add_argument("--episodes", type=int, default=8, metavar="N", help="episodes for the measures (default 8)")
-    result.add_argument("--target", choices=tuple(saliency.TARGETS), help="what is differentiated (default: by the kind of agent)")
-    result.add_argument("--sigma", type=float, default=0.1, help="noise, as a share of a pixel's range (default 0.1)")
-    result.add_argument("--samples", type=int, default=4, metavar="N", help="of noise and of shuffles (default 4)")
+    result.add_argument(
+        "--max-steps",
+        type=int,
+        default=200,
+        metavar="N",
+        help="decisions of an episode, at most (default 200)",
+    )
+    result.add_argument(
+        "--episodes", type=int, default=8, metavar="N", help="episodes for the measures (default 8)"
+    )
+    result.add_argument(
+        "--target",
+        choices=tuple(saliency.TARGETS),
+        help="what is differentiated (default: by the kind of agent)",
+    )
+    result.add_argument(
+        "--sigma",
+        type=float,
+        default=0.1,
+        help="noise, as a share of a pixel's range (default 0.1)",
+    )
+    result.add_argument(
+        "--samples", type=int, default=4, metavar="N", help="of noise and of shuffles (default 4)"
+    )
     for side, what in SIDES.items():
-        result.add_argument(f"--{side}", nargs="+", default=[], metavar="RUN", help=f"runs that trained with {what}")
+        result.add_argument(
+            f"--{side}", nargs="+", default=[], metavar="RUN", help=f"runs that trained with {what}"
+        )
     return result
 
 
@@ -357,18 +487,29 @@ def main(arguments=None):
     try:
         agent = checkpoint.load_agent(options.checkpoint, options.network_seed, warn=tell)
         partial_obs = None if options.twin is None else options.twin == "pomdp"
-        setting = setting_to_play(agent, options.env, options.obs_size, partial_obs, options.force, tell)
+        setting = setting_to_play(
+            agent, options.env, options.obs_size, partial_obs, options.force, tell
+        )
         sides = {side: getattr(options, side) for side in SIDES}
-        differences = differences_of_runs(**sides, name=setting.name, obs_size=setting.obs_size, force=options.force, warn=tell)
-        numbers = {name: getattr(options, name) for name in ("seed", "max_steps", "episodes", "target", "sigma", "samples")}
+        differences = differences_of_runs(
+            **sides, name=setting.name, obs_size=setting.obs_size, force=options.force, warn=tell
+        )
+        numbers = {
+            name: getattr(options, name)
+            for name in ("seed", "max_steps", "episodes", "target", "sigma", "samples")
+        }
         found = study(agent, setting, **numbers, differences=differences, tell=tell)
         twin = plot.TWINS[setting.partial_obs]
-        folder = Path(options.out or f"introspection-{setting.name}-{twin}-{agent.config['memory']}")
+        folder = Path(
+            options.out or f"introspection-{setting.name}-{twin}-{agent.config['memory']}"
+        )
         write(folder, found, options.sigma)
     except (ValueError, TypeError, OSError) as error:
         options_parser.error(str(error))
     past = found.recall.past
-    print(f"{100 * past.value:.3g} % of the gradient is in the past ({100 * past.low:.3g} ... {100 * past.high:.3g} %)")
+    print(
+        f"{100 * past.value:.3g} % of the gradient is in the past ({100 * past.low:.3g} ... {100 * past.high:.3g} %)"
+    )
     print(f"wrote {folder}: open {folder / 'report.html'} in a browser")
 
 

@@ -40,7 +40,9 @@ class Returns(NamedTuple):
 
     mean: np.ndarray  # over all evaluations of the training: how fast it learned, and how well
     final: np.ndarray  # at the last evaluation
-    best: np.ndarray  # at the best evaluation; the maximum of noisy figures, so it flatters noisy ones
+    best: (
+        np.ndarray
+    )  # at the best evaluation; the maximum of noisy figures, so it flatters noisy ones
 
 
 def returns_of(curves):
@@ -51,9 +53,13 @@ def returns_of(curves):
     """
     curves = np.asarray(curves, np.float64)
     if curves.ndim != 2 or not curves.size:
-        raise ValueError(f"curves must be float[seeds, evaluations] with at least one of each, but their shape is {curves.shape}")
+        raise ValueError(
+            f"curves must be float[seeds, evaluations] with at least one of each, but their shape is {curves.shape}"
+        )
     if not np.isfinite(curves).all():
-        raise ValueError(f"returns must be finite, but {np.sum(~np.isfinite(curves))} of {curves.size} are not")
+        raise ValueError(
+            f"returns must be finite, but {np.sum(~np.isfinite(curves))} of {curves.size} are not"
+        )
     return Returns(curves.mean(axis=1), curves[:, -1], curves.max(axis=1))
 
 
@@ -89,12 +95,18 @@ def difference(first, second, paired=False):
         return Returns(*(difference(*sides, paired) for sides in zip(first, second)))
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if not first.size or not second.size:
-        raise ValueError(f"a difference needs values on both sides, but there are {first.size} and {second.size}")
+        raise ValueError(
+            f"a difference needs values on both sides, but there are {first.size} and {second.size}"
+        )
     if not paired:
         low, high = _interval_of_difference(first, second)
-        return Estimate(float(first.mean() - second.mean()), low, high, min(first.size, second.size))
+        return Estimate(
+            float(first.mean() - second.mean()), low, high, min(first.size, second.size)
+        )
     if first.shape != second.shape:
-        raise ValueError(f"pairs need as many values on both sides, but there are {first.size} and {second.size}")
+        raise ValueError(
+            f"pairs need as many values on both sides, but there are {first.size} and {second.size}"
+        )
     return estimate(first - second)
 
 
@@ -136,12 +148,27 @@ def recall_density(episodes, bins=20):
     """
     if bins < 1:
         raise ValueError(f"bins must be at least 1, but it is {bins}; the nearest is 1")
-    weights = [[_shares(norms) for norms in decisions if np.sum(norms) > 0] for decisions in episodes]
+    weights = [
+        [_shares(norms) for norms in decisions if np.sum(norms) > 0] for decisions in episodes
+    ]
     weights = [decisions for decisions in weights if decisions]
     if not weights:
-        raise ValueError("no decision has a gradient with respect to any frame, so there is nothing to make a density of")
-    densities = np.array([np.mean([_histogram(shares, bins) for shares in decisions], axis=0) for decisions in weights]) * bins
-    even = [[_histogram(np.full(len(shares), 1 / len(shares)), bins) for shares in decisions] for decisions in weights]
+        raise ValueError(
+            "no decision has a gradient with respect to any frame, so there is nothing to make a density of"
+        )
+    densities = (
+        np.array(
+            [
+                np.mean([_histogram(shares, bins) for shares in decisions], axis=0)
+                for decisions in weights
+            ]
+        )
+        * bins
+    )
+    even = [
+        [_histogram(np.full(len(shares), 1 / len(shares)), bins) for shares in decisions]
+        for decisions in weights
+    ]
     low, high = np.transpose([interval(column) for column in densities.T])
     return RecallDensity(
         edges=np.linspace(0, 1, bins + 1),
@@ -149,7 +176,9 @@ def recall_density(episodes, bins=20):
         low=low,
         high=high,
         even=np.mean([np.mean(decisions, axis=0) for decisions in even], axis=0) * bins,
-        past=estimate([np.mean([shares[:-1].sum() for shares in decisions]) for decisions in weights]),
+        past=estimate(
+            [np.mean([shares[:-1].sum() for shares in decisions]) for decisions in weights]
+        ),
     )
 
 
@@ -158,7 +187,10 @@ def decisions_of(magnitudes, decisions=None):
 
     magnitudes: float[D, T], from ``SaliencyMaps.magnitudes``. decisions: the numbers n of its rows, from 0; by default 0 ... D - 1.
     """
-    return [row[: n + 1] for n, row in zip(range(len(magnitudes)) if decisions is None else decisions, magnitudes)]
+    return [
+        row[: n + 1]
+        for n, row in zip(range(len(magnitudes)) if decisions is None else decisions, magnitudes)
+    ]
 
 
 def _shares(norms):
@@ -187,8 +219,12 @@ class Contamination(NamedTuple):
     decisions: np.ndarray  # int[D]: the decisions, n
     frames: np.ndarray  # int[F]: the frames that were changed, k; for a shuffled past one row, -1
     values: np.ndarray  # float64[F, D]: the mean over actions of |change of the value|, in returns; of a policy, the state's value
-    chosen: np.ndarray  # float64[F, D]: |change of the value of the action that was chosen|, in returns
-    actions: np.ndarray  # float64[F, D]: the share of samples in which another action is now the best, 0 ... 1
+    chosen: (
+        np.ndarray
+    )  # float64[F, D]: |change of the value of the action that was chosen|, in returns
+    actions: (
+        np.ndarray
+    )  # float64[F, D]: the share of samples in which another action is now the best, 0 ... 1
 
     def by_age(self, measure):
         """A measure, "values", "chosen" or "actions", over the age n - k of the change, averaged over frames: float64[T].
@@ -215,14 +251,18 @@ def contamination(maps, key, sigma=0.1, frames=None, samples=8):
     """
     check_noise(sigma)
     check_samples(samples)
-    frames = spread(len(maps), 16) if frames is None else np.arange(len(maps))[np.asarray(frames, int)]
+    frames = (
+        spread(len(maps), 16) if frames is None else np.arange(len(maps))[np.asarray(frames, int)]
+    )
     same = jnp.broadcast_to(maps.features[0], (samples, *maps.features.shape[1:]))
     before, decisions = _read_changed(maps, same, 0), np.arange(len(maps))
     changes = []
     for k, one_key in zip(frames, jax.random.split(key, len(frames))):
         spoilt = _noisy_features(maps.network, maps.padded_frames[k], one_key, sigma, samples)
         changes.append(_changes(before, _read_changed(maps, spoilt, k), maps))
-    values, chosen, actions = (np.where(decisions >= frames[:, None], np.stack(parts), np.nan) for parts in zip(*changes))
+    values, chosen, actions = (
+        np.where(decisions >= frames[:, None], np.stack(parts), np.nan) for parts in zip(*changes)
+    )
     return Contamination(decisions, frames, values, chosen, actions)
 
 
@@ -236,7 +276,11 @@ def shuffled_past(maps, key, decisions=None, samples=8):
     maps, key, samples: as in ``contamination``. decisions: which ones, a sequence of ints; by default up to 32, evenly spaced.
     """
     check_samples(samples)
-    decisions = spread(len(maps), 32) if decisions is None else np.arange(len(maps))[np.asarray(decisions, int)]
+    decisions = (
+        spread(len(maps), 32)
+        if decisions is None
+        else np.arange(len(maps))[np.asarray(decisions, int)]
+    )
     before = _read_shuffled(maps, np.tile(np.arange(len(maps.features)), (samples, 1)))
     changes = []
     for n, one_key in zip(decisions, jax.random.split(key, len(decisions))):
@@ -270,7 +314,9 @@ def check_samples(samples):
 
 def _read_changed(maps, new, k):
     """What the network says if the features of frame k are new, [samples, ...]: outputs [samples, T]."""
-    said = _changed_program(maps.network, maps.carry, maps.sequence, maps.features, new, jnp.int32(k))
+    said = _changed_program(
+        maps.network, maps.carry, maps.sequence, maps.features, new, jnp.int32(k)
+    )
     return jax.tree.map(lambda leaf: np.asarray(leaf)[:, : len(maps)], said)
 
 
@@ -293,15 +339,24 @@ def _orders(maps, n, key, samples):
 def _changes(before, after, maps):
     """What a change did, each float64[T]: to the values, to that of the chosen action, and to the best action."""
     action = maps.sequence[-1][: len(maps)]
-    (old_values, old_best), (new_values, new_best) = _values_and_best(before), _values_and_best(after)
+    (old_values, old_best), (new_values, new_best) = (
+        _values_and_best(before),
+        _values_and_best(after),
+    )
     changes = np.abs(new_values - old_values).mean(axis=0, dtype=np.float64)
-    chosen = changes[:, 0] if changes.shape[1] == 1 else np.take_along_axis(changes, action[:, None], axis=1)[:, 0]
+    chosen = (
+        changes[:, 0]
+        if changes.shape[1] == 1
+        else np.take_along_axis(changes, action[:, None], axis=1)[:, 0]
+    )
     return changes.mean(axis=1), chosen, (new_best != old_best).mean(axis=0)
 
 
 def _values_and_best(output):
     """Outputs [..., T] as (values float32[..., T, 5], or [..., T, 1] beside a policy, and the best action int[..., T])."""
-    scores, values = (output[0], output[1][..., None]) if isinstance(output, tuple) else (output, output)
+    scores, values = (
+        (output[0], output[1][..., None]) if isinstance(output, tuple) else (output, output)
+    )
     return np.asarray(values), np.asarray(scores).argmax(axis=-1)
 
 
@@ -315,10 +370,14 @@ def _noisy_features(network, frame, key, sigma, samples):
 @eqx.filter_jit
 def _changed_program(network, carry, sequence, features, new, k):
     """The program of ``_read_changed``, over padded time."""
-    return jax.lax.map(lambda new: saliency.read(network, carry, features.at[k].set(new), *sequence[:2]), new)
+    return jax.lax.map(
+        lambda new: saliency.read(network, carry, features.at[k].set(new), *sequence[:2]), new
+    )
 
 
 @eqx.filter_jit
 def _shuffled_program(network, carry, sequence, features, orders):
     """The program of ``_read_shuffled``, over padded time."""
-    return jax.lax.map(lambda order: saliency.read(network, carry, features[order], *sequence[:2]), orders)
+    return jax.lax.map(
+        lambda order: saliency.read(network, carry, features[order], *sequence[:2]), orders
+    )

@@ -27,7 +27,11 @@ COLUMNS = 16  # maps in a row of a picture
 def side_of_maps(decisions, size):
     """Squares a side of a map, so that a report of these decisions, ints, of frames of so many pixels stays below BYTES: an int."""
     maps = sum(n + 1 for n in decisions)
-    fitting = [side for side in SIDES if size % side == 0 and maps * side * side * BYTES_OF_A_SQUARE <= BYTES]
+    fitting = [
+        side
+        for side in SIDES
+        if size % side == 0 and maps * side * side * BYTES_OF_A_SQUARE <= BYTES
+    ]
     return fitting[0] if fitting else SIDES[-1]
 
 
@@ -56,7 +60,10 @@ def write(path, title, facts, played, decisions, pooled, figures):
     page = TEMPLATE.read_text(encoding="utf-8")
     parts = {
         "TITLE": html.escape(title),
-        "FACTS": "".join(f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(str(text))}</dd></div>" for name, text in facts),
+        "FACTS": "".join(
+            f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(str(text))}</dd></div>"
+            for name, text in facts
+        ),
         "FIGURES": "".join(_figure(*figure) for figure in figures),
         "DATA": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
     }
@@ -83,7 +90,11 @@ def _atlas(maps):
     rows = -(-count // COLUMNS)
     padded = np.zeros((rows * COLUMNS, side, side), np.uint8)
     padded[:count] = levels
-    tiled = padded.reshape(rows, COLUMNS, side, side).transpose(0, 2, 1, 3).reshape(rows * side, COLUMNS * side)
+    tiled = (
+        padded.reshape(rows, COLUMNS, side, side)
+        .transpose(0, 2, 1, 3)
+        .reshape(rows * side, COLUMNS * side)
+    )
     return _uri(Image.fromarray(tiled))
 
 

@@ -43,7 +43,9 @@ def all_values(output, action):
 def log_probability(output, action):
     """The logarithm of the probability of the chosen action. Raises ValueError for a network without a policy."""
     if not isinstance(output, tuple):
-        raise ValueError("log_probability needs a policy, but this network has action values; the nearest is chosen_value")
+        raise ValueError(
+            "log_probability needs a policy, but this network has action values; the nearest is chosen_value"
+        )
     return jax.nn.log_softmax(output[0])[action]
 
 
@@ -60,7 +62,9 @@ def target_function(target):
         return target
     target = chosen_value.__name__ if target is None else target
     if target not in TARGETS:
-        raise ValueError(f"there is no target {target!r}; {nearest_names(target, TARGETS)}; or give a function")
+        raise ValueError(
+            f"there is no target {target!r}; {nearest_names(target, TARGETS)}; or give a function"
+        )
     return TARGETS[target]
 
 
@@ -74,7 +78,9 @@ class SaliencyMaps(Sequence):
     ``episode`` is the Episode, if they come from one.
     """
 
-    def __init__(self, network, frames, last_actions, starts, actions, target=None, carry=None, episode=None):
+    def __init__(
+        self, network, frames, last_actions, starts, actions, target=None, carry=None, episode=None
+    ):
         """Encode the frames.
 
         network: as in ``baselines.model.builder``, or any callable with this signature. frames: uint8[T, S, S, 3], or floats that
@@ -83,12 +89,19 @@ class SaliencyMaps(Sequence):
         default. Raises ValueError for no frames and for arrays of different lengths.
         """
         _check_lengths(frames=frames, last_actions=last_actions, starts=starts, actions=actions)
-        self.network, self.frames, self.episode, self.target = network, np.asarray(frames), episode, target_function(target)
+        self.network, self.frames, self.episode, self.target = (
+            network,
+            np.asarray(frames),
+            episode,
+            target_function(target),
+        )
         self.carry = network.initialize_carry() if carry is None else carry
         self.padded_frames = padded(self.frames, BLOCK)
         length = padded_length(len(self.frames))
         self.features = jnp.asarray(padded(encoded(network, self.padded_frames), length))
-        self.sequence = tuple(padded(np.asarray(leaf), length) for leaf in (last_actions, starts, actions))
+        self.sequence = tuple(
+            padded(np.asarray(leaf), length) for leaf in (last_actions, starts, actions)
+        )
 
     def __len__(self):
         """How many decisions there are."""
@@ -112,7 +125,9 @@ class SaliencyMaps(Sequence):
 
     def targets(self):
         """What was differentiated, y_n: float32[T]."""
-        return np.asarray(_targets(self.network, self.target, self.carry, self.sequence, self.features))[: len(self)]
+        return np.asarray(
+            _targets(self.network, self.target, self.carry, self.sequence, self.features)
+        )[: len(self)]
 
     def pooled(self, side, decisions=None, report=lambda done, total: None):
         """The sizes of the maps, shrunk: float32[decisions, T, side, side].
@@ -123,8 +138,12 @@ class SaliencyMaps(Sequence):
         """
         size = self.frames.shape[1]
         if not 1 <= side <= size or size % side:
-            raise ValueError(f"side must divide the frames' {size} pixels, but it is {side}; the nearest is {_divisor(size, side)}")
-        decisions = np.arange(len(self))[slice(None) if decisions is None else np.asarray(decisions, int)]
+            raise ValueError(
+                f"side must divide the frames' {size} pixels, but it is {side}; the nearest is {_divisor(size, side)}"
+            )
+        decisions = np.arange(len(self))[
+            slice(None) if decisions is None else np.asarray(decisions, int)
+        ]
         result = np.zeros((len(decisions), len(self.padded_frames), side, side), np.float32)
         for first in range(0, len(decisions), DECISIONS_AT_ONCE):
             some = decisions[first : first + DECISIONS_AT_ONCE]
@@ -140,7 +159,9 @@ class SaliencyMaps(Sequence):
 
     def _combined(self, weights, count):
         """The gradient of a weighted sum of targets with respect to the first ``count`` frames: float32[count, S, S, 3]."""
-        result = np.zeros((len(self.padded_frames[:count]) + FRAMES_AT_ONCE, *self.frames.shape[1:]), np.float32)
+        result = np.zeros(
+            (len(self.padded_frames[:count]) + FRAMES_AT_ONCE, *self.frames.shape[1:]), np.float32
+        )
         for frames, maps in self._parts(weights[None], count):
             result[frames] = maps[0]
         return result[:count]
@@ -151,13 +172,24 @@ class SaliencyMaps(Sequence):
         weights: [D, T]. Yields (slice of frames, float32[D, FRAMES_AT_ONCE, S, S, 3]), or as in ``pool`` where side is given.
         """
         weights = jnp.asarray(weights, jnp.float32)
-        gradients = _feature_gradients(self.network, self.target, self.carry, self.sequence, self.features, weights)
+        gradients = _feature_gradients(
+            self.network, self.target, self.carry, self.sequence, self.features, weights
+        )
         for first in range(0, count, FRAMES_AT_ONCE):
             part = slice(first, first + FRAMES_AT_ONCE)
-            yield part, np.asarray(_frame_gradients(self.network, self.padded_frames[part], gradients[:, part], side))
+            yield (
+                part,
+                np.asarray(
+                    _frame_gradients(
+                        self.network, self.padded_frames[part], gradients[:, part], side
+                    )
+                ),
+            )
 
 
-def get_saliency_maps(key, model, config, max_steps=None, initial_state_and_obs=None, *, target=None, sample=False):
+def get_saliency_maps(
+    key, model, config, max_steps=None, initial_state_and_obs=None, *, target=None, sample=False
+):
     """Play an episode and look which of its pixels matter to each decision: (maps, frames, sum).
 
     key: a PRNG key. model: a network of ``baselines.model.builder``. config: a dict with ENV_NAME, PARTIAL and OBS_SIZE; other keys
@@ -170,18 +202,24 @@ def get_saliency_maps(key, model, config, max_steps=None, initial_state_and_obs=
     ``target_function`` raise.
     """
     target = target_function(target)
-    played = episode.play(key, model, episode.setting_of(config), max_steps, initial_state_and_obs, sample)
+    played = episode.play(
+        key, model, episode.setting_of(config), max_steps, initial_state_and_obs, sample
+    )
     maps = maps_of_episode(model, played, target)
     return maps, played.frames, maps.sum()
 
 
-def get_terminal_saliency_maps(key, model, config, max_steps=None, initial_state_and_obs=None, *, target=None, sample=False):
+def get_terminal_saliency_maps(
+    key, model, config, max_steps=None, initial_state_and_obs=None, *, target=None, sample=False
+):
     """The same for the last decision of the episode only: (maps float32[T, S, S, 3], frames uint8[T, S, S, 3], sum).
 
     The sum is over the one decision, so it equals the maps. The arguments are those of ``get_saliency_maps``.
     """
     target = target_function(target)
-    played = episode.play(key, model, episode.setting_of(config), max_steps, initial_state_and_obs, sample)
+    played = episode.play(
+        key, model, episode.setting_of(config), max_steps, initial_state_and_obs, sample
+    )
     maps = maps_of_episode(model, played, target)[-1]
     return maps, played.frames, maps.copy()
 
@@ -198,7 +236,9 @@ def encode(network, frames):
 
 def decide(network, carry, features, last_actions, starts):
     """What a network says on features: (carry, its outputs with a leading axis [T])."""
-    return (network.decide if hasattr(network, "encode") else network)(carry, features, last_actions, starts)
+    return (network.decide if hasattr(network, "encode") else network)(
+        carry, features, last_actions, starts
+    )
 
 
 def padded(array, multiple):
@@ -213,7 +253,10 @@ def padded_length(length):
 
 def encoded(network, frames):
     """The features of T frames, a multiple of BLOCK: [T, ...]."""
-    blocks = [_encoded_block(network, frames[first : first + BLOCK]) for first in range(0, len(frames), BLOCK)]
+    blocks = [
+        _encoded_block(network, frames[first : first + BLOCK])
+        for first in range(0, len(frames), BLOCK)
+    ]
     return np.concatenate(jax.tree.map(np.asarray, blocks))
 
 
@@ -222,27 +265,40 @@ def read(network, carry, features, last_actions, starts):
 
     Reading in blocks changes nothing but the memory that a backward pass takes: of each block only the carry before it is kept.
     """
-    blocks = jax.tree.map(lambda leaf: leaf.reshape(-1, BLOCK, *leaf.shape[1:]), (features, last_actions, starts))
-    _, outputs = jax.lax.scan(jax.checkpoint(lambda carry, block: decide(network, carry, *block)), carry, blocks)
+    blocks = jax.tree.map(
+        lambda leaf: leaf.reshape(-1, BLOCK, *leaf.shape[1:]), (features, last_actions, starts)
+    )
+    _, outputs = jax.lax.scan(
+        jax.checkpoint(lambda carry, block: decide(network, carry, *block)), carry, blocks
+    )
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), outputs)
 
 
 def pool(images, side):
     """Absolute values summed over colours and squares: float32[..., S, S, 3] -> float32[..., side, side]."""
     *before, height, width, colors = images.shape
-    return jnp.abs(images).reshape(*before, side, height // side, side, width // side, colors).sum((-1, -2, -4))
+    return (
+        jnp.abs(images)
+        .reshape(*before, side, height // side, side, width // side, colors)
+        .sum((-1, -2, -4))
+    )
 
 
 def _check_lengths(**arrays):
     """Raise ValueError unless all arrays have one length, at least 1."""
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1 or not lengths["frames"]:
-        raise ValueError(f"a sequence needs at least one frame and as much of all else, but the lengths are {lengths}")
+        raise ValueError(
+            f"a sequence needs at least one frame and as much of all else, but the lengths are {lengths}"
+        )
 
 
 def _divisor(size, side):
     """The divisor of size that is nearest to side."""
-    return min((divisor for divisor in range(1, size + 1) if size % divisor == 0), key=lambda divisor: abs(divisor - side))
+    return min(
+        (divisor for divisor in range(1, size + 1) if size % divisor == 0),
+        key=lambda divisor: abs(divisor - side),
+    )
 
 
 # --- the programs -----------------------------------------------------------------------------------------------------------
@@ -270,7 +326,9 @@ def _targets(network, target, carry, sequence, features):
 @eqx.filter_jit
 def _feature_gradients(network, target, carry, sequence, features, weights):
     """The gradients of weighted sums of targets with respect to the features: [D, T, ...] of weights float32[D, T]."""
-    _, backward = jax.vjp(lambda features: _targets(network, target, carry, sequence, features), features)
+    _, backward = jax.vjp(
+        lambda features: _targets(network, target, carry, sequence, features), features
+    )
     return jax.lax.map(lambda weights: backward(weights)[0], weights)
 
 
@@ -280,5 +338,7 @@ def _frame_gradients(network, frames, gradients, side):
     decisions, count = gradients.shape[:2]
     copies = jnp.tile(scaled(frames), (decisions, 1, 1, 1))
     _, backward = jax.vjp(lambda images: encode(network, images), copies)
-    maps = backward(gradients.reshape(-1, *gradients.shape[2:]))[0].reshape(decisions, count, *frames.shape[1:])
+    maps = backward(gradients.reshape(-1, *gradients.shape[2:]))[0].reshape(
+        decisions, count, *frames.shape[1:]
+    )
     return maps if side is None else pool(maps, side)

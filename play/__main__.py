@@ -35,14 +35,24 @@ def parser():
         description="Play a game by hand. Without a name, list the games.",
         epilog="Keys: arrows and space play, R begins a new episode, P changes the view, H shows the rules, Esc leaves.",
     )
-    options.add_argument("name", nargs="?", metavar="NAME", help="an environment, e.g. NavigatorEasy")
+    options.add_argument(
+        "name", nargs="?", metavar="NAME", help="an environment, e.g. NavigatorEasy"
+    )
     options.add_argument("-p", "--partial", action="store_true", help="begin with the POMDP's view")
     options.add_argument("--both", action="store_true", help="show both views side by side")
     options.add_argument(
-        "-o", "--obs-size", type=int, choices=OBS_SIZES, default=OBS_SIZES[0], help="pixels a side of a frame (default 128)"
+        "-o",
+        "--obs-size",
+        type=int,
+        choices=OBS_SIZES,
+        default=OBS_SIZES[0],
+        help="pixels a side of a frame (default 128)",
     )
     options.add_argument(
-        "--seed", type=number_argument(0, session.MAX_SEED), metavar="N", help="decides all chance (default: random, and printed)"
+        "--seed",
+        type=number_argument(0, session.MAX_SEED),
+        metavar="N",
+        help="decides all chance (default: random, and printed)",
     )
     options.add_argument(
         "--fps",
@@ -53,13 +63,25 @@ def parser():
         + ", others 0)",
     )
     options.add_argument(
-        "--scale", type=number_argument(1, 32), metavar="N", help="screen pixels a side of a frame's pixel (default: what fits)"
+        "--scale",
+        type=number_argument(1, 32),
+        metavar="N",
+        help="screen pixels a side of a frame's pixel (default: what fits)",
     )
     options.add_argument("--record", metavar="OUT.gif", help="write what was played to this file")
-    options.add_argument("--web", action="store_true", help="serve a web page to play on, with all games")
-    options.add_argument("--host", default=HOST, help=f"with --web: the address to listen on (default {HOST}: this machine only)")
     options.add_argument(
-        "--port", type=number_argument(0, 65535), default=PORT, help=f"with --web (default {PORT}; 0: any free one)"
+        "--web", action="store_true", help="serve a web page to play on, with all games"
+    )
+    options.add_argument(
+        "--host",
+        default=HOST,
+        help=f"with --web: the address to listen on (default {HOST}: this machine only)",
+    )
+    options.add_argument(
+        "--port",
+        type=number_argument(0, 65535),
+        default=PORT,
+        help=f"with --web (default {PORT}; 0: any free one)",
     )
     return options
 
@@ -69,7 +91,9 @@ def check(options):
     if options.name is not None:
         options.name = registered_name(options.name)
     if options.record and options.web:
-        raise ValueError("--record goes with a window; with --web, use the page's button to save a GIF")
+        raise ValueError(
+            "--record goes with a window; with --web, use the page's button to save a GIF"
+        )
     if options.record:
         record.check_path(options.record, (".gif",))
 
@@ -118,7 +142,9 @@ def play_in_window(options):
         machine = cabinet.build(options.name, options.obs_size)
         print(f"done in {time.perf_counter() - start:.1f} s")
         views = dict(partial_obs=options.partial, both=options.both)
-        game = session.Session(machine, seed=seed, fps=options.fps, keep_all=options.record is not None, **views)
+        game = session.Session(
+            machine, seed=seed, fps=options.fps, keep_all=options.record is not None, **views
+        )
         window.run(game, scale=options.scale, recording=options.record)
 
 

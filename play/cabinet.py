@@ -75,7 +75,11 @@ def _compiled(name, params):
     draw = {}
     for partial_obs in (False, True):
         of_twin = dataclasses.replace(params, partial_obs=partial_obs)
-        draw[partial_obs] = jax.jit(lambda state, of_twin=of_twin: env.render(state, of_twin)).lower(state).compile()
+        draw[partial_obs] = (
+            jax.jit(lambda state, of_twin=of_twin: env.render(state, of_twin))
+            .lower(state)
+            .compile()
+        )
     compiled_step = jax.jit(step).lower(key, state, jnp.int32(0)).compile()
     return Cabinet(name, params, jax.jit(reset).lower(key).compile(), compiled_step, draw)
 
@@ -90,9 +94,13 @@ def advance(cabinet, episode, action):
     """Play one step. action: an int, 0 to 4, or any other to let time pass. Returns Episode; one that is over stays as it is."""
     if episode.done:
         return episode
-    key, state, reward, terminated, truncated = cabinet.step(episode.key, episode.state, np.int32(action))
+    key, state, reward, terminated, truncated = cabinet.step(
+        episode.key, episode.state, np.int32(action)
+    )
     reward = float(reward)
-    return Episode(key, state, reward, episode.episode_return + reward, bool(terminated), bool(truncated))
+    return Episode(
+        key, state, reward, episode.episode_return + reward, bool(terminated), bool(truncated)
+    )
 
 
 def observe(cabinet, episode, partial_obs):

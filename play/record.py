@@ -76,7 +76,17 @@ class PackedFrames(Sequence):
         return np.frombuffer(zlib.decompress(self.packed[index]), np.uint8).reshape(self.shape)
 
 
-def rollout(name, policy="expert", *, seed=0, partial_obs=False, both=False, obs_size=128, max_steps=None, **overrides):
+def rollout(
+    name,
+    policy="expert",
+    *,
+    seed=0,
+    partial_obs=False,
+    both=False,
+    obs_size=128,
+    max_steps=None,
+    **overrides,
+):
     """Play one episode: Recording.
 
     name, partial_obs, obs_size and overrides are those of ``make``. policy: a name in POLICIES or a function (observation) ->
@@ -98,7 +108,9 @@ def rollout(name, policy="expert", *, seed=0, partial_obs=False, both=False, obs
         actions.append(action)
         rewards.append(episode.reward)
     actions, rewards = np.array(actions, np.int32), np.array(rewards, np.float32)
-    return Recording(name, np.stack(frames), actions, rewards, episode.terminated, episode.truncated)
+    return Recording(
+        name, np.stack(frames), actions, rewards, episode.terminated, episode.truncated
+    )
 
 
 def record(path, name, policy="expert", *, frames_per_second=FRAMES_PER_SECOND, scale=1, **options):
@@ -131,7 +143,9 @@ def write_gif(path, frames, *, frames_per_second=FRAMES_PER_SECOND, scale=1):
     durations[-1] += round(LAST_FRAME_SECONDS * 1000)
     first, *rest = (_paletted(frames[start], palette, scale) for start in starts)
     options = dict(duration=durations.tolist(), loop=0, optimize=False, disposal=1)
-    _write(path, lambda draft: first.save(draft, "GIF", save_all=True, append_images=rest, **options))
+    _write(
+        path, lambda draft: first.save(draft, "GIF", save_all=True, append_images=rest, **options)
+    )
 
 
 def write_sheet(path, frames, *, columns=SHEET_COLUMNS, scale=1):
@@ -144,7 +158,9 @@ def write_sheet(path, frames, *, columns=SHEET_COLUMNS, scale=1):
     _check_range("scale", scale, 1, 64)
     if len(frames) == 0:
         raise ValueError("a contact sheet needs at least one frame, but there are none")
-    shown = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), SHEET_FRAMES)).round().astype(int))
+    shown = np.unique(
+        np.linspace(0, len(frames) - 1, min(len(frames), SHEET_FRAMES)).round().astype(int)
+    )
     columns = min(columns, len(shown))
     gap = max(1, frames[0].shape[0] // 32)
     height, width = (length + gap for length in frames[0].shape[:2])
@@ -153,7 +169,10 @@ def write_sheet(path, frames, *, columns=SHEET_COLUMNS, scale=1):
     for place, index in enumerate(shown):
         top, left = place // columns * height, place % columns * width
         sheet[top : top + height - gap, left : left + width - gap] = frames[index]
-    _write(path, lambda draft: _enlarged(Image.fromarray(sheet), scale).save(draft, "PNG", optimize=True))
+    _write(
+        path,
+        lambda draft: _enlarged(Image.fromarray(sheet), scale).save(draft, "PNG", optimize=True),
+    )
 
 
 def _chooser(policy, machine, partial_obs, key):
@@ -164,7 +183,9 @@ def _chooser(policy, machine, partial_obs, key):
         generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
         return lambda episode: int(generator.integers(NUM_ACTIONS))
     if policy not in POLICIES:
-        raise ValueError(f"there is no policy {policy!r}; {nearest_names(policy, POLICIES)}; or give a function")
+        raise ValueError(
+            f"there is no policy {policy!r}; {nearest_names(policy, POLICIES)}; or give a function"
+        )
     player = _player(policy, machine.params)
     return lambda episode: int(player(episode.state))
 
@@ -179,13 +200,17 @@ def _checked_action(action):
     """A policy's action as an int. Raises ValueError unless it is one of those that there are."""
     value = np.asarray(action)
     if value.shape != () or value.dtype.kind not in "iu" or not 0 <= value < NUM_ACTIONS:
-        raise ValueError(f"the policy must return an int, 0 ... {NUM_ACTIONS - 1}, but it returned {action!r}")
+        raise ValueError(
+            f"the policy must return an int, 0 ... {NUM_ACTIONS - 1}, but it returned {action!r}"
+        )
     return int(value)
 
 
 def _picture(machine, episode, views):
     """The frame of a recording: the views of an episode's state side by side."""
-    return cabinet.side_by_side([cabinet.observe(machine, episode, partial_obs) for partial_obs in views])
+    return cabinet.side_by_side(
+        [cabinet.observe(machine, episode, partial_obs) for partial_obs in views]
+    )
 
 
 def _survey(frames):
@@ -210,9 +235,15 @@ def _paletted(frame, palette, scale):
     colors = _colors(frame)
     palette = np.unique(colors) if palette is None else palette
     if len(palette) > MAX_COLORS:
-        raise ValueError(f"a frame of a GIF has at most {MAX_COLORS} colours, but one has {len(palette)}; write a .png")
+        raise ValueError(
+            f"a frame of a GIF has at most {MAX_COLORS} colours, but one has {len(palette)}; write a .png"
+        )
     image = Image.fromarray(np.searchsorted(palette, colors).astype(np.uint8))
-    image.putpalette(np.stack([palette >> 16, palette >> 8 & 255, palette & 255], axis=1).astype(np.uint8).tobytes())
+    image.putpalette(
+        np.stack([palette >> 16, palette >> 8 & 255, palette & 255], axis=1)
+        .astype(np.uint8)
+        .tobytes()
+    )
     return _enlarged(image, scale)
 
 
@@ -224,16 +255,22 @@ def _enlarged(image, scale):
 def _check_range(name, value, low, high):
     """Raise ValueError unless a number is in range."""
     if not low <= value <= high:
-        raise ValueError(f"{name} must be in {low} ... {high}, but it is {value}; the nearest is {low if value < low else high}")
+        raise ValueError(
+            f"{name} must be in {low} ... {high}, but it is {value}; the nearest is {low if value < low else high}"
+        )
 
 
 def check_path(path, suffixes=(".gif", ".png")):
     """Raise ValueError unless the path has one of the suffixes, and OSError unless its folder exists."""
     path = Path(path)
     if path.suffix.lower() not in suffixes:
-        raise ValueError(f"a recording's name must end with {' or '.join(suffixes)}, but it is {str(path)!r}")
+        raise ValueError(
+            f"a recording's name must end with {' or '.join(suffixes)}, but it is {str(path)!r}"
+        )
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {str(path.parent)!r} to write {path.name!r} into")
+        raise FileNotFoundError(
+            f"there is no folder {str(path.parent)!r} to write {path.name!r} into"
+        )
     if path.is_dir():
         raise IsADirectoryError(f"{str(path)!r} is a folder; name a file")
 
@@ -275,23 +312,47 @@ def policy_from(text):
     finally:
         sys.path.pop(0)
     if not isinstance(policy, Callable):
-        raise ValueError(f"the policy {text!r} must be a function (observation) -> action, but it is {policy!r}")
+        raise ValueError(
+            f"the policy {text!r} must be a function (observation) -> action, but it is {policy!r}"
+        )
     return policy
 
 
 def main(arguments=None):
     """Record an episode from the command line. Bad input exits with 2."""
-    parser = argparse.ArgumentParser(prog="popgym-arcade-record", description="Play one episode and write it to a file.")
-    parser.add_argument("name", metavar="NAME", help=f"an environment, e.g. {REGISTERED_ENVIRONMENTS[0]}")
-    parser.add_argument("path", metavar="OUT", help="the file: .gif for an animation, .png for a contact sheet")
-    parser.add_argument("--policy", default="expert", help=f"{', '.join(POLICIES)}, or your own as module:function")
+    parser = argparse.ArgumentParser(
+        prog="popgym-arcade-record", description="Play one episode and write it to a file."
+    )
+    parser.add_argument(
+        "name", metavar="NAME", help=f"an environment, e.g. {REGISTERED_ENVIRONMENTS[0]}"
+    )
+    parser.add_argument(
+        "path", metavar="OUT", help="the file: .gif for an animation, .png for a contact sheet"
+    )
+    parser.add_argument(
+        "--policy", default="expert", help=f"{', '.join(POLICIES)}, or your own as module:function"
+    )
     parser.add_argument("-p", "--partial", action="store_true", help="the POMDP's view")
     parser.add_argument("--both", action="store_true", help="both views side by side")
-    parser.add_argument("-o", "--obs-size", type=int, choices=OBS_SIZES, default=OBS_SIZES[0], help="pixels a side (default 128)")
+    parser.add_argument(
+        "-o",
+        "--obs-size",
+        type=int,
+        choices=OBS_SIZES,
+        default=OBS_SIZES[0],
+        help="pixels a side (default 128)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="decides the episode (default 0)")
     parser.add_argument("--max-steps", type=int, metavar="N", help="stop after so many steps")
-    parser.add_argument("--fps", type=float, default=FRAMES_PER_SECOND, help="frames a second of an animation (default 10)")
-    parser.add_argument("--scale", type=int, default=1, help="pixels a side of each pixel of a frame (default 1)")
+    parser.add_argument(
+        "--fps",
+        type=float,
+        default=FRAMES_PER_SECOND,
+        help="frames a second of an animation (default 10)",
+    )
+    parser.add_argument(
+        "--scale", type=int, default=1, help="pixels a side of each pixel of a frame (default 1)"
+    )
     options = parser.parse_args(arguments)
     try:
         recording = record(

@@ -13,7 +13,17 @@ from typing import NamedTuple
 
 from popgym_arcade.registry import REGISTRY
 
-SECTIONS = ("Start", "Actions", "Rewards", "Episode end", "Views", "Levels", "Source", "Differences from 0.0.7", "Versions")
+SECTIONS = (
+    "Start",
+    "Actions",
+    "Rewards",
+    "Episode end",
+    "Views",
+    "Levels",
+    "Source",
+    "Differences from 0.0.7",
+    "Versions",
+)
 HEADING = re.compile(r"([A-Z][A-Za-z0-9. ]{2,30}):(?:[ \n]|$)")
 PLAYER_SECTIONS = (
     "Actions",
@@ -41,7 +51,9 @@ def parse(docstring):
     first, *paragraphs = re.split(r"\n\s*\n", docstring.strip("\n").rstrip())
     title, colon, aim = " ".join(first.split()).partition(": ")
     if not (colon and aim):
-        raise ValueError(f"the docstring must begin with '<Game>: <what you do>.', but it begins with {first!r}")
+        raise ValueError(
+            f"the docstring must begin with '<Game>: <what you do>.', but it begins with {first!r}"
+        )
     lead, sections = [aim[0].upper() + aim[1:]], {}
     text = lead
     for paragraph in paragraphs:
@@ -63,7 +75,9 @@ def check_sections(title, names):
         raise ValueError(f"{title}'s docstring lacks the sections {missing}; it has {names}")
     known = [name for name in names if name in SECTIONS]
     if known != list(SECTIONS) or names[-3:] != list(SECTIONS[-3:]):
-        raise ValueError(f"{title}'s sections must come in the order {list(SECTIONS)}, but they come as {names}")
+        raise ValueError(
+            f"{title}'s sections must come in the order {list(SECTIONS)}, but they come as {names}"
+        )
 
 
 def docstring_of(module: ModuleType) -> str:
@@ -90,8 +104,15 @@ def is_item(line):
 def rules(name):
     """An environment's rules for a player: [(heading, [paragraph, ...]), ...], the aim first. name: of an environment."""
     game, parsed = REGISTRY[name].game, rules_of(REGISTRY[name].module)
-    sections = [(heading, parsed.sections[heading]) for heading in PLAYER_SECTIONS if heading in parsed.sections]
-    return [(game, parsed.lead), *((heading, [first[0].upper() + first[1:], *rest]) for heading, (first, *rest) in sections)]
+    sections = [
+        (heading, parsed.sections[heading])
+        for heading in PLAYER_SECTIONS
+        if heading in parsed.sections
+    ]
+    return [
+        (game, parsed.lead),
+        *((heading, [first[0].upper() + first[1:], *rest]) for heading, (first, *rest) in sections),
+    ]
 
 
 def paragraph_parts(paragraph):

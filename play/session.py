@@ -41,9 +41,14 @@ class Session:
     def restart(self):
         """Begin the next episode. The first one of a seed is always the same, and so is the second, ..."""
         self.number += 1
-        self.episode = cabinet.begin(self.machine, jax.random.fold_in(jax.random.key(self.seed), self.number))
+        self.episode = cabinet.begin(
+            self.machine, jax.random.fold_in(jax.random.key(self.seed), self.number)
+        )
         self.due = None  # when the clock's next step is; None while no clock runs
-        self.held, self.pressed = [], collections.deque(maxlen=2)  # actions whose keys are down; those to be played yet
+        self.held, self.pressed = (
+            [],
+            collections.deque(maxlen=2),
+        )  # actions whose keys are down; those to be played yet
         if not self.keep_all:
             self.pictures = record.PackedFrames()
         self.pictures.append(self.picture())
@@ -76,7 +81,9 @@ class Session:
         """
         if self.due is None or now < self.due:
             return False
-        self.step(self.pressed.popleft() if self.pressed else self.held[-1] if self.held else NO_ACTION)
+        self.step(
+            self.pressed.popleft() if self.pressed else self.held[-1] if self.held else NO_ACTION
+        )
         period = 1 / self.fps
         on_time = self.due + period
         self.due = None if self.episode.done else on_time if on_time > now else now + period
@@ -100,7 +107,9 @@ class Session:
     def picture(self):
         """What is shown now: uint8[S, width, 3], an observation, or both twins' side by side, the MDP's first."""
         views = (False, True) if self.both else (self.partial_obs,)
-        return cabinet.side_by_side([cabinet.observe(self.machine, self.episode, partial_obs) for partial_obs in views])
+        return cabinet.side_by_side(
+            [cabinet.observe(self.machine, self.episode, partial_obs) for partial_obs in views]
+        )
 
     def recording_rate(self):
         """Frames a second of a recording of the session: those of its clock, as far as a GIF can have them."""
@@ -129,5 +138,9 @@ class Session:
         if self.episode.truncated:
             return f"The time is up. Return {total}. R: play again"
         if self.fps and self.due is None:
-            return "Paused. An arrow or space goes on" if self.episode.time else "An arrow or space starts the clock"
+            return (
+                "Paused. An arrow or space goes on"
+                if self.episode.time
+                else "An arrow or space starts the clock"
+            )
         return "" if self.fps or self.episode.time else "It moves when you press a key"

@@ -70,14 +70,18 @@ def checked_number(value, low, high, types=(int,), nothing=None):
     """A number in low ... high of one of the types. nothing: what may be given in its place, in words, for the message."""
     if type(value) not in types or not low <= value <= high:
         kind = "an integer" if types == (int,) else "a number"
-        raise ValueError(f"must be {kind} in {low} ... {high}{nothing or ''}, but it is {json.dumps(value)}")
+        raise ValueError(
+            f"must be {kind} in {low} ... {high}{nothing or ''}, but it is {json.dumps(value)}"
+        )
     return value
 
 
 def checked_size(value):
     """One of OBS_SIZES."""
     if type(value) is not int or value not in OBS_SIZES:
-        raise ValueError(f"must be {' or '.join(map(str, OBS_SIZES))}, but it is {json.dumps(value)}")
+        raise ValueError(
+            f"must be {' or '.join(map(str, OBS_SIZES))}, but it is {json.dumps(value)}"
+        )
     return value
 
 
@@ -95,7 +99,11 @@ def checked_seed(value):
 
 def checked_fps(value):
     """Steps a second, 0 to step on a key, or None for the game's own."""
-    return None if value is None else checked_number(value, 0, MAX_FPS, (int, float), nothing=" or null")
+    return (
+        None
+        if value is None
+        else checked_number(value, 0, MAX_FPS, (int, float), nothing=" or null")
+    )
 
 
 def checked_action(value):
@@ -138,7 +146,9 @@ def parsed(text):
         raise ValueError(f"there is no request {do!r}; {nearest_names(do, REQUESTS)}")
     unknown = set(request) - set(REQUESTS[do])
     if unknown:
-        raise ValueError(f"{do} has no field {min(unknown)!r}; it has: {', '.join(REQUESTS[do]) or 'none'}")
+        raise ValueError(
+            f"{do} has no field {min(unknown)!r}; it has: {', '.join(REQUESTS[do]) or 'none'}"
+        )
     return do, {field: checked_field(request, do, field) for field in REQUESTS[do]}
 
 
@@ -167,15 +177,21 @@ class Player:
         self.opening = None  # the task that waits for a cabinet
         self.making = None  # the task that makes a GIF
         self.shown = None  # the status sent last
-        self.outbox = collections.deque()  # texts and binary messages to be sent before the next frame
-        self.news = asyncio.Event()  # there may be something to send, or the clock may have been set
+        self.outbox = (
+            collections.deque()
+        )  # texts and binary messages to be sent before the next frame
+        self.news = (
+            asyncio.Event()
+        )  # there may be something to send, or the clock may have been set
 
     async def play(self):
         """Do what the page asks for until it goes away."""
         sender = asyncio.create_task(self.keep_up())
         try:
             async for message in self.connection:
-                if message.type is WSMsgType.ERROR:  # e.g. a request that is too long; aiohttp has hung up
+                if (
+                    message.type is WSMsgType.ERROR
+                ):  # e.g. a request that is too long; aiohttp has hung up
                     break
                 self.receive(message)
         finally:
@@ -218,7 +234,9 @@ class Player:
         """Sleep until there is news or the clock's next step is due."""
         due = self.session and self.session.due
         # Not with asyncio.wait_for, which before Python 3.12 may swallow that the task is cancelled.
-        alarm = due and asyncio.get_running_loop().call_later(max(0, due - time.monotonic()), self.news.set)
+        alarm = due and asyncio.get_running_loop().call_later(
+            max(0, due - time.monotonic()), self.news.set
+        )
         await self.news.wait()
         self.news.clear()
         if alarm:
@@ -228,7 +246,9 @@ class Player:
         """Send all messages that wait."""
         while self.outbox:
             message = self.outbox.popleft()
-            send = self.connection.send_str if isinstance(message, str) else self.connection.send_bytes
+            send = (
+                self.connection.send_str if isinstance(message, str) else self.connection.send_bytes
+            )
             await send(message)
 
     async def send_frame(self):
@@ -237,7 +257,10 @@ class Player:
             return
         status = self.status()
         if status != self.shown:
-            self.shown, picture = status, self.session.picture()  # both before the first wait, in which keys may come
+            self.shown, picture = (
+                status,
+                self.session.picture(),
+            )  # both before the first wait, in which keys may come
             await self.connection.send_str(json.dumps({"status": status}))
             await self.connection.send_bytes(png(picture))
 
@@ -304,7 +327,10 @@ class Player:
         """Send an animation of the episode so far, once it is made."""
         if self.making is not None and not self.making.done():
             raise ValueError("a GIF is being made already")
-        session, frames = self.session, copy.copy(self.session.pictures)  # for the game goes on while the animation is made
+        session, frames = (
+            self.session,
+            copy.copy(self.session.pictures),
+        )  # for the game goes on while the animation is made
         file = f"{session.machine.name}-seed{session.seed}-episode{session.number + 1}.gif"
         self.making = asyncio.create_task(self.make_gif(file, frames, session.recording_rate()))
 
@@ -338,9 +364,13 @@ class Cabinets:
         Raises what the compiler raises.
         """
         if (name, obs_size) not in self.tasks:
-            self.tasks[name, obs_size] = asyncio.create_task(asyncio.to_thread(cabinet.build, name, obs_size))
+            self.tasks[name, obs_size] = asyncio.create_task(
+                asyncio.to_thread(cabinet.build, name, obs_size)
+            )
         try:
-            return await asyncio.shield(self.tasks[name, obs_size])  # who asked may leave; others may wait for it
+            return await asyncio.shield(
+                self.tasks[name, obs_size]
+            )  # who asked may leave; others may wait for it
         except asyncio.CancelledError:
             raise
         except Exception:
@@ -373,7 +403,9 @@ def application(options):
     """The server without its port: an aiohttp Application. options: what ``popgym-arcade-play``'s parser makes."""
     app = web.Application()
     app[OPTIONS], app[CABINETS], app[CONNECTIONS] = options, Cabinets(), weakref.WeakSet()
-    app.add_routes([web.get("/", serve_page), web.get("/games", serve_games), web.get("/play", serve_player)])
+    app.add_routes(
+        [web.get("/", serve_page), web.get("/games", serve_games), web.get("/play", serve_player)]
+    )
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(close_connections)
     return app
@@ -386,7 +418,9 @@ async def add_headers(request, response):
 
 async def close_connections(app):
     """Tell all pages that the server ends."""
-    await asyncio.gather(*(connection.close(code=WSCloseCode.GOING_AWAY) for connection in set(app[CONNECTIONS])))
+    await asyncio.gather(
+        *(connection.close(code=WSCloseCode.GOING_AWAY) for connection in set(app[CONNECTIONS]))
+    )
 
 
 async def serve_page(request):
@@ -417,25 +451,45 @@ def games():
         text = rules.rules(game + next(iter(levels)))
         aim = " ".join(text[0][1][0].split())
         sections = [
-            {"heading": heading, "parts": [part for paragraph in paragraphs for part in rules.paragraph_parts(paragraph)]}
+            {
+                "heading": heading,
+                "parts": [
+                    part for paragraph in paragraphs for part in rules.paragraph_parts(paragraph)
+                ],
+            }
             for heading, paragraphs in text
         ]
-        described.append({"name": game, "levels": list(levels), "aim": aim, "fps": CLOCKS.get(game, 0), "rules": sections})
+        described.append(
+            {
+                "name": game,
+                "levels": list(levels),
+                "aim": aim,
+                "fps": CLOCKS.get(game, 0),
+                "rules": sections,
+            }
+        )
     return described
 
 
 @functools.cache
 def glyphs():
     """The frames' own letters, for the page's titles: a dict of str to rows like ".###."."""
-    return {character: ["".join(".#"[int(ink)] for ink in row) for row in rows] for character, rows in FONT.items()}
+    return {
+        character: ["".join(".#"[int(ink)] for ink in row) for row in rows]
+        for character, rows in FONT.items()
+    }
 
 
 async def serve_player(request):
     """GET /play: a player's WebSocket. A page from elsewhere gets 403."""
     if not from_this_server(request):
-        raise web.HTTPForbidden(text=f"a page of {request.headers['Origin']} may not play here; open http://{request.host}/")
+        raise web.HTTPForbidden(
+            text=f"a page of {request.headers['Origin']} may not play here; open http://{request.host}/"
+        )
     # Frames are compressed already.
-    connection = web.WebSocketResponse(max_msg_size=MAX_REQUEST, heartbeat=HEARTBEAT, timeout=SECONDS_TO_CLOSE, compress=False)
+    connection = web.WebSocketResponse(
+        max_msg_size=MAX_REQUEST, heartbeat=HEARTBEAT, timeout=SECONDS_TO_CLOSE, compress=False
+    )
     await connection.prepare(request)
     request.app[CONNECTIONS].add(connection)
     await Player(request.app[CABINETS], connection).play()
@@ -449,7 +503,9 @@ def from_this_server(request):
     """
     origin = request.headers.get("Origin")
     try:
-        return origin is None or urllib.parse.urlsplit(origin).netloc.lower() == request.host.lower()
+        return (
+            origin is None or urllib.parse.urlsplit(origin).netloc.lower() == request.host.lower()
+        )
     except ValueError:
         return False
 
@@ -469,7 +525,9 @@ def run(options):
 def listen(host, port):
     """A socket that listens on the address. Exits with 1, saying what is wrong, if there is no such address or it is taken."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
         return socket.create_server(address[:2], family=family)
     except (socket.gaierror, UnicodeError) as error:
         sys.exit(f"there is no host {host!r} to listen on: {error}")
@@ -479,7 +537,9 @@ def listen(host, port):
         if error.errno in (errno.EACCES, errno.EPERM):
             sys.exit(f"port {port} is for the system's own services; --port 0 picks a free one")
         if error.errno == errno.EADDRNOTAVAIL:
-            sys.exit(f"{host} is no address of this machine; 127.0.0.1 is this machine only, 0.0.0.0 all its addresses")
+            sys.exit(
+                f"{host} is no address of this machine; 127.0.0.1 is this machine only, 0.0.0.0 all its addresses"
+            )
         sys.exit(f"cannot listen on {host}, port {port}: {error}")
 
 
@@ -488,7 +548,9 @@ def greeting(host, port):
     machine = socket.gethostname()
     if host in ("0.0.0.0", "::"):
         return f"Open http://localhost:{port}/ here, or http://{machine}:{port}/ on another machine. Ctrl-C ends it."
-    lines = [f"Open http://{f'[{host}]' if ':' in host else host}:{port}/ in a browser. Ctrl-C ends it."]
+    lines = [
+        f"Open http://{f'[{host}]' if ':' in host else host}:{port}/ in a browser. Ctrl-C ends it."
+    ]
     if host in ("localhost", "::1") or host.startswith("127."):
         target = f"[{host}]" if ":" in host else host
         lines += [

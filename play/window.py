@@ -19,9 +19,18 @@ import pygame
 from popgym_arcade.play import record, rules
 from popgym_arcade.render import PALETTE
 
-ACTION_KEYS = {pygame.K_UP: 0, pygame.K_DOWN: 1, pygame.K_LEFT: 2, pygame.K_RIGHT: 3, pygame.K_SPACE: 4}
+ACTION_KEYS = {
+    pygame.K_UP: 0,
+    pygame.K_DOWN: 1,
+    pygame.K_LEFT: 2,
+    pygame.K_RIGHT: 3,
+    pygame.K_SPACE: 4,
+}
 KEY_HINTS = "R: new episode   P: twin's view   H: rules   Esc: leave"
-REPEAT_DELAY, REPEAT_INTERVAL = 350, 90  # milliseconds until a key that stays down repeats, and from one time to the next
+REPEAT_DELAY, REPEAT_INTERVAL = (
+    350,
+    90,
+)  # milliseconds until a key that stays down repeats, and from one time to the next
 LISTEN_INTERVAL = 250  # milliseconds after which Python is to look whether Ctrl-C was pressed: it cannot while pygame waits
 PICTURE_SIDE = 640  # screen pixels that a frame is enlarged to at most, unless told otherwise
 DESKTOP_SHARE = 0.85  # how much of the desktop the window takes at most
@@ -73,7 +82,11 @@ def layout(picture, scale=None):
     height, width = picture.shape[:2]
     if scale is None:
         desktop = pygame.display.get_desktop_sizes()[0]
-        fits = min(desktop[0] * DESKTOP_SHARE / width, desktop[1] * DESKTOP_SHARE / height, PICTURE_SIDE / height)
+        fits = min(
+            desktop[0] * DESKTOP_SHARE / width,
+            desktop[1] * DESKTOP_SHARE / height,
+            PICTURE_SIDE / height,
+        )
         scale = max(1, int(fits))
     return Layout(scale, (width * scale, height * scale), row=max(16, min(36, width * scale // 18)))
 
@@ -93,13 +106,19 @@ def run(session, *, scale=None, recording=None):
         pass
     finally:
         if recording:
-            record.write_gif(recording, session.pictures, frames_per_second=session.recording_rate())
+            record.write_gif(
+                recording, session.pictures, frames_per_second=session.recording_rate()
+            )
             print(f"wrote {recording}")
 
 
 def loop(session, screen, place):
     """Show the session and hand it what the player does, until the player leaves. Sleeps while there is nothing to do."""
-    rules_page, down, announced = None, set(), -1  # the first line of the rules on show; the keys that are down; last episode told
+    rules_page, down, announced = (
+        None,
+        set(),
+        -1,
+    )  # the first line of the rules on show; the keys that are down; last episode told
     changed = True
     while True:
         if changed:
@@ -153,7 +172,9 @@ def command(key, session, rules_page):
 def announce(session, announced):
     """Print the return of an episode that has ended, once. Returns the number of the last episode told of."""
     if session.episode.done and session.number != announced:
-        print(f"episode {session.number + 1}: return {session.episode.episode_return:.3f} after {session.episode.time} steps")
+        print(
+            f"episode {session.number + 1}: return {session.episode.episode_return:.3f} after {session.episode.time} steps"
+        )
         return session.number
     return announced
 
@@ -175,9 +196,25 @@ def draw(screen, place, session, rules_page):
         draw_rules(screen, place, session, rules_page)
     figures = f"return {status['return']}    step {status['step']}"
     write(screen, figures, TEXT, left=row // 2, row_top=row + height, row=row)
-    write(screen, f"seed {status['seed']}", FAINT, right=width - row // 2, row_top=row + height, row=row)
-    message = "Up and down scroll. H: back to the game" if rules_page is not None else status["message"]
-    write(screen, message or KEY_HINTS, ACCENT if message else FAINT, left=row // 2, row_top=2 * row + height, row=row)
+    write(
+        screen,
+        f"seed {status['seed']}",
+        FAINT,
+        right=width - row // 2,
+        row_top=row + height,
+        row=row,
+    )
+    message = (
+        "Up and down scroll. H: back to the game" if rules_page is not None else status["message"]
+    )
+    write(
+        screen,
+        message or KEY_HINTS,
+        ACCENT if message else FAINT,
+        left=row // 2,
+        row_top=2 * row + height,
+        row=row,
+    )
     pygame.display.flip()
 
 
@@ -218,8 +255,12 @@ def rule_lines(name, size, width):
     lines = []
     for heading, paragraphs in rules.rules(name):
         lines.append(("heading", heading))
-        for kind, text in (part for paragraph in paragraphs for part in rules.paragraph_parts(paragraph)):
-            shown = text.split("\n") if kind == "drawing" else filled(text, kind == "item", size, width)
+        for kind, text in (
+            part for paragraph in paragraphs for part in rules.paragraph_parts(paragraph)
+        ):
+            shown = (
+                text.split("\n") if kind == "drawing" else filled(text, kind == "item", size, width)
+            )
             lines += [("drawing" if kind == "drawing" else "text", line) for line in shown]
         lines.append(("text", ""))
     return tuple(lines[:-1])

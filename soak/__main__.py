@@ -42,7 +42,18 @@ ACTION_NAMES = ("up", "down", "left", "right", "fire", "none of these")
 NO_ACTIONS = (-1, 5, 7, -5, 255, 256, 2**31 - 1, -(2**31))  # some integers that are no action
 ROUNDS_PER_CALL = 256  # how many rounds run before the device is asked how it went
 TOLERANCE = 1e-5  # of returns and of the floats of two states that should be the same
-COLUMNS = ("environment", "steps", "episodes", "terminated", "truncated", "returns", "expert's", "frames", "compile s", "steps/s")
+COLUMNS = (
+    "environment",
+    "steps",
+    "episodes",
+    "terminated",
+    "truncated",
+    "returns",
+    "expert's",
+    "frames",
+    "compile s",
+    "steps/s",
+)
 
 
 # --- players: (random bits uint32[2], index int[], round int[], state, params) -> action int[] ----------------------------------
@@ -56,7 +67,9 @@ def at_random(bits, index, round_, state, params):
 def any_integer(bits, index, round_, state, params):
     """Half of the time a number of NO_ACTIONS, else any int32 at all or one of the five actions."""
     number = bits[1].astype(jnp.int32)
-    actions = jnp.stack([jnp.array(NO_ACTIONS)[number % len(NO_ACTIONS)], number, number % NUM_ACTIONS])
+    actions = jnp.stack(
+        [jnp.array(NO_ACTIONS)[number % len(NO_ACTIONS)], number, number % NUM_ACTIONS]
+    )
     return actions[jnp.maximum(bits[0] % 4, 1) - 1]
 
 
@@ -72,8 +85,14 @@ def worst(bits, index, round_, state, params):
 
 def changing(bits, index, round_, state, params):
     """Worst play for 16 steps, random play for 16, the best play for 32, and so on."""
-    moves = experts.worst(state, params), at_random(bits, index, round_, state, params), experts.expert(state, params)
-    return jnp.stack([move.astype(jnp.int32) for move in moves])[jnp.minimum((index + round_ // 16) % 4, 2)]
+    moves = (
+        experts.worst(state, params),
+        at_random(bits, index, round_, state, params),
+        experts.expert(state, params),
+    )
+    return jnp.stack([move.astype(jnp.int32) for move in moves])[
+        jnp.minimum((index + round_ // 16) % 4, 2)
+    ]
 
 
 def stuck(bits, index, round_, state, params):
@@ -114,7 +133,10 @@ LONGEST_HURRY = 40  # hurried episodes have limits of 1 to so many steps
 
 def blocks(num_envs):
     """Which environments of a batch each player has: [(Player, first, end)]."""
-    edges = [num_envs * share // SHARES for share in itertools.accumulate((player.share for player in PLAYERS), initial=0)]
+    edges = [
+        num_envs * share // SHARES
+        for share in itertools.accumulate((player.share for player in PLAYERS), initial=0)
+    ]
     return list(zip(PLAYERS, edges, edges[1:]))
 
 
@@ -148,9 +170,11 @@ def common_checks(step, end, returns, next_state, params):
     return {
         "the reward is finite": jnp.isfinite(step.reward),
         "the reward is at most 1 in size": jnp.abs(step.reward) <= 1 + TOLERANCE,
-        f"the return so far lies in {low:g} ... {high:g}": (total >= low - TOLERANCE) & (total <= high + TOLERANCE),
+        f"the return so far lies in {low:g} ... {high:g}": (total >= low - TOLERANCE)
+        & (total <= high + TOLERANCE),
         "done is terminated or truncated": done == (step.terminated | info["truncated"]),
-        "truncated with the step that reaches the limit and no other": info["truncated"] == (step.before.time + 1 == limit),
+        "truncated with the step that reaches the limit and no other": info["truncated"]
+        == (step.before.time + 1 == limit),
         "no step is taken beyond the limit": step.before.time < limit,
         "discount is 0 if terminated and else 1": info["discount"] == 1 - step.terminated,
         "time counts the steps": step.after.time == step.before.time + 1,
@@ -164,7 +188,8 @@ def same(one, other):
     """Whether two states, or any two trees of arrays, are the same but for rounding: bool[]."""
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other))
     return functools.reduce(
-        jnp.logical_and, (jnp.all(jnp.abs(a * 1 - b * 1) <= TOLERANCE * (1 + jnp.abs(b * 1))) for a, b in pairs)
+        jnp.logical_and,
+        (jnp.all(jnp.abs(a * 1 - b * 1) <= TOLERANCE * (1 + jnp.abs(b * 1))) for a, b in pairs),
     )
 
 
@@ -221,7 +246,11 @@ class Palette:
             painted = function(*arguments, **options)
             used = frozenset(self.used.pop())
             if id(painted) not in self.lines and painted.ndim == 2:
-                below = self.of(arguments[0]) if hasattr(arguments[0], "ndim") else [frozenset()] * painted.shape[0]
+                below = (
+                    self.of(arguments[0])
+                    if hasattr(arguments[0], "ndim")
+                    else [frozenset()] * painted.shape[0]
+                )
                 self.learn(painted, [line | used for line in below])
             return painted
 
@@ -233,9 +262,14 @@ class Palette:
         def followed(canvas, *, left, right, colors):
             painted = function(canvas, left=left, right=right, colors=colors)
             lines = self.of(canvas)
-            inks = [tuple(draw.PALETTE[color]) for color in (colors * len(lines) if len(colors) == 1 else colors)]
+            inks = [
+                tuple(draw.PALETTE[color])
+                for color in (colors * len(lines) if len(colors) == 1 else colors)
+            ]
             shares = possible_shares(left, right, len(lines))
-            return self.learn(painted, [line | mixtures(line, *rest) for line, *rest in zip(lines, inks, shares)])
+            return self.learn(
+                painted, [line | mixtures(line, *rest) for line, *rest in zip(lines, inks, shares)]
+            )
 
         return followed
 
@@ -244,12 +278,16 @@ def possible_shares(left, right, height):
     """In which proportions spans may cover a pixel of each scanline, in SUBPIXEL-ths: a list of frozensets of int."""
     if not all(isinstance(edge, int | np.integer | np.ndarray) for edge in (left, right)):
         return [frozenset(range(draw.SUBPIXEL + 1))] * height
-    edges = np.stack(np.broadcast_arrays(left, np.maximum(left, right), np.zeros(height, int)), axis=1)[:, :2].tolist()
+    edges = np.stack(
+        np.broadcast_arrays(left, np.maximum(left, right), np.zeros(height, int)), axis=1
+    )[:, :2].tolist()
     starts = np.arange(0, 1024 * draw.SUBPIXEL, draw.SUBPIXEL)
 
     @functools.cache
     def shares(begin, end):
-        covered = np.clip(end - starts, 0, draw.SUBPIXEL) - np.clip(begin - starts, 0, draw.SUBPIXEL)
+        covered = np.clip(end - starts, 0, draw.SUBPIXEL) - np.clip(
+            begin - starts, 0, draw.SUBPIXEL
+        )
         return frozenset(covered.tolist())
 
     return list(itertools.starmap(shares, edges))
@@ -258,8 +296,12 @@ def possible_shares(left, right, height):
 @functools.cache
 def mixtures(colors, ink, shares):
     """An ink over each of some colours, in some proportions: a frozenset."""
-    base = np.array([[color >> 16, color >> 8 & 255, color & 255] for color in colors]).reshape(-1, 1, 3)
-    mixed = base + ((np.array(ink) - base) * np.array(sorted(shares))[None, :, None]) // draw.SUBPIXEL
+    base = np.array([[color >> 16, color >> 8 & 255, color & 255] for color in colors]).reshape(
+        -1, 1, 3
+    )
+    mixed = (
+        base + ((np.array(ink) - base) * np.array(sorted(shares))[None, :, None]) // draw.SUBPIXEL
+    )
     return frozenset((mixed @ [65536, 256, 1]).reshape(-1).tolist())
 
 
@@ -270,9 +312,16 @@ def legal_colors(env, params):
     have which of the colours is not told, and where soft edges could overlap, but never do, their mixtures are in the set too.
     """
     palette = Palette()
-    compiled = {name: value for name, value in vars(draw).items() if hasattr(value, "lower") and hasattr(value, "__wrapped__")}
+    compiled = {
+        name: value
+        for name, value in vars(draw).items()
+        if hasattr(value, "lower") and hasattr(value, "__wrapped__")
+    }
     followed = {name: palette.primitive(value.__wrapped__) for name, value in compiled.items()}
-    followed |= {"blank": palette.primitive(draw.blank), "spans": palette.spans(draw.spans.__wrapped__)}
+    followed |= {
+        "blank": palette.primitive(draw.blank),
+        "spans": palette.spans(draw.spans.__wrapped__),
+    }
     followed |= {name: palette.color(getattr(draw, name)) for name in ("tile_texture", "_bytes")}
     with mock.patch.multiple(draw, **followed):
         _, state = jax.eval_shape(lambda key: env.reset(key, params), jax.random.key(0))
@@ -312,10 +361,14 @@ class Tally(NamedTuple):
 
     total: jax.Array  # float32[num_envs]: the running episode's return
     rest: jax.Array  # float32[num_envs]: what rounding has added to it (Kahan's sum)
-    actions: jax.Array  # int32[num_envs, 6]: how often each action was taken; the last for all other integers
+    actions: (
+        jax.Array
+    )  # int32[num_envs, 6]: how often each action was taken; the last for all other integers
     terminated: jax.Array  # int32[num_envs]: episodes that ended so
     truncated: jax.Array  # int32[num_envs]
-    both: jax.Array  # int32[num_envs]: episodes that ended in both ways, counted in each of the two above as well
+    both: (
+        jax.Array
+    )  # int32[num_envs]: episodes that ended in both ways, counted in each of the two above as well
     lowest: jax.Array  # float32[num_envs]: of the returns of finished episodes
     highest: jax.Array  # float32[num_envs]
     broken: jax.Array  # int32[C]: how many steps broke each check
@@ -336,7 +389,10 @@ class Ready(NamedTuple):
 def prepare(name, options):
     """Make and compile an environment's loop: Ready."""
     start, key = time.perf_counter(), first_key(name, options)
-    twins = [make(name, partial_obs=partial_obs, obs_size=options.obs_size) for partial_obs in (False, True)]
+    twins = [
+        make(name, partial_obs=partial_obs, obs_size=options.obs_size)
+        for partial_obs in (False, True)
+    ]
     table = color_table(set().union(*(legal_colors(*twin) for twin in twins)))
     play = jax.jit(round_function(name, twins, options))  # so that it is traced once
     env, params = twins[0]
@@ -365,8 +421,12 @@ def round_function(name, twins, options):
     limits = cut_limits(mdp_params, num_envs)
     params = dataclasses.replace(mdp_params, max_steps_in_episode=limits)
     axes = dataclasses.replace(jax.tree.map(lambda _: None, mdp_params), max_steps_in_episode=0)
-    pomdp_axes = dataclasses.replace(jax.tree.map(lambda _: None, pomdp_params), max_steps_in_episode=0)
-    step, step_env = (jax.vmap(function, in_axes=(0, 0, 0, axes)) for function in (mdp.step, mdp.step_env))
+    pomdp_axes = dataclasses.replace(
+        jax.tree.map(lambda _: None, pomdp_params), max_steps_in_episode=0
+    )
+    step, step_env = (
+        jax.vmap(function, in_axes=(0, 0, 0, axes)) for function in (mdp.step, mdp.step_env)
+    )
     twin_step = jax.vmap(pomdp.step_env, in_axes=(0, 0, 0, pomdp_axes))
     run_key = first_key(name, options)
     return_limits = REGISTRY[name].return_range
@@ -377,15 +437,22 @@ def round_function(name, twins, options):
 
     def play(i, states, returns, table):
         step_key, action_key = jax.random.split(jax.random.fold_in(run_key, i))
-        keys, bits = jax.random.split(step_key, num_envs), jax.random.bits(action_key, (num_envs, 2))
+        keys, bits = (
+            jax.random.split(step_key, num_envs),
+            jax.random.bits(action_key, (num_envs, 2)),
+        )
         actions = choose_actions(bits, i, states, params, axes)
         _, next_states, *outcome = step(keys, states, actions, params)
-        bare_keys = jax.vmap(lambda key: jax.random.split(key)[0])(keys)  # what the step without a reset gets of a step's key
+        bare_keys = jax.vmap(lambda key: jax.random.split(key)[0])(
+            keys
+        )  # what the step without a reset gets of a step's key
         _, after, *bare_outcome = step_env(bare_keys, states, actions, params)
         reward, done, info = outcome
         taken = Transition(states, actions, after, reward, info["terminated"])
         returns = add(*returns, reward)
-        checks = jax.vmap(check, in_axes=(0, 0, 0, 0, 0, axes))(taken, done, info, returns[0], next_states, params)
+        checks = jax.vmap(check, in_axes=(0, 0, 0, 0, 0, axes))(
+            taken, done, info, returns[0], next_states, params
+        )
         checks["step and step_env have the same outcome"] = jax.vmap(same)(outcome, bare_outcome)
 
         chosen = (i + every * np.arange(checked_a_round(options))) % num_envs
@@ -398,11 +465,17 @@ def round_function(name, twins, options):
 
         chosen_params = dataclasses.replace(pomdp_params, max_steps_in_episode=limits[chosen])
         _, *twins_step = twin_step(*some((bare_keys, states, actions)), chosen_params)
-        checks["the twins take the same step"] = of_chosen(jax.vmap(same)(twins_step, [some(after), *some(bare_outcome)]))
-        shown = jax.tree.map(lambda *ends: jnp.where(i // every % 2, *ends), some(after), some(next_states))
+        checks["the twins take the same step"] = of_chosen(
+            jax.vmap(same)(twins_step, [some(after), *some(bare_outcome)])
+        )
+        shown = jax.tree.map(
+            lambda *ends: jnp.where(i // every % 2, *ends), some(after), some(next_states)
+        )
         for view, (env, view_params) in zip(("MDP", "POMDP"), twins):
             frames = jax.vmap(env.render, in_axes=(0, None))(shown, view_params)
-            checks[f"{view} frames have colours of theirs only"] = of_chosen(jax.vmap(all_legal, in_axes=(0, None))(frames, table))
+            checks[f"{view} frames have colours of theirs only"] = of_chosen(
+                jax.vmap(all_legal, in_axes=(0, None))(frames, table)
+            )
         return Played(taken, next_states, done, info["truncated"], returns, checks)
 
     return play
@@ -423,7 +496,9 @@ def cut_limits(params, num_envs):
     limits = np.full(num_envs, params.max_steps_in_episode, np.int32)
     for player, first, end in blocks(num_envs):
         if player.hurried:
-            limits[first:end] = np.minimum(limits[first:end], 1 + np.arange(end - first) % LONGEST_HURRY)
+            limits[first:end] = np.minimum(
+                limits[first:end], 1 + np.arange(end - first) % LONGEST_HURRY
+            )
     return jnp.asarray(limits)
 
 
@@ -433,9 +508,15 @@ def choose_actions(bits, i, states, params, axes):
     for player, first, end in blocks(len(bits)):
         part = slice(first, end)
         their_states = jax.tree.map(lambda leaf, part=part: leaf[part], states)
-        their_params = dataclasses.replace(params, max_steps_in_episode=params.max_steps_in_episode[part])
+        their_params = dataclasses.replace(
+            params, max_steps_in_episode=params.max_steps_in_episode[part]
+        )
         choose = jax.vmap(player.choose, in_axes=(0, 0, None, 0, axes))
-        actions.append(choose(bits[part], jnp.arange(first, end), i, their_states, their_params).astype(jnp.int32))
+        actions.append(
+            choose(bits[part], jnp.arange(first, end), i, their_states, their_params).astype(
+                jnp.int32
+            )
+        )
     return jnp.concatenate(actions)
 
 
@@ -469,7 +550,9 @@ def counted(tally, i, played, checks):
     actions = jnp.where((step.action >= 0) & (step.action < NUM_ACTIONS), step.action, NUM_ACTIONS)
     bad = ~jnp.stack([played.checks[check] for check in checks])
     env = jnp.argmax(bad, axis=1)
-    seen = jnp.stack([jnp.full(len(checks), i), env, step.action[env], step.before.time[env]], axis=1)
+    seen = jnp.stack(
+        [jnp.full(len(checks), i), env, step.action[env], step.before.time[env]], axis=1
+    )
     is_first = (tally.first[:, 0] < 0) & jnp.any(bad, axis=1)
     return Tally(
         total=jnp.where(done, 0, total),
@@ -505,7 +588,9 @@ def run(name, options, show=lambda rounds: None):
 
 def report_on(ready, tally, rounds, seconds, options):
     """What was covered of one environment, and what was broken: a dict."""
-    terminated, truncated, both = (int(counts.sum()) for counts in (tally.terminated, tally.truncated, tally.both))
+    terminated, truncated, both = (
+        int(counts.sum()) for counts in (tally.terminated, tally.truncated, tally.both)
+    )
     return {
         "environment": ready.name,
         "steps": rounds * options.num_envs,
@@ -515,7 +600,10 @@ def report_on(ready, tally, rounds, seconds, options):
         "both": both,
         "returns": extremes(tally, slice(None)),
         "actions": dict(zip(ACTION_NAMES, tally.actions.sum(axis=0).tolist())),
-        "players": {player.name: of_player(tally, slice(first, end)) for player, first, end in blocks(options.num_envs)},
+        "players": {
+            player.name: of_player(tally, slice(first, end))
+            for player, first, end in blocks(options.num_envs)
+        },
         "checks": ready.checks,
         "frames": 2 * rounds * checked_a_round(options),
         "legal colours": int(ready.table.sum()),
@@ -529,7 +617,11 @@ def report_on(ready, tally, rounds, seconds, options):
 def of_player(tally, part):
     """What one player covered: a dict."""
     episodes = tally.terminated[part].sum() + tally.truncated[part].sum() - tally.both[part].sum()
-    return {"steps": int(tally.actions[part].sum()), "episodes": int(episodes), "returns": extremes(tally, part)}
+    return {
+        "steps": int(tally.actions[part].sum()),
+        "episodes": int(episodes),
+        "returns": extremes(tally, part),
+    }
 
 
 def extremes(tally, part):
@@ -541,10 +633,23 @@ def extremes(tally, part):
 def violations(ready, tally, options):
     """The first violation of every check that was broken, the earliest first: a list of dicts."""
     found = []
-    for check, count, (step, env, action, state_time) in zip(ready.checks, tally.broken.tolist(), tally.first.tolist()):
+    for check, count, (step, env, action, state_time) in zip(
+        ready.checks, tally.broken.tolist(), tally.first.tolist()
+    ):
         if count:
-            violation = {"environment": ready.name, "check": check, "seed": options.seed, "index": env, "step": step}
-            violation |= {"player": player_of(env, options.num_envs).name, "action": action, "time": state_time, "count": count}
+            violation = {
+                "environment": ready.name,
+                "check": check,
+                "seed": options.seed,
+                "index": env,
+                "step": step,
+            }
+            violation |= {
+                "player": player_of(env, options.num_envs).name,
+                "action": action,
+                "time": state_time,
+                "count": count,
+            }
             found.append(violation | {"command": command(ready.name, step, options)})
     return sorted(found, key=lambda violation: violation["step"])
 
@@ -568,14 +673,18 @@ def violation_text(violation):
 def row_text(values):
     """A row of the table, aligned, as Markdown."""
     widths = (22, 10, 9, 10, 9, 16, 16, 9, 9, 9)
-    cells = [value.rjust(width) if i else value.ljust(width) for i, (value, width) in enumerate(zip(values, widths))]
+    cells = [
+        value.rjust(width) if i else value.ljust(width)
+        for i, (value, width) in enumerate(zip(values, widths))
+    ]
     return "| " + " | ".join(cells) + " |"
 
 
 def formatted(row):
     """The figures of a row as text."""
     returns, experts_returns = (
-        "{:.3f} ... {:.3f}".format(*found) if found else "none" for found in (row["returns"], row["players"]["expert"]["returns"])
+        "{:.3f} ... {:.3f}".format(*found) if found else "none"
+        for found in (row["returns"], row["players"]["expert"]["returns"])
     )
     counts = (f"{row[column]:,}" for column in ("steps", "episodes", "terminated", "truncated"))
     return [
@@ -592,10 +701,16 @@ def formatted(row):
 def total_text(report):
     """What all environments covered together, in words."""
     rows = report["rows"]
-    totals = {key: sum(row[key] for row in rows) for key in ("steps", "episodes", "terminated", "truncated", "both", "frames")}
+    totals = {
+        key: sum(row[key] for row in rows)
+        for key in ("steps", "episodes", "terminated", "truncated", "both", "frames")
+    }
     seconds, compiling = (sum(row[key] for row in rows) for key in ("seconds", "compile s"))
     actions = {action: sum(row["actions"][action] for row in rows) for action in rows[0]["actions"]}
-    players = {player: sum(row["players"][player]["steps"] for row in rows) for player in rows[0]["players"]}
+    players = {
+        player: sum(row["players"][player]["steps"] for row in rows)
+        for player in rows[0]["players"]
+    }
     return (
         f"{totals['steps']:,} steps in {len(rows)} environments, each counted once for both twins; "
         f"{totals['episodes']:,} episodes, {totals['terminated']:,} terminated, {totals['truncated']:,} truncated, "
@@ -611,20 +726,48 @@ def total_text(report):
 
 def parse(arguments):
     """The command line as a namespace, with ``names`` and ``rounds`` worked out."""
-    parser = argparse.ArgumentParser(description="Step all environments millions of times and check what must always hold.")
-    parser.add_argument(
-        "--games", nargs="+", default=[], metavar="NAME", help="games or environments, e.g. Navigator BattleShipEasy"
-    )
-    parser.add_argument("--steps", type=number_argument(1), default=700_000, help="steps of each environment (default 700000)")
-    parser.add_argument("--seed", type=int, default=0, help="what all keys are made from (default 0)")
-    parser.add_argument("--num-envs", type=number_argument(1), default=256, help="environments that step together (default 256)")
-    parser.add_argument(
-        "--obs-size", type=int, choices=draw.OBS_SIZES, default=draw.OBS_SIZES[0], help="pixels a side (default 128)"
+    parser = argparse.ArgumentParser(
+        description="Step all environments millions of times and check what must always hold."
     )
     parser.add_argument(
-        "--check-frames-every", type=number_argument(1), default=17, metavar="N", help="look at the frames of every Nth step (default 17)"
+        "--games",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="games or environments, e.g. Navigator BattleShipEasy",
     )
-    parser.add_argument("--json", metavar="PATH", type=Path, help="also write the figures to this file")
+    parser.add_argument(
+        "--steps",
+        type=number_argument(1),
+        default=700_000,
+        help="steps of each environment (default 700000)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="what all keys are made from (default 0)"
+    )
+    parser.add_argument(
+        "--num-envs",
+        type=number_argument(1),
+        default=256,
+        help="environments that step together (default 256)",
+    )
+    parser.add_argument(
+        "--obs-size",
+        type=int,
+        choices=draw.OBS_SIZES,
+        default=draw.OBS_SIZES[0],
+        help="pixels a side (default 128)",
+    )
+    parser.add_argument(
+        "--check-frames-every",
+        type=number_argument(1),
+        default=17,
+        metavar="N",
+        help="look at the frames of every Nth step (default 17)",
+    )
+    parser.add_argument(
+        "--json", metavar="PATH", type=Path, help="also write the figures to this file"
+    )
     options = parser.parse_args(arguments)
     try:
         options.names = matching_names(options.games)
@@ -632,7 +775,9 @@ def parse(arguments):
         parser.error(str(error))
     options.rounds = -(-options.steps // options.num_envs)
     if options.num_envs < SHARES:
-        parser.error(f"--num-envs must be at least {SHARES}, so that each player has one, but it is {options.num_envs}")
+        parser.error(
+            f"--num-envs must be at least {SHARES}, so that each player has one, but it is {options.num_envs}"
+        )
     if not -(2**31) <= options.seed < 2**31:
         parser.error(f"--seed must be in {-(2**31)} ... {2**31 - 1}, but it is {options.seed}")
     if options.json and not options.json.parent.is_dir():
@@ -642,19 +787,30 @@ def parse(arguments):
 
 def show_progress(name, options, played):
     """Show how far the whole soak is, when this environment has played so many rounds."""
-    progress(options.names.index(name) * options.rounds + played, len(options.names) * options.rounds, name)
+    progress(
+        options.names.index(name) * options.rounds + played,
+        len(options.names) * options.rounds,
+        name,
+    )
 
 
 def soak(arguments):
     """Run the soak with these command-line arguments, print what it covered, and return the report that ``--json`` writes."""
     options = parse(arguments)
     report = {"machine": machine(options.num_envs, options.obs_size), "rows": []}
-    print(", ".join(f"{key} {value}" for key, value in report["machine"].items()), f"seed {options.seed}", sep=", ", flush=True)
+    print(
+        ", ".join(f"{key} {value}" for key, value in report["machine"].items()),
+        f"seed {options.seed}",
+        sep=", ",
+        flush=True,
+    )
     print(row_text(COLUMNS), row_text(["---"] * len(COLUMNS)), sep="\n", flush=True)
     for name in options.names:
         row = run(name, options, functools.partial(show_progress, name, options))
         report["rows"].append(row)
-        print(row_text(formatted(row)), *map(violation_text, row["violations"]), sep="\n", flush=True)
+        print(
+            row_text(formatted(row)), *map(violation_text, row["violations"]), sep="\n", flush=True
+        )
     report["violations"] = sum((row["violations"] for row in report["rows"]), [])
     print(total_text(report), f"violations: {len(report['violations'])}", sep="\n")
     if options.json:

@@ -21,17 +21,35 @@ def short_runs(monkeypatch):
 
 def test_it_reports_a_row_for_each_environment_and_twin(tmp_path, capsys):
     path = tmp_path / "report.json"
-    report = bench.benchmark(["--games", "NavigatorE", "autoencodeeasy", "--num-envs", "4", "--turns", "1", "--json", str(path)])
+    report = bench.benchmark(
+        [
+            "--games",
+            "NavigatorE",
+            "autoencodeeasy",
+            "--num-envs",
+            "4",
+            "--turns",
+            "1",
+            "--json",
+            str(path),
+        ]
+    )
     assert json.loads(path.read_text()) == report
     rows = [(row["environment"], row["twin"]) for row in report["rows"]]
-    assert rows == [(name, twin) for name in ("AutoEncodeEasy", "NavigatorEasy") for twin in ("MDP", "POMDP")]
+    assert rows == [
+        (name, twin) for name in ("AutoEncodeEasy", "NavigatorEasy") for twin in ("MDP", "POMDP")
+    ]
     for row in report["rows"]:
         assert set(row) == set(bench.COLUMNS)
-        assert all(row[column] > 0 for column in ("compile s", "frames/s", "fill", "steps/s", "ratio"))
+        assert all(
+            row[column] > 0 for column in ("compile s", "frames/s", "fill", "steps/s", "ratio")
+        )
     assert [row["state B"] for row in report["rows"]] == [120, 120, 88, 88]
     assert report["machine"]["environments"] == 4 and report["machine"]["jax"] == jax.__version__
     ratios = [row["ratio"] for row in report["rows"]]
-    assert report["lowest ratio"] == min(ratios) and report["mean ratio"] == pytest.approx(math.prod(ratios) ** (1 / 4))
+    assert report["lowest ratio"] == min(ratios) and report["mean ratio"] == pytest.approx(
+        math.prod(ratios) ** (1 / 4)
+    )
     printed = capsys.readouterr().out
     assert all(f"| {name:<22} | {twin:<5} |" in printed for name, twin in rows)
 
@@ -53,12 +71,19 @@ def test_the_measured_loop_steps_resets_and_keeps_every_frame():
 def test_the_limit_writes_another_byte_over_every_frame_in_each_round():
     program, _ = bench.run(bench.fill_program(3, 128, bench.over_devices(1)), 5)
     assert program.carry.shape == (3, 128, 128, 3) and program.carry.dtype == jnp.uint8
-    assert np.array_equal(program.carry[:, 0, 0, 0], [4, 5, 6]) and np.all(program.carry == program.carry[:, :1, :1, :1])
+    assert np.array_equal(program.carry[:, 0, 0, 0], [4, 5, 6]) and np.all(
+        program.carry == program.carry[:, :1, :1, :1]
+    )
 
 
 def test_games_can_be_chosen_by_how_their_names_begin():
     assert bench.selected([]) == list(REGISTERED_ENVIRONMENTS)
-    assert bench.selected(["cartpole", "BattleShipHard"]) == ["BattleShipHard", "CartPoleEasy", "CartPoleMedium", "CartPoleHard"]
+    assert bench.selected(["cartpole", "BattleShipHard"]) == [
+        "BattleShipHard",
+        "CartPoleEasy",
+        "CartPoleMedium",
+        "CartPoleHard",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +91,10 @@ def test_games_can_be_chosen_by_how_their_names_begin():
     [
         (["--games", "Navigater"], ["'Navigater'", "NavigatorEasy"]),
         (["--num-envs", "0"], ["at least 1"]),
-        (["--devices", "99"], ["in 1 ... 1", "99", "XLA_FLAGS=--xla_force_host_platform_device_count=99"]),
+        (
+            ["--devices", "99"],
+            ["in 1 ... 1", "99", "XLA_FLAGS=--xla_force_host_platform_device_count=99"],
+        ),
         (["--obs-size", "100"], ["100", "128", "256"]),
         (["--partial", "maybe"], ["maybe", "both"]),
     ],
@@ -84,7 +112,13 @@ def test_the_environments_are_shared_by_several_devices():
     env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     words = ["--games", "NavigatorEasy", "--num-envs", "8", "--turns", "1", "--partial", "no"]
     command = [sys.executable, "-c", code, *words]
-    run = subprocess.run([*command, "--devices", "4"], env=env, capture_output=True, text=True, timeout=120)
-    assert run.returncode == 0 and "devices 4" in run.stdout and "NavigatorEasy" in run.stdout, run.stderr
-    run = subprocess.run([*command, "--devices", "3"], env=env, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(
+        [*command, "--devices", "4"], env=env, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0 and "devices 4" in run.stdout and "NavigatorEasy" in run.stdout, (
+        run.stderr
+    )
+    run = subprocess.run(
+        [*command, "--devices", "3"], env=env, capture_output=True, text=True, timeout=120
+    )
     assert run.returncode == 2 and "8 is none of 3; try 9" in run.stderr

@@ -16,7 +16,19 @@ r.g
 ...
 b.y
 """
-PRIMITIVES = ("board", "cells", "glyphs", "glyph", "digits", "text", "rectangle", "sprite", "spans", "bar", "beam")
+PRIMITIVES = (
+    "board",
+    "cells",
+    "glyphs",
+    "glyph",
+    "digits",
+    "text",
+    "rectangle",
+    "sprite",
+    "spans",
+    "bar",
+    "beam",
+)
 
 
 def picture(canvas):
@@ -27,7 +39,10 @@ def picture(canvas):
 def letters(canvas):
     """A canvas as rows of PALETTE keys, '?' for a mixed colour, the background as '.'."""
     keys = {rgb: "." if key == draw.BACKGROUND else key for key, rgb in draw.PALETTE.items()}
-    return ["".join(keys.get(tuple(int(c) for c in pixel), "?") for pixel in row) for row in picture(canvas)]
+    return [
+        "".join(keys.get(tuple(int(c) for c in pixel), "?") for pixel in row)
+        for row in picture(canvas)
+    ]
 
 
 def test_a_board_puts_each_tile_in_its_cell_and_leaves_unknown_ids_alone():
@@ -45,17 +60,47 @@ def test_a_board_puts_each_tile_in_its_cell_and_leaves_unknown_ids_alone():
 
 def test_a_boards_size_place_and_step_can_be_given_and_it_is_cut_off_at_every_side():
     canvas, ids, tiles = draw.blank(4, 6, color="k"), jnp.array([[0, 1], [1, 0]]), (("r",), ("g",))
-    assert letters(draw.board(canvas, ids, tiles=tiles, size=1, top=1, left=1, step=3)) == ["......", ".r..g.", ".g..r.", "......"]
-    assert letters(draw.board(canvas, ids, tiles=tiles, size=2, top=-1, left=-1)) == ["rgg...", "grr...", "grr...", "......"]
-    assert letters(draw.board(canvas, ids, tiles=tiles, size=3, top=2, left=2)) == ["......", "......", "..rrrg", "..rrrg"]
+    assert letters(draw.board(canvas, ids, tiles=tiles, size=1, top=1, left=1, step=3)) == [
+        "......",
+        ".r..g.",
+        ".g..r.",
+        "......",
+    ]
+    assert letters(draw.board(canvas, ids, tiles=tiles, size=2, top=-1, left=-1)) == [
+        "rgg...",
+        "grr...",
+        "grr...",
+        "......",
+    ]
+    assert letters(draw.board(canvas, ids, tiles=tiles, size=3, top=2, left=2)) == [
+        "......",
+        "......",
+        "..rrrg",
+        "..rrrg",
+    ]
 
 
 @pytest.mark.parametrize(
-    "place", [dict(top=4), dict(top=9), dict(top=-6), dict(left=6), dict(left=-6), dict(left=99), dict(top=-99)]
+    "place",
+    [
+        dict(top=4),
+        dict(top=9),
+        dict(top=-6),
+        dict(left=6),
+        dict(left=-6),
+        dict(left=99),
+        dict(top=-99),
+    ],
 )
 def test_a_board_outside_the_canvas_leaves_it_as_it_is(place):
     canvas = draw.blank(4, 6, color="b")
-    drawn = draw.board(canvas, jnp.zeros((2, 2), jnp.int32), tiles=(("r",),), size=3, **{"top": 0, "left": 0, **place})
+    drawn = draw.board(
+        canvas,
+        jnp.zeros((2, 2), jnp.int32),
+        tiles=(("r",),),
+        size=3,
+        **{"top": 0, "left": 0, **place},
+    )
     assert np.array_equal(drawn, canvas)
 
 
@@ -64,7 +109,11 @@ def test_layers_of_a_tile_lie_over_one_another_and_art_has_no_size():
     keys = [[tuple(int(c) for c in pixel) for pixel in row] for row in texture]
     silver = draw.PALETTE["s"]
     assert keys[0] == [draw.PALETTE["r"]] * 2 + [silver] * 2 + [draw.PALETTE["g"]] * 2
-    assert keys[2] == [silver] * 6 and keys[5][0] == draw.PALETTE["b"] and keys[5][5] == draw.PALETTE["y"]
+    assert (
+        keys[2] == [silver] * 6
+        and keys[5][0] == draw.PALETTE["b"]
+        and keys[5][5] == draw.PALETTE["y"]
+    )
     mixed = draw.tile_texture(("wk",), 1)[0, 0]
     half = (np.array(draw.PALETTE["w"]) + np.array(draw.PALETTE["k"])) / 2
     np.testing.assert_array_equal(mixed, np.floor(half + 0.5))
@@ -110,9 +159,14 @@ def test_glyphs_ink_their_cells_and_leave_the_rest():
         "sssssrsrs",
     ]
     inks = jnp.array([[2, 0], [0, 1]])
-    assert letters(draw.glyphs(canvas, ids, inks="rgb", ink_ids=inks, **options))[::3] == ["sbsbsrrrs", "sssssgsgs"]
+    assert letters(draw.glyphs(canvas, ids, inks="rgb", ink_ids=inks, **options))[::3] == [
+        "sbsbsrrrs",
+        "sssssgsgs",
+    ]
     assert letters(draw.glyphs(canvas, ids, inks="y", **options))[::3] == ["sysysyyys", "sssssysys"]
-    cut = letters(draw.glyphs(canvas, ids, inks="rg", glyphs=(CROSS, BLOCK), size=(3, 4), top=-2, left=-1))
+    cut = letters(
+        draw.glyphs(canvas, ids, inks="rg", glyphs=(CROSS, BLOCK), size=(3, 4), top=-2, left=-1)
+    )
     assert cut == ["srsgggsss", "sssrsrsss", "ssssrssss", "sssrsrsss", "sssssssss", "sssssssss"]
 
 
@@ -124,15 +178,28 @@ def test_glyphs_are_drawn_as_large_as_whole_pixels_allow_in_the_middle_of_the_ce
         *[".rr..rr."] * 2,
         "........",
     ]
-    assert letters(draw.glyphs(draw.blank(2, 2), ids, glyphs=(BLOCK,), inks="r", size=(2, 2))) == ["rr", "rr"]
+    assert letters(draw.glyphs(draw.blank(2, 2), ids, glyphs=(BLOCK,), inks="r", size=(2, 2))) == [
+        "rr",
+        "rr",
+    ]
 
 
-@pytest.mark.parametrize(("row", "column", "index"), [(0, 0, 0), (1, 2, 1), (2, 1, 0), (1, 1, -1), (1, 1, 7), (5, 0, 0)])
+@pytest.mark.parametrize(
+    ("row", "column", "index"), [(0, 0, 0), (1, 2, 1), (2, 1, 0), (1, 1, -1), (1, 1, 7), (5, 0, 0)]
+)
 def test_a_moving_glyph_is_what_a_board_with_one_glyph_is(row, column, index):
     canvas = draw.blank(11, 14, color="b")
     ids = jnp.where((np.arange(3)[:, None] == row) & (np.arange(3) == column), index, -1)
     options = dict(glyphs=(CROSS, BLOCK), size=(3, 4), top=1, left=1)
-    moving = draw.glyph(canvas, jnp.int32(index), row=jnp.int32(row), column=jnp.int32(column), columns=3, ink="o", **options)
+    moving = draw.glyph(
+        canvas,
+        jnp.int32(index),
+        row=jnp.int32(row),
+        column=jnp.int32(column),
+        columns=3,
+        ink="o",
+        **options,
+    )
     assert np.array_equal(moving, draw.glyphs(canvas, ids, inks="o", **options))
 
 
@@ -144,17 +211,29 @@ def test_cells_and_glyphs_outside_the_canvas_leave_it_as_it_is(draws, place):
     assert np.array_equal(draws(canvas, ids, size=(3, 3), **options, **place), canvas)
 
 
-@pytest.mark.parametrize(("glyphs", "word"), [((CROSS, "#"), "one height"), (("# " * 9,), "at most 8 rows")])
+@pytest.mark.parametrize(
+    ("glyphs", "word"), [((CROSS, "#"), "one height"), (("# " * 9,), "at most 8 rows")]
+)
 def test_glyphs_that_cannot_be_drawn_are_refused(glyphs, word):
     with pytest.raises(ValueError, match=word):
-        draw.glyphs(draw.blank(9, 9), jnp.zeros((1, 1), jnp.int32), glyphs=glyphs, inks="r", size=(9, 9))
+        draw.glyphs(
+            draw.blank(9, 9), jnp.zeros((1, 1), jnp.int32), glyphs=glyphs, inks="r", size=(9, 9)
+        )
 
 
 def test_a_rectangle_fills_what_it_is_told_and_is_cut_off():
     canvas = draw.blank(3, 4)
-    assert letters(draw.rectangle(canvas, top=1, bottom=2, left=1, right=3, color="r")) == ["....", ".rr.", "...."]
+    assert letters(draw.rectangle(canvas, top=1, bottom=2, left=1, right=3, color="r")) == [
+        "....",
+        ".rr.",
+        "....",
+    ]
     assert letters(draw.rectangle(canvas, left=2, color="g")) == ["..gg"] * 3
-    assert letters(draw.rectangle(canvas, top=-5, bottom=1, left=-2, right=99, color="b")) == ["bbbb", "....", "...."]
+    assert letters(draw.rectangle(canvas, top=-5, bottom=1, left=-2, right=99, color="b")) == [
+        "bbbb",
+        "....",
+        "....",
+    ]
     assert np.array_equal(draw.rectangle(canvas, left=3, right=1, color="b"), canvas)
 
 
@@ -184,16 +263,25 @@ def test_every_glyph_is_seven_by_five_and_no_two_are_alike():
     assert set(draw.FONT) == set(" 0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ")
     assert all(glyph.shape == (7, 5) for glyph in draw.FONT.values())
     assert len({glyph.tobytes() for glyph in draw.FONT.values()}) == len(draw.FONT)
-    differences = [np.sum(a != b) for i, a in enumerate(draw.FONT.values()) for b in list(draw.FONT.values())[:i]]
+    differences = [
+        np.sum(a != b)
+        for i, a in enumerate(draw.FONT.values())
+        for b in list(draw.FONT.values())[:i]
+    ]
     assert min(differences) >= 2
 
 
 @pytest.mark.parametrize("scale", [1, 2])
-@pytest.mark.parametrize(("number", "shown"), [(0, "000"), (7, "007"), (42, "042"), (999, "999"), (1000, "999"), (-3, "000")])
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0, "000"), (7, "007"), (42, "042"), (999, "999"), (1000, "999"), (-3, "000")],
+)
 def test_digits_draw_the_number_that_text_would(number, shown, scale):
     blank = draw.blank(9 * scale, 20 * scale)
     place = dict(top=scale, left=scale, scale=scale)
-    np.testing.assert_array_equal(draw.digits(blank, jnp.int32(number), **place), draw.text(blank, shown, **place))
+    np.testing.assert_array_equal(
+        draw.digits(blank, jnp.int32(number), **place), draw.text(blank, shown, **place)
+    )
 
 
 def test_text_is_centred_drawn_in_capitals_and_cut_off():
@@ -216,7 +304,9 @@ def test_a_sprite_moves_keeps_what_is_behind_it_and_is_cut_off(left, top):
         for column, pixel in enumerate(line):
             if pixel != "." and 0 <= top + row < height and 0 <= left + column < width:
                 expected[top + row][left + column] = pixel
-    drawn = draw.sprite(draw.blank(height, width, color="s"), CORNERS, size=3, top=top, left=jnp.int32(left))
+    drawn = draw.sprite(
+        draw.blank(height, width, color="s"), CORNERS, size=3, top=top, left=jnp.int32(left)
+    )
     assert letters(drawn) == ["".join(row) for row in expected]
 
 
@@ -241,7 +331,10 @@ def test_spans_clip_at_both_sides_and_may_have_a_colour_for_each_scanline():
 
 def test_every_sub_pixel_of_a_spans_edge_shows():
     canvas = draw.blank(1, 4)
-    images = {np.asarray(draw.spans(canvas, left=0, right=SUB + part, colors="w")).tobytes() for part in range(SUB)}
+    images = {
+        np.asarray(draw.spans(canvas, left=0, right=SUB + part, colors="w")).tobytes()
+        for part in range(SUB)
+    }
     assert len(images) == SUB
 
 
@@ -257,7 +350,15 @@ def test_a_beam_is_a_leaning_rectangle(angle):
     size, length, thickness = 64, 50, 4
     canvas = draw.blank(size, size)
     fixed = draw.fixed_point(jnp.float32(angle), scale=draw.ANGLE_UNIT)
-    drawn = draw.beam(canvas, x=jnp.int32(32 * SUB), y=size, angle=fixed, length=length, thickness=thickness, color="w")
+    drawn = draw.beam(
+        canvas,
+        x=jnp.int32(32 * SUB),
+        y=size,
+        angle=fixed,
+        length=length,
+        thickness=thickness,
+        color="w",
+    )
     background, ink = (np.array(draw.PALETTE[key], float) for key in "kw")
     coverage = ((picture(drawn) - background) / (ink - background)).mean(axis=2)
     fine = (np.arange(size * 8) + 0.5) / 8  # the same by brute force, 8 x 8 samples a pixel
@@ -278,14 +379,23 @@ def test_fixed_point_rounds_to_the_nearest():
 @pytest.mark.parametrize("obs_size", [96, 128, 192, 256])
 def test_the_bands_of_a_field_leave_no_gap(obs_size):
     edges = [0, 3, 10, 21, 83, 92, 98, 104]
-    bands = [draw.field(obs_size, top=top, bottom=bottom).shape[0] for top, bottom in zip(edges, edges[1:])]
+    bands = [
+        draw.field(obs_size, top=top, bottom=bottom).shape[0]
+        for top, bottom in zip(edges, edges[1:])
+    ]
     assert sum(bands) == draw.field(obs_size).shape[0] and min(bands) > 0
 
 
 @pytest.mark.parametrize("obs_size", draw.OBS_SIZES)
 def test_a_frame_has_the_score_on_top_the_name_below_and_corners(obs_size):
     tiles, ids = (("r",), ("g",)), jnp.array([1, -1])
-    frame = draw.frame(draw.field(obs_size, color="b"), score=jnp.int32(12), name="Game", corner_ids=ids, corner_tiles=tiles)
+    frame = draw.frame(
+        draw.field(obs_size, color="b"),
+        score=jnp.int32(12),
+        name="Game",
+        corner_ids=ids,
+        corner_tiles=tiles,
+    )
     assert frame.shape == (obs_size, obs_size, 3) and frame.dtype == jnp.uint8
     rows = letters(frame.reshape(obs_size, -1))
     scale = obs_size // 128
@@ -293,25 +403,34 @@ def test_a_frame_has_the_score_on_top_the_name_below_and_corners(obs_size):
     assert len(field) == 104 * scale and rows.index(field[0]) == 14 * scale
     top, bottom = rows[: 14 * scale], rows[118 * scale :]
     assert sum(row.count("w") for row in top) == scale**2 * sum(draw.FONT[c].sum() for c in "012")
-    assert sum(row.count("s") for row in bottom) == scale**2 * sum(draw.FONT[c].sum() for c in "GAME")
+    assert sum(row.count("s") for row in bottom) == scale**2 * sum(
+        draw.FONT[c].sum() for c in "GAME"
+    )
     for part, ink in ((top, "w"), (bottom, "s")):
         columns = [i for row in part for i, pixel in enumerate(row) if pixel == ink]
-        assert abs(min(columns) + max(columns) + 1 - obs_size) <= 4 * scale  # centred, but for blank columns of the glyphs
+        assert (
+            abs(min(columns) + max(columns) + 1 - obs_size) <= 4 * scale
+        )  # centred, but for blank columns of the glyphs
         assert all(ink not in row for row in (part[0], part[-1]))
-    assert top[4 * scale][: obs_size // 2].count("g") == 12 * scale and not any("r" in row for row in top)
+    assert top[4 * scale][: obs_size // 2].count("g") == 12 * scale and not any(
+        "r" in row for row in top
+    )
 
 
 @pytest.mark.parametrize("obs_size", draw.OBS_SIZES)
 def test_a_frames_counter_stands_between_the_score_and_the_right_corner(obs_size):
     field, scale = draw.field(obs_size), obs_size // 128
     frames = [
-        draw.frame(field, score=jnp.int32(0), name="Game", counter=counter) for counter in (None, jnp.int32(12), jnp.int32(13))
+        draw.frame(field, score=jnp.int32(0), name="Game", counter=counter)
+        for counter in (None, jnp.int32(12), jnp.int32(13))
     ]
     without, with_12, with_13 = (np.asarray(frame) for frame in frames)
     columns = np.flatnonzero(np.any(with_12 != without, axis=(0, 2)))
     assert columns.min() > (64 + 9) * scale and columns.max() < (128 - 14) * scale
     yellow = np.all(with_12 == draw.PALETTE["y"], axis=2).sum()
-    assert yellow == scale**2 * sum(draw.FONT[c].sum() for c in "12") and not np.array_equal(with_12, with_13)
+    assert yellow == scale**2 * sum(draw.FONT[c].sum() for c in "12") and not np.array_equal(
+        with_12, with_13
+    )
 
 
 @pytest.mark.parametrize("name", PRIMITIVES)
@@ -327,14 +446,20 @@ def test_primitives_keep_the_contract(name):
 
 
 def test_every_public_function_is_documented():
-    functions = [member for key, member in vars(draw).items() if callable(member) and not key.startswith("_")]
-    assert all(inspect.getdoc(function) for function in functions if function.__module__ == draw.__name__)
+    functions = [
+        member for key, member in vars(draw).items() if callable(member) and not key.startswith("_")
+    ]
+    assert all(
+        inspect.getdoc(function) for function in functions if function.__module__ == draw.__name__
+    )
 
 
 def test_drawing_is_the_same_under_jit_vmap_and_eagerly():
     def scene(number, angle):
         canvas = draw.digits(draw.blank(40, 40), number, top=2, left=3)
-        canvas = draw.beam(canvas, x=number * 4, y=38, angle=angle, length=30, thickness=3, color="o")
+        canvas = draw.beam(
+            canvas, x=number * 4, y=38, angle=angle, length=30, thickness=3, color="o"
+        )
         return draw.sprite(canvas, CORNERS, size=9, top=20, left=number)
 
     numbers, angles = jnp.array([1, 20, 345]), jnp.array([-3000, 0, 1234])

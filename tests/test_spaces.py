@@ -60,14 +60,18 @@ def test_discrete_does_not_contain_a_negative_number():
 
 
 @pytest.mark.parametrize(
-    "n, dtype, value", [(256, jnp.uint8, 255), (300, jnp.uint8, 3), (200, jnp.int8, 127), (2**31, jnp.int32, 7)]
+    "n, dtype, value",
+    [(256, jnp.uint8, 255), (300, jnp.uint8, 3), (200, jnp.int8, 127), (2**31, jnp.int32, 7)],
 )
 def test_discrete_contains_a_number_whose_dtype_cannot_hold_n(n, dtype, value):
     # jnp.int8(3) < 200 is false, for jax wraps 200 around to -56.
     assert eagerly_and_jitted(Discrete(n), jnp.asarray(value, dtype))
 
 
-@pytest.mark.parametrize("value, inside", [(0, True), (4, True), (5, False), (-1, False), (2**32 + 1, False), (2**70, False)])
+@pytest.mark.parametrize(
+    "value, inside",
+    [(0, True), (4, True), (5, False), (-1, False), (2**32 + 1, False), (2**70, False)],
+)
 def test_discrete_takes_python_integers_of_any_size(value, inside):
     answer = Discrete(5).contains(value)
     assert isinstance(answer, jax.Array) and answer.dtype == bool and bool(answer) is inside
@@ -79,7 +83,10 @@ def test_discrete_does_not_cut_a_numpy_integer_down_before_it_looks(value):
     assert Discrete(5).contains(np.int64(3))
 
 
-@pytest.mark.parametrize("value", [True, False, np.True_, 1.0, np.float32(1), jnp.bool_(True), jnp.float32(1), float("nan")])
+@pytest.mark.parametrize(
+    "value",
+    [True, False, np.True_, 1.0, np.float32(1), jnp.bool_(True), jnp.float32(1), float("nan")],
+)
 def test_a_bool_or_a_float_is_no_element_of_discrete(value):
     assert not Discrete(5).contains(value)
     assert not jax.jit(Discrete(5).contains)(value)
@@ -98,7 +105,9 @@ def test_a_key_is_no_element_of_a_space():
 
 def test_discrete_checks_a_batch_under_vmap():
     answers = jax.jit(jax.vmap(Discrete(5).contains))(jnp.arange(-2, 7))
-    np.testing.assert_array_equal(answers, [False, False, True, True, True, True, True, False, False])
+    np.testing.assert_array_equal(
+        answers, [False, False, True, True, True, True, True, False, False]
+    )
 
 
 def test_the_shape_of_discrete_is_that_of_its_samples():
@@ -153,9 +162,13 @@ def test_a_box_without_bounds_samples_the_whole_range_of_an_integer(dtype):
     assert np.all(np.abs(quarters - 500) < 110)
 
 
-@pytest.mark.parametrize("low, high", [(-np.inf, np.inf), (0, np.inf), (-3e38, 3e38), (1.0, 0.0), (0.0, np.nan)])
+@pytest.mark.parametrize(
+    "low, high", [(-np.inf, np.inf), (0, np.inf), (-3e38, 3e38), (1.0, 0.0), (0.0, np.nan)]
+)
 def test_a_float_box_that_cannot_be_sampled_says_so(low, high):
-    with pytest.raises(ValueError, match=re.escape(f"float32 cannot be sampled in {low} ... {high}")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"float32 cannot be sampled in {low} ... {high}")
+    ):
         Box(low, high, (2,)).sample(jax.random.key(0))
 
 
@@ -191,7 +204,10 @@ def test_a_space_contains_what_it_samples(space):
 def test_a_box_includes_both_of_its_bounds_and_nothing_beyond(low, high):
     box = Box(low, high, (2,))
     assert eagerly_and_jitted(box, jnp.float32([low, high]))
-    below, above = np.nextafter(np.float32(low), np.float32(-9)), np.nextafter(np.float32(high), np.float32(9))
+    below, above = (
+        np.nextafter(np.float32(low), np.float32(-9)),
+        np.nextafter(np.float32(high), np.float32(9)),
+    )
     assert not eagerly_and_jitted(box, jnp.float32([below, high]))
     assert not eagerly_and_jitted(box, jnp.float32([low, above]))
 
@@ -207,7 +223,10 @@ def test_a_narrower_byte_box_checks_its_bounds(values, inside):
     assert eagerly_and_jitted(Box(9.5, 20.5, (2,), jnp.uint8), jnp.uint8(values)) is inside
 
 
-@pytest.mark.parametrize("low, high, inside", [(-1, 300, True), (-np.inf, np.inf, True), (300, 400, False), (-5, -1, False)])
+@pytest.mark.parametrize(
+    "low, high, inside",
+    [(-1, 300, True), (-np.inf, np.inf, True), (300, 400, False), (-5, -1, False)],
+)
 def test_the_bounds_of_an_integer_box_may_lie_beyond_its_dtype(low, high, inside):
     # jnp.uint8(3) >= -1 is false, for jax wraps -1 around to 255.
     assert eagerly_and_jitted(Box(low, high, (2,), jnp.uint8), jnp.uint8([3, 255])) is inside
@@ -256,7 +275,9 @@ def test_an_unbounded_box_contains_infinity_but_not_nan():
 
 def test_a_box_checks_each_element_of_a_batch_under_vmap():
     batch = jnp.float32([[0.0, 0.5], [0.0, 1.5], [-2.0, 0.0], [1.0, -1.0]])
-    np.testing.assert_array_equal(jax.jit(jax.vmap(Box(-1.0, 1.0, (2,)).contains))(batch), [True, False, False, True])
+    np.testing.assert_array_equal(
+        jax.jit(jax.vmap(Box(-1.0, 1.0, (2,)).contains))(batch), [True, False, False, True]
+    )
 
 
 # --- the spaces of an environment ---------------------------------------------------------------------------------------
@@ -279,4 +300,6 @@ def test_a_dict_holds_an_element_of_each_space():
     sample = jax.jit(space.sample)(jax.random.key(0))
     assert space.contains(sample) and set(sample) == {"a", "b"}
     assert not space.contains({"a": sample["a"]}) and not space.contains(sample["a"])
-    assert not space.contains({**sample, "a": jnp.int32(3)}) and not space.contains({**sample, "b": sample["b"][0]})
+    assert not space.contains({**sample, "a": jnp.int32(3)}) and not space.contains(
+        {**sample, "b": sample["b"][0]}
+    )

@@ -31,7 +31,9 @@ def frames_hash(module, params):
         _, state = module.reset(reset_key, params)
 
         def step(state, key_and_action):
-            frame, state, reward, done, _ = module.step(key_and_action[0], state, key_and_action[1], params)
+            frame, state, reward, done, _ = module.step(
+                key_and_action[0], state, key_and_action[1], params
+            )
             return state, (frame, reward, done)
 
         actions = jax.random.randint(actions_key, (40,), 0, 5)
@@ -69,7 +71,9 @@ print(json.dumps(results))
 def module_and_levels(game):
     """The name of a game's module, without the package's, and the name that the game's levels have there: two str."""
     module, levels = GAMES[game]
-    return module.__name__.rpartition(".")[2], next(name for name, value in vars(module).items() if value is levels)
+    return module.__name__.rpartition(".")[2], next(
+        name for name, value in vars(module).items() if value is levels
+    )
 
 
 @pytest.fixture(scope="module", params=FORMS)
@@ -91,7 +95,9 @@ def played(vendored):
     folder, prefix = (place, "") if form == "folder" else (place.parent, "arcade.")
     task = str(folder), prefix, {game: module_and_levels(game) for game in GAMES}
     command = [sys.executable, "-I", "-c", PLAY_WITHOUT_THE_PACKAGE, json.dumps(task)]
-    done = subprocess.run(command, check=False, cwd=place.parent.parent, capture_output=True, text=True)
+    done = subprocess.run(
+        command, check=False, cwd=place.parent.parent, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -106,7 +112,9 @@ def installed_hashes():
 
 
 @pytest.mark.parametrize("game", GAMES)
-def test_a_vendored_game_plays_like_the_installed_one_without_the_package(vendored, played, installed_hashes, game):
+def test_a_vendored_game_plays_like_the_installed_one_without_the_package(
+    vendored, played, installed_hashes, game
+):
     _, place = vendored
     module, levels = GAMES[game]
     if game not in installed_hashes:
@@ -121,7 +129,10 @@ def test_a_vendored_game_plays_like_the_installed_one_without_the_package(vendor
 def test_only_the_import_of_render_differs_from_the_original(vendored, game):
     form, place = vendored
     original = Path(GAMES[game][0].__file__)
-    lines, copied = original.read_bytes().splitlines(True), (place / original.name).read_bytes().splitlines(True)
+    lines, copied = (
+        original.read_bytes().splitlines(True),
+        (place / original.name).read_bytes().splitlines(True),
+    )
     assert len(lines) == len(copied)
     changed = [(line.decode(), copy.decode()) for line, copy in zip(lines, copied) if line != copy]
     assert changed == [(GAME_IMPORT + "\n", VENDORED_IMPORT[form] + "\n")]
@@ -132,7 +143,9 @@ def test_render_is_copied_as_it_is_and_nothing_else_is_left_behind(vendored):
     assert (place / "render.py").read_bytes() == Path(render.__file__).read_bytes()
     modules = {Path(module.__file__).name for module, _ in GAMES.values()}
     init = {"__init__.py"} if form == "package" else set()
-    assert {path.name for path in place.iterdir() if path.is_file()} == modules | {"render.py"} | init
+    assert {path.name for path in place.iterdir() if path.is_file()} == modules | {
+        "render.py"
+    } | init
 
 
 def test_no_two_games_come_to_the_same_frames(played):
@@ -145,7 +158,11 @@ def test_no_two_games_come_to_the_same_frames(played):
 
 def test_every_game_and_every_environment_is_found_in_upper_and_lower_case(tmp_path):
     for name in (*GAMES, *REGISTRY):
-        file = Path(sys.modules[REGISTRY[name if name in REGISTRY else name + "Easy"].reset.__module__].__file__).name
+        file = Path(
+            sys.modules[
+                REGISTRY[name if name in REGISTRY else name + "Easy"].reset.__module__
+            ].__file__
+        ).name
         for spelling in (name, name.lower(), name.upper()):
             assert vendor(spelling, tmp_path / spelling)[0] == tmp_path / spelling / file
 
@@ -169,14 +186,26 @@ def test_the_command_line_says_what_it_wrote_and_how_to_use_it(tmp_path, capsys,
         (place.parent / "__init__.py").touch()
     main(["navigator", str(place)])
     wrote = f"wrote {place / 'navigator.py'}\nwrote {place / 'render.py'}\nto use it: "
-    use = {"folder": f"import navigator  # with {place} on sys.path\n", "package": "from project.arcade import navigator\n"}[form]
+    use = {
+        "folder": f"import navigator  # with {place} on sys.path\n",
+        "package": "from project.arcade import navigator\n",
+    }[form]
     assert capsys.readouterr().out == wrote + use
     main(["navigator", str(place)])
-    assert capsys.readouterr().out == "nothing to write: the files are there already\nto use it: " + use
+    assert (
+        capsys.readouterr().out
+        == "nothing to write: the files are there already\nto use it: " + use
+    )
 
 
 def test_without_arguments_the_usage_lists_the_games(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "popgym_arcade.vendor"], check=False, cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "popgym_arcade.vendor"],
+        check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2
     assert "{" + ",".join(GAMES) + "}" in done.stderr and "DEST" in done.stderr
 
@@ -184,7 +213,10 @@ def test_without_arguments_the_usage_lists_the_games(tmp_path):
 # --- bad input ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong, nearest", [("Navigatr", "Navigator"), ("CartPoleEsy", "CartPole"), ("battleshp", "BattleShip")])
+@pytest.mark.parametrize(
+    "wrong, nearest",
+    [("Navigatr", "Navigator"), ("CartPoleEsy", "CartPole"), ("battleshp", "BattleShip")],
+)
 def test_an_unknown_game_is_answered_with_the_nearest_names(tmp_path, capsys, wrong, nearest):
     with pytest.raises(ValueError, match=f"no game '{wrong}'.*{nearest}"):
         vendor(wrong, tmp_path / "new")
@@ -196,7 +228,9 @@ def test_an_unknown_game_is_answered_with_the_nearest_names(tmp_path, capsys, wr
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("edited, other", [("navigator.py", "render.py"), ("render.py", "navigator.py")])
+@pytest.mark.parametrize(
+    "edited, other", [("navigator.py", "render.py"), ("render.py", "navigator.py")]
+)
 def test_an_edited_file_is_left_as_it_is_and_nothing_is_written(tmp_path, capsys, edited, other):
     (tmp_path / edited).write_text("mine\n")
     with pytest.raises(FileExistsError, match=f"{edited}.*force"):
@@ -266,7 +300,9 @@ def test_the_packages_own_games_are_not_vendored_onto_themselves(tmp_path, monke
 
 
 @pytest.mark.parametrize("failing", ["navigator.py", "render.py"])
-def test_when_the_disk_is_full_no_file_is_changed_and_no_draft_stays(tmp_path, monkeypatch, failing):
+def test_when_the_disk_is_full_no_file_is_changed_and_no_draft_stays(
+    tmp_path, monkeypatch, failing
+):
     for name in ("navigator.py", "render.py"):
         (tmp_path / name).write_text("mine\n")
     write_bytes = Path.write_bytes
@@ -286,7 +322,9 @@ def test_when_the_disk_is_full_no_file_is_changed_and_no_draft_stays(tmp_path, m
 
 def test_a_game_whose_import_cannot_be_found_is_refused(tmp_path, monkeypatch):
     changed = tmp_path / "navigator.py"
-    changed.write_bytes(SOURCE.read_bytes().replace(GAME_IMPORT.encode(), b"import popgym_arcade.render as draw"))
+    changed.write_bytes(
+        SOURCE.read_bytes().replace(GAME_IMPORT.encode(), b"import popgym_arcade.render as draw")
+    )
     monkeypatch.setattr(GAMES["Navigator"][0], "__file__", str(changed))
     with pytest.raises(RuntimeError, match="0 times"):
         vendor("Navigator", tmp_path / "new")

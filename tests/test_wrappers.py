@@ -41,7 +41,12 @@ def rollout(times_wrapped, form, *params):
 
     Returns what every step returned, as NumPy arrays that begin with [time, environment].
     """
-    return jax.tree.map(np.asarray, compiled_rollout(times_wrapped, form)(jax.random.split(jax.random.key(3), NUM_ENVS), params))
+    return jax.tree.map(
+        np.asarray,
+        compiled_rollout(times_wrapped, form)(
+            jax.random.split(jax.random.key(3), NUM_ENVS), params
+        ),
+    )
 
 
 @functools.cache
@@ -83,7 +88,9 @@ def assert_log_is_that_of_a_plain_loop(info, rewards, dones, starts_anew):
     np.testing.assert_array_equal(info["returned_episode"], dones)
     for i in range(dones.shape[1]):
         returns, lengths = zip(*logged_by_hand(rewards[:, i], dones[:, i], starts_anew))
-        np.testing.assert_allclose(info["returned_episode_returns"][:, i], returns, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            info["returned_episode_returns"][:, i], returns, rtol=1e-5, atol=1e-6
+        )
         np.testing.assert_array_equal(info["returned_episode_lengths"][:, i], lengths)
 
 
@@ -116,7 +123,9 @@ def test_without_auto_reset_the_sums_go_on_after_the_end():
     _, states, _, _, info = rollout(1, "step_env", params)
     assert_log_is_that_of_a_plain_loop(info, rewards, dones, starts_anew=False)
     np.testing.assert_array_equal(states.episode_lengths, states.env_state.time)
-    np.testing.assert_array_equal(states.env_state.time, np.arange(1, NUM_STEPS + 1)[:, None].repeat(NUM_ENVS, axis=1))
+    np.testing.assert_array_equal(
+        states.env_state.time, np.arange(1, NUM_STEPS + 1)[:, None].repeat(NUM_ENVS, axis=1)
+    )
     np.testing.assert_array_equal(info["returned_episode_lengths"][-1], NUM_STEPS)
 
 
@@ -171,7 +180,9 @@ def test_params_may_be_left_out_or_given():
     params = short_game(1)[1]
     assert_same(rollout(1, "step"), rollout(1, "step", params))
     larger = dataclasses.replace(params, obs_size=256)
-    observation, _ = jax.eval_shape(lambda key: short_game(1)[0].reset(key, larger), jax.random.key(0))
+    observation, _ = jax.eval_shape(
+        lambda key: short_game(1)[0].reset(key, larger), jax.random.key(0)
+    )
     assert observation.shape == (256, 256, 3)
     shorter = dataclasses.replace(params, max_steps_in_episode=2)
     assert rollout(1, "step", shorter)[4]["returned_episode_lengths"].max() == 2
@@ -192,7 +203,9 @@ def test_all_else_of_the_environment_stays_as_it_is():
     env, _ = make("NavigatorEasy")
     wrapped = log_episodes(env)
     assert isinstance(wrapped, Environment)
-    changed = {name for name in Environment._fields if getattr(wrapped, name) is not getattr(env, name)}
+    changed = {
+        name for name in Environment._fields if getattr(wrapped, name) is not getattr(env, name)
+    }
     assert changed == {"reset", "step", "step_env", "render"}
 
 
@@ -206,8 +219,14 @@ def test_a_step_neither_changes_a_type_nor_needs_a_second_trace(form):
         _, state, _, _, info = step(jax.random.key(i), state, jnp.int32(RIGHT), params)
         assert types(state) == first_types
     assert step._cache_size() == 1
-    strong = {"returned_episode": bool, "returned_episode_returns": jnp.float32, "returned_episode_lengths": jnp.int32}
-    assert types({name: info[name] for name in strong}) == {name: ((), np.dtype(dtype), False) for name, dtype in strong.items()}
+    strong = {
+        "returned_episode": bool,
+        "returned_episode_returns": jnp.float32,
+        "returned_episode_lengths": jnp.int32,
+    }
+    assert types({name: info[name] for name in strong}) == {
+        name: ((), np.dtype(dtype), False) for name, dtype in strong.items()
+    }
     assert first_types[1:] == 2 * (((), np.dtype("float32"), False), ((), np.dtype("int32"), False))
 
 
@@ -282,7 +301,10 @@ def test_the_final_observation_is_a_stack_of_the_episode_that_ended():
     (frames, _, _, dones, info), (first, _) = play(env, params)
     (stacks, _, _, _, stacked_info), (first_stack, _) = play(frame_stack(env, 2), params)
     before = np.concatenate([first_stack[None], stacks[:-1]])[..., -3:]
-    np.testing.assert_array_equal(stacked_info["final_observation"], np.concatenate([before, info["final_observation"]], axis=-1))
+    np.testing.assert_array_equal(
+        stacked_info["final_observation"],
+        np.concatenate([before, info["final_observation"]], axis=-1),
+    )
     assert (info["final_observation"][dones] != frames[dones]).any()
 
 
@@ -314,8 +336,12 @@ def test_a_sticky_action_is_played_again_as_often_as_asked_and_never_across_epis
 def test_without_stickiness_the_game_goes_as_before_and_with_all_of_it_nothing_is_done():
     env, params = make("BattleShipEasy")
     (_, states, *_), (_, first) = play(sticky_actions(env, 1.0), params)
-    assert (states.env_state.row == first.env_state.row).all() and (states.env_state.col == first.env_state.col).all()
-    assert (states.env_state.time == np.arange(1, BLOCK + 1)).all() and not states.env_state.shots.any()
+    assert (states.env_state.row == first.env_state.row).all() and (
+        states.env_state.col == first.env_state.col
+    ).all()
+    assert (
+        states.env_state.time == np.arange(1, BLOCK + 1)
+    ).all() and not states.env_state.shots.any()
     actions = jax.random.randint(jax.random.split(jax.random.key(0), 3)[1], (BLOCK,), 0, 5)
     (_, states, *_), _ = play(sticky_actions(env, 0.0), params)
     np.testing.assert_array_equal(states.last_action, actions)
@@ -339,7 +365,9 @@ def test_a_smaller_frame_is_nearly_that_of_pillow():
     frame, _ = env.reset(jax.random.key(0), params)
     for height, width in ((84, 84), (64, 32)):
         small, _ = resize(env, height, width).reset(jax.random.key(0), params)
-        expected = Image.fromarray(np.asarray(frame)).resize((width, height), Image.Resampling.BILINEAR)
+        expected = Image.fromarray(np.asarray(frame)).resize(
+            (width, height), Image.Resampling.BILINEAR
+        )
         assert small.shape == (height, width, 3) and small.dtype == np.uint8
         assert np.abs(np.asarray(small).astype(int) - np.asarray(expected)).max() <= 2
     same, _ = resize(env, 128, 128).reset(jax.random.key(0), params)
@@ -359,10 +387,14 @@ def test_both_views_are_those_of_the_twins():
     blind = dataclasses.replace(params, partial_obs=True)
     (both, states, rewards, dones, info), (first, _) = play(both_views(env), params)
     for view, twin in (("full", params), ("partial", blind)):
-        (frames, twin_states, twin_rewards, twin_dones, twin_info), (first_frame, _) = play(env, twin)
+        (frames, twin_states, twin_rewards, twin_dones, twin_info), (first_frame, _) = play(
+            env, twin
+        )
         np.testing.assert_array_equal(both[view], frames)
         np.testing.assert_array_equal(first[view], first_frame)
-        np.testing.assert_array_equal(info["final_observation"][view], twin_info["final_observation"])
+        np.testing.assert_array_equal(
+            info["final_observation"][view], twin_info["final_observation"]
+        )
         assert_same((states, rewards, dones), (twin_states, twin_rewards, twin_dones))
     assert (both["full"] != both["partial"]).any()
 
@@ -375,7 +407,12 @@ def test_both_views_cost_one_step_and_two_drawings():
         step = jax.jit(lambda key, state: wrapped.step(key, state, jnp.int32(0), params))
         return step.lower(key, state).compile().cost_analysis()["flops"]
 
-    drawing = jax.jit(lambda state: env.render(state, params)).lower(state).compile().cost_analysis()["flops"]
+    drawing = (
+        jax.jit(lambda state: env.render(state, params))
+        .lower(state)
+        .compile()
+        .cost_analysis()["flops"]
+    )
     assert size(both_views(env)) < size(env) + 1.5 * drawing
 
 
@@ -386,12 +423,26 @@ def test_both_views_of_a_stack_are_refused():
 
 
 STACKS = {
-    "84 x 84 x 4, as for Atari": (lambda env: frame_stack(resize(grayscale(sticky_actions(env)))), (84, 84, 4), np.uint8),
-    "gray after stacking": (lambda env: grayscale(frame_stack(log_episodes(env), 2)), (128, 128, 2), np.uint8),
-    "floats stacked": (lambda env: log_episodes(frame_stack(normalise(env), 2)), (128, 128, 6), np.float32),
+    "84 x 84 x 4, as for Atari": (
+        lambda env: frame_stack(resize(grayscale(sticky_actions(env)))),
+        (84, 84, 4),
+        np.uint8,
+    ),
+    "gray after stacking": (
+        lambda env: grayscale(frame_stack(log_episodes(env), 2)),
+        (128, 128, 2),
+        np.uint8,
+    ),
+    "floats stacked": (
+        lambda env: log_episodes(frame_stack(normalise(env), 2)),
+        (128, 128, 6),
+        np.float32,
+    ),
     "floats resized": (lambda env: resize(normalise(env), 32, 48), (32, 48, 3), np.float32),
     "both views of all": (
-        lambda env: normalise(frame_stack(resize(both_views(log_episodes(sticky_actions(env))), 40, 40), 2)),
+        lambda env: normalise(
+            frame_stack(resize(both_views(log_episodes(sticky_actions(env))), 40, 40), 2)
+        ),
         (40, 40, 6),
         np.float32,
     ),
@@ -414,7 +465,9 @@ def test_wrappers_compose_under_jit_and_vmap_and_keep_the_space_right(name):
         before = types(states)
         observations, states, _, _, info = step(keys, states, jnp.array([0, 3, 4]), params)
         for seen in (observations, info["final_observation"]):
-            assert all(space.contains(jax.tree.map(lambda leaf, i=i: leaf[i], seen)) for i in range(3))
+            assert all(
+                space.contains(jax.tree.map(lambda leaf, i=i: leaf[i], seen)) for i in range(3)
+            )
         assert types(states) == before
     assert step._cache_size() == 1
 
@@ -422,7 +475,10 @@ def test_wrappers_compose_under_jit_and_vmap_and_keep_the_space_right(name):
 @pytest.mark.parametrize(
     "wrap, message",
     [
-        (lambda env: sticky_actions(env, 1.5), "must be in 0 ... 1, but it is 1.5; the nearest is 1"),
+        (
+            lambda env: sticky_actions(env, 1.5),
+            "must be in 0 ... 1, but it is 1.5; the nearest is 1",
+        ),
         (lambda env: frame_stack(env, 0), "at least 1, but it is 0"),
         (lambda env: resize(env, 0, 84), "height must be at least 1"),
         (lambda env: grayscale(grayscale(env)).observation_space(), "has 1 channels"),

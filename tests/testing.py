@@ -43,12 +43,18 @@ class Case(NamedTuple):
     # (rng, states [count], params) -> states [count] with whatever any view shows or hides drawn anew, so that nearly equal states
     # are compared too. They need not be reachable, but ``shown`` must be true of them.
     scramble: Callable | None = None
-    perfect_play_lasts: bool = False  # perfect play is to survive until the limit, not to end the game before
-    moves_by_itself: bool = False  # time alone changes the state, so an unknown action is not a standstill
+    perfect_play_lasts: bool = (
+        False  # perfect play is to survive until the limit, not to end the game before
+    )
+    moves_by_itself: bool = (
+        False  # time alone changes the state, so an unknown action is not a standstill
+    )
     # fields that only make sense together, so that the test of what the views show never changes one of them alone
     together: tuple = ()
     undealt: tuple = ()  # fields that hold what chance decides in the course of the game before any view shows it
-    episodes: int = 256  # how many are played side by side to see what the players earn; a multiple of BATCH
+    episodes: int = (
+        256  # how many are played side by side to see what the players earn; a multiple of BATCH
+    )
     different_starts: int = BATCH  # of BATCH first states, at least so many are different
     different_first_frames: int = 9  # of the MDP's frames of these, at least so many are different
 
@@ -59,10 +65,14 @@ def case_of(name):
     entry = REGISTRY[name]
     module = "test_" + entry.module.__name__.rpartition(".")[2]
     if importlib.util.find_spec(f"tests.games.{module}") is None:
-        raise LookupError(f"{entry.game} has no tests: write tests/games/{module}.py, with CASES as in tests/games/test_navigator.py")
+        raise LookupError(
+            f"{entry.game} has no tests: write tests/games/{module}.py, with CASES as in tests/games/test_navigator.py"
+        )
     cases = {case.game: case for case in importlib.import_module(f"tests.games.{module}").CASES}
     if entry.game not in cases:
-        raise LookupError(f"CASES of tests/games/{module}.py has no Case of {entry.game}, only of {', '.join(cases)}")
+        raise LookupError(
+            f"CASES of tests/games/{module}.py has no Case of {entry.game}, only of {', '.join(cases)}"
+        )
     return cases[entry.game]
 
 
@@ -82,9 +92,13 @@ def script(path):
 
 # For programs that are to be as a user has them: XLA's defaults.
 AS_FOR_USERS = {"xla_backend_optimization_level": 3}
-if "xla_cpu_use_fusion_emitters" in os.environ.get("XLA_FLAGS", ""):  # then this version of XLA has it
+if "xla_cpu_use_fusion_emitters" in os.environ.get(
+    "XLA_FLAGS", ""
+):  # then this version of XLA has it
     AS_FOR_USERS["xla_cpu_use_fusion_emitters"] = True
-FOR_MANY_STEPS = {"xla_backend_optimization_level": 1}  # for those that run for seconds, and need not be as a user has them
+FOR_MANY_STEPS = {
+    "xla_backend_optimization_level": 1
+}  # for those that run for seconds, and need not be as a user has them
 
 
 class Functions(NamedTuple):
@@ -123,11 +137,17 @@ def compiled_twins(name):
     def of_both(function, in_axes):
         def both(*arguments):
             *others, params = arguments
-            return function(*others, params), function(*others, dataclasses.replace(params, partial_obs=True))
+            return function(*others, params), function(
+                *others, dataclasses.replace(params, partial_obs=True)
+            )
 
         return jax.jit(jax.vmap(both, in_axes=in_axes), compiler_options=AS_FOR_USERS)
 
-    return of_both(env.reset, (0, None)), of_both(env.step, (0, 0, 0, None)), of_both(env.render, (0, None))
+    return (
+        of_both(env.reset, (0, None)),
+        of_both(env.step, (0, 0, 0, None)),
+        of_both(env.render, (0, None)),
+    )
 
 
 def keys(seed, count=BATCH):
@@ -149,8 +169,12 @@ def rendered(name, partial_obs, states):
     """The frames of any multiple of BATCH states, as NumPy."""
     functions = compiled(name, partial_obs)
     count = len(states.time)
-    batches = (jax.tree.map(lambda leaf, i=i: leaf[i : i + BATCH], states) for i in range(0, count, BATCH))
-    return np.concatenate([np.asarray(functions.render(batch, functions.params)) for batch in batches])
+    batches = (
+        jax.tree.map(lambda leaf, i=i: leaf[i : i + BATCH], states) for i in range(0, count, BATCH)
+    )
+    return np.concatenate(
+        [np.asarray(functions.render(batch, functions.params)) for batch in batches]
+    )
 
 
 # --- comparisons ------------------------------------------------------------
@@ -196,7 +220,9 @@ class Rollout(NamedTuple):
     def all_returns(self):
         """What each finished episode earned, in no order: float64[episodes]."""
         earned = np.cumsum(self.reward, axis=0, dtype=np.float64)
-        return np.concatenate([np.diff(column[done], prepend=0) for column, done in zip(earned.T, self.done.T)])
+        return np.concatenate(
+            [np.diff(column[done], prepend=0) for column, done in zip(earned.T, self.done.T)]
+        )
 
     def at_first_end(self, values):
         """The values, [steps, count], of the steps that end the first episodes: [count]."""
@@ -214,7 +240,10 @@ def rollout(name, expert=0.0, worst=0.0, seed=0):
     """
     episodes = case_of(name).episodes
     functions = compiled(name)
-    starts = [functions.reset(batch, functions.params)[1] for batch in keys(seed, episodes).reshape(-1, BATCH)]
+    starts = [
+        functions.reset(batch, functions.params)[1]
+        for batch in keys(seed, episodes).reshape(-1, BATCH)
+    ]
     start = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *starts)
     steps, states = compiled_rollout(name)(jax.random.key(seed), start, expert, worst)
     played = as_numpy(Rollout(start, *steps, states))
@@ -235,7 +264,12 @@ def compiled_rollout(name):
 
         def asked(player, share, state):
             every_action = jax.vmap(player, in_axes=(0, None))
-            return jax.lax.cond(share > 0, lambda state: every_action(state, params), lambda _: jnp.zeros(count, jnp.int32), state)
+            return jax.lax.cond(
+                share > 0,
+                lambda state: every_action(state, params),
+                lambda _: jnp.zeros(count, jnp.int32),
+                state,
+            )
 
         def one_step(state, key):
             who_key, action_key, step_key = jax.random.split(key, 3)
@@ -243,7 +277,9 @@ def compiled_rollout(name):
             action = jax.random.randint(action_key, (count,), -1, 6)
             action = jnp.where(who < expert + worst, asked(experts.worst, worst, state), action)
             action = jnp.where(who < expert, asked(experts.expert, expert, state), action)
-            _, next_state, reward, done, info = step(jax.random.split(step_key, count), state, action, params)
+            _, next_state, reward, done, info = step(
+                jax.random.split(step_key, count), state, action, params
+            )
             return next_state, (state.time, next_state.time, next_state.score, reward, done, info)
 
         def some_steps(state, key):
@@ -267,7 +303,9 @@ def some_states(name, count=3072):
 
 def many_starts(name, count=STARTS_AT_A_TIME):
     """The first states of many episodes, without drawing them: a State with a leading axis [count], as NumPy."""
-    every_key = keys(9, -(-count // STARTS_AT_A_TIME) * STARTS_AT_A_TIME).reshape(-1, STARTS_AT_A_TIME)
+    every_key = keys(9, -(-count // STARTS_AT_A_TIME) * STARTS_AT_A_TIME).reshape(
+        -1, STARTS_AT_A_TIME
+    )
     parts = [as_numpy(compiled_starts(name)(some_keys)) for some_keys in every_key]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
 
@@ -306,7 +344,10 @@ def run_script(module, state, params, script):
         state, paid, done, info = step(jax.random.key(number), state, jnp.int32(action), params)
         assert paid == pytest.approx(reward, abs=1e-6), f"step {number}"
         values = {**{"terminated": False, "truncated": False}, **expected}
-        got = {key: np.asarray(info[key] if key in info else getattr(state, key)).tolist() for key in values}
+        got = {
+            key: np.asarray(info[key] if key in info else getattr(state, key)).tolist()
+            for key in values
+        }
         assert got == values, f"step {number}"
         assert bool(done) == (values["terminated"] or values["truncated"]), f"step {number}"
     return state

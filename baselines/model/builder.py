@@ -36,7 +36,9 @@ def convolved(images, kernel, stride):
     CPU: there XLA takes a hundred times as long for it inside of a loop as outside (jax-ml/jax#12868).
     """
     layout = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(images, kernel, (stride, stride), "SAME", dimension_numbers=layout)
+    return jax.lax.conv_general_dilated(
+        images, kernel, (stride, stride), "SAME", dimension_numbers=layout
+    )
 
 
 def _convolved_forward(images, kernel, stride):
@@ -64,14 +66,23 @@ def _kernel_gradient(stride, images, kernel, gradient):
 def _kernel_gradient_by_columns(stride, images, kernel, gradient):
     """The gradient of the kernel as one product of matrices: what each place of the kernel saw, times the gradient."""
     side, (height, width) = kernel.shape[0], gradient.shape[1:3]
-    missing = [max((n - 1) * stride + side - size, 0) for n, size in zip((height, width), images.shape[1:3])]
+    missing = [
+        max((n - 1) * stride + side - size, 0)
+        for n, size in zip((height, width), images.shape[1:3])
+    ]
     padded = jnp.pad(images, ((0, 0), *((m // 2, m - m // 2) for m in missing), (0, 0)))
     seen = [
-        padded[:, row : row + (height - 1) * stride + 1 : stride, column : column + (width - 1) * stride + 1 : stride]
+        padded[
+            :,
+            row : row + (height - 1) * stride + 1 : stride,
+            column : column + (width - 1) * stride + 1 : stride,
+        ]
         for row in range(side)
         for column in range(side)
     ]
-    return jnp.einsum("nhwi,nhwo->io", jnp.concatenate(seen, axis=-1), gradient).reshape(kernel.shape)
+    return jnp.einsum("nhwi,nhwo->io", jnp.concatenate(seen, axis=-1), gradient).reshape(
+        kernel.shape
+    )
 
 
 convolved.defvjp(_convolved_forward, _convolved_backward)
@@ -87,7 +98,9 @@ class Convolution(eqx.Module):
     def __init__(self, channels, width, side, stride, key):
         """channels: in. width: channels out. side: of the kernel, pixels. stride: pixels."""
         limit = (channels * side * side) ** -0.5
-        self.kernel = jax.random.uniform(key, (side, side, channels, width), minval=-limit, maxval=limit)
+        self.kernel = jax.random.uniform(
+            key, (side, side, channels, width), minval=-limit, maxval=limit
+        )
         self.norm = eqx.nn.LayerNorm(width)
         self.stride = stride
 
@@ -115,8 +128,17 @@ class Encoder(eqx.Module):
     def __init__(self, obs_size, size, key):
         """obs_size: pixels a side, at least 8. size: features."""
         if obs_size < MIN_OBS_SIZE:
-            raise ValueError(f"obs_size must be at least {MIN_OBS_SIZE}, but it is {obs_size}; the nearest is {MIN_OBS_SIZE}")
-        self.convolutions, channels, width, side, kernel, stride = [], COLORS, FIRST_WIDTH, obs_size, 4, 4
+            raise ValueError(
+                f"obs_size must be at least {MIN_OBS_SIZE}, but it is {obs_size}; the nearest is {MIN_OBS_SIZE}"
+            )
+        self.convolutions, channels, width, side, kernel, stride = (
+            [],
+            COLORS,
+            FIRST_WIDTH,
+            obs_size,
+            4,
+            4,
+        )
         while side > COARSEST:
             key, layer_key = jax.random.split(key)
             self.convolutions.append(Convolution(channels, width, kernel, stride, layer_key))
@@ -128,7 +150,9 @@ class Encoder(eqx.Module):
         """images: float32[n, S, S, 3], 0 ... 1. Returns float32[n, size]."""
         for convolution in self.convolutions:
             images = convolution(images)
-        return jax.nn.relu(jax.vmap(self.norm)(jax.vmap(self.dense)(images.reshape(images.shape[0], -1))))
+        return jax.nn.relu(
+            jax.vmap(self.norm)(jax.vmap(self.dense)(images.reshape(images.shape[0], -1)))
+        )
 
 
 class Trunk(eqx.Module):
@@ -165,7 +189,9 @@ class Trunk(eqx.Module):
 
 def scaled(observations):
     """Bytes as floats, 0 ... 1; floats as they are. This is the only place where pixels are scaled."""
-    return observations.astype(jnp.float32) / 255 if observations.dtype == jnp.uint8 else observations
+    return (
+        observations.astype(jnp.float32) / 255 if observations.dtype == jnp.uint8 else observations
+    )
 
 
 class QNetworkRNN(eqx.Module):

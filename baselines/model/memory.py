@@ -27,7 +27,8 @@ MINGRU = "mingru"
 def _memax_names():
     """memax's names of its models, by their lower case."""
     shapes = eqx.filter_eval_shape(
-        lambda key: get_residual_memory_models(input=4, hidden=4, output=4, num_layers=1, key=key), jax.random.key(0)
+        lambda key: get_residual_memory_models(input=4, hidden=4, output=4, num_layers=1, key=key),
+        jax.random.key(0),
     )
     return {name.lower(): name for name in shapes}
 

@@ -24,7 +24,9 @@ def test_every_adapter_is_measured_against_the_native_step(capsys):
     assert all(rate > 0 and ratio > 0 for rate, ratio in figures.values())
     printed = capsys.readouterr().out
     rows = re.findall(r"^\| (.*?) \| [\d,]+ \| [\d.]+ \| (.*?) \|$", printed, re.MULTILINE)
-    assert [name for name, _ in rows] == list(figures) and {reference for _, reference in rows} <= set(figures)
+    assert [name for name, _ in rows] == list(figures) and {
+        reference for _, reference in rows
+    } <= set(figures)
 
 
 def test_what_is_not_installed_is_left_out(monkeypatch):
@@ -57,4 +59,6 @@ def test_calls_are_timed_when_warm_and_nothing_holds_on_to_old_frames():
     program = cost.calls(play, play(None))
     assert len(made) == 1 + cost.WARM_UP
     bench.run(program, 4)
-    assert alive[-4:] == [1] * 4  # a step finds only those of the step before (Python 3.10 keeps the first of all until it is warm)
+    assert (
+        alive[-4:] == [1] * 4
+    )  # a step finds only those of the step before (Python 3.10 keeps the first of all until it is warm)

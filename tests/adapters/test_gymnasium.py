@@ -94,7 +94,9 @@ def hidden_window(monkeypatch):
 
 def test_every_environment_is_registered_under_the_version_of_its_rules():
     identifiers = {name for name in gymnasium.registry if name.startswith("popgym_arcade/")}
-    assert identifiers == {f"popgym_arcade/{name}-v{REGISTRY[name].version}" for name in REGISTERED_ENVIRONMENTS}
+    assert identifiers == {
+        f"popgym_arcade/{name}-v{REGISTRY[name].version}" for name in REGISTERED_ENVIRONMENTS
+    }
     for identifier in identifiers:
         spec = gymnasium.spec(identifier)
         assert identifier == f"popgym_arcade/{spec.kwargs['name']}-v{spec.version}"
@@ -112,7 +114,9 @@ def test_to_register_again_changes_nothing():
 def test_an_id_that_names_the_module_needs_no_import():
     identifier = "popgym_arcade.adapters.gymnasium:popgym_arcade/TetrisHard-v1"
     program = f"import gymnasium; print(gymnasium.make({identifier!r}).unwrapped)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ})
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ}
+    )
     assert "ArcadeEnv" in done.stdout, done.stderr
 
 
@@ -121,13 +125,17 @@ def test_make_passes_its_keywords_on():
     assert isinstance(env.unwrapped, ArcadeEnv)
     first, _ = env.reset(seed=1)
     later, _, _, truncated, _ = env.step(UP)
-    assert len(np.unique(first.reshape(-1, 3), axis=0)) > len(np.unique(later.reshape(-1, 3), axis=0))  # less to see
+    assert len(np.unique(first.reshape(-1, 3), axis=0)) > len(
+        np.unique(later.reshape(-1, 3), axis=0)
+    )  # less to see
     large = gymnasium.make("popgym_arcade/NavigatorEasy-v1", obs_size=256)
     assert large.observation_space == gymnasium.spaces.Box(0, 255, (256, 256, 3), np.uint8)
 
 
 def test_make_vec_makes_one_program_of_all_environments():
-    envs = gymnasium.make_vec("popgym_arcade/NavigatorEasy-v1", num_envs=NUM_ENVS, **SHORT, autoreset_mode="SameStep")
+    envs = gymnasium.make_vec(
+        "popgym_arcade/NavigatorEasy-v1", num_envs=NUM_ENVS, **SHORT, autoreset_mode="SameStep"
+    )
     assert type(envs) is ArcadeVectorEnv
     assert envs.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
     assert envs.spec.id == "popgym_arcade/NavigatorEasy-v1"
@@ -142,10 +150,15 @@ def test_make_vec_makes_one_program_of_all_environments():
 # --- one environment --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, partial_obs", [("NavigatorEasy", False), ("NavigatorEasy", True), ("NoisyCartPoleHard", True)])
+@pytest.mark.parametrize(
+    "name, partial_obs",
+    [("NavigatorEasy", False), ("NavigatorEasy", True), ("NoisyCartPoleHard", True)],
+)
 def test_gymnasiums_check_has_nothing_to_complain_about(name, partial_obs, hidden_window):
     options = {"board_size": 4} if name == "NavigatorEasy" else {}
-    env = gymnasium.make(f"popgym_arcade/{name}-v1", partial_obs=partial_obs, render_mode="rgb_array", **options)
+    env = gymnasium.make(
+        f"popgym_arcade/{name}-v1", partial_obs=partial_obs, render_mode="rgb_array", **options
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(env.unwrapped)
@@ -244,15 +257,25 @@ def test_an_action_outside_the_space_is_refused(action):
 
 
 def test_arguments_are_checked():
-    with pytest.raises(ValueError, match="NavigatorEasy has no parameter 'bord_size'; the nearest are: board_size"):
+    with pytest.raises(
+        ValueError, match="NavigatorEasy has no parameter 'bord_size'; the nearest are: board_size"
+    ):
         ArcadeEnv("NavigatorEasy", bord_size=4)
-    with pytest.raises(ValueError, match="render_mode must be one of None, 'human', 'rgb_array', but it is 'rgb'"):
+    with pytest.raises(
+        ValueError, match="render_mode must be one of None, 'human', 'rgb_array', but it is 'rgb'"
+    ):
         ArcadeEnv("NavigatorEasy", render_mode="rgb")
     with pytest.raises(ValueError, match="ArcadeEnv takes no final_observation"):
         ArcadeEnv("NavigatorEasy", final_observation=True)
-    with pytest.raises(ValueError, match="output must be one of 'numpy', 'jax', 'torch', but it is 'nunpy'; .*numpy"):
+    with pytest.raises(
+        ValueError,
+        match="output must be one of 'numpy', 'jax', 'torch', but it is 'nunpy'; .*numpy",
+    ):
         ArcadeVectorEnv("NavigatorEasy", output="nunpy")
-    with pytest.raises(ValueError, match="autoreset_mode must be one of 'NextStep', 'SameStep', 'Disabled', but it is 'Same'"):
+    with pytest.raises(
+        ValueError,
+        match="autoreset_mode must be one of 'NextStep', 'SameStep', 'Disabled', but it is 'Same'",
+    ):
         ArcadeVectorEnv("NavigatorEasy", autoreset_mode="Same")
     with pytest.raises(ValueError, match="num_envs must be at least 1, but it is 0"):
         ArcadeVectorEnv("NavigatorEasy", num_envs=0)
@@ -301,19 +324,30 @@ def test_a_vector_plays_what_gymnasiums_own_vector_of_single_environments_plays(
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_a_reset_mask_resets_what_gymnasiums_own_vector_would(mode):
-    sync, envs = SyncVectorEnv([short_env] * NUM_ENVS, autoreset_mode=mode), short_envs(autoreset_mode=mode)
+    sync, envs = (
+        SyncVectorEnv([short_env] * NUM_ENVS, autoreset_mode=mode),
+        short_envs(autoreset_mode=mode),
+    )
     for vector in (sync, envs):
         vector.reset(seed=2)
     for number, actions in enumerate(some_actions(1)):
         expected, got = sync.step(actions), envs.step(actions)
         assert same(expected, got), f"step {number}"
-        mask = expected[2] | expected[3] if mode == AutoresetMode.DISABLED else np.arange(NUM_ENVS) == number % 7
+        mask = (
+            expected[2] | expected[3]
+            if mode == AutoresetMode.DISABLED
+            else np.arange(NUM_ENVS) == number % 7
+        )
         if mask.any():
             seed = [number] * NUM_ENVS if number % 2 else None
             options = {"reset_mask": mask}
-            assert same(sync.reset(seed=seed, options=dict(options)), envs.reset(seed=seed, options=options))
+            assert same(
+                sync.reset(seed=seed, options=dict(options)), envs.reset(seed=seed, options=options)
+            )
             assert envs.np_random_seed == sync.np_random_seed
-            assert "reset_mask" in options  # Gymnasium's vector wrappers look there after they have called this
+            assert (
+                "reset_mask" in options
+            )  # Gymnasium's vector wrappers look there after they have called this
 
 
 def test_without_autoreset_an_episode_that_is_over_needs_a_reset():
@@ -359,9 +393,19 @@ def test_all_outputs_hold_the_same_values(output, mode):
             np.testing.assert_array_equal(value, other_value, err_msg=f"step {step}")
     kind = {"jax": jax.Array, "torch": getattr(sys.modules.get("torch"), "Tensor", None)}[output]
     observations, rewards, terminations, truncations, infos = got[-1]
-    arrays = [observations, rewards, terminations, truncations, *infos["discount"], *infos["_discount"]]
+    arrays = [
+        observations,
+        rewards,
+        terminations,
+        truncations,
+        *infos["discount"],
+        *infos["_discount"],
+    ]
     assert all(isinstance(array, kind) for array in arrays)
-    names = [str(array.dtype).removeprefix("torch.") for array in (*arrays[:4], infos["discount"], infos["_discount"])]
+    names = [
+        str(array.dtype).removeprefix("torch.")
+        for array in (*arrays[:4], infos["discount"], infos["_discount"])
+    ]
     assert names == ["uint8", "float32", "bool", "bool", "float32", "bool"]
     finals = [frame for step in got for frame in step[-1].get("final_obs", []) if frame is not None]
     assert all(isinstance(frame, kind) and frame.shape == (128, 128, 3) for frame in finals)
@@ -383,13 +427,18 @@ def test_what_a_step_returned_does_not_change_later(output, mode):
             kept.append(envs.reset(options={"reset_mask": ended}))
             copies.append(as_numpy(kept[-1]))
     for step, expected in zip(kept, copies):
-        for value, expected_value in zip(jax.tree.leaves(as_numpy(step)), jax.tree.leaves(expected)):
+        for value, expected_value in zip(
+            jax.tree.leaves(as_numpy(step)), jax.tree.leaves(expected)
+        ):
             np.testing.assert_array_equal(value, expected_value)
 
 
 @pytest.mark.parametrize("output", ["numpy", "torch"])
 def test_what_a_step_returned_may_be_written_to(output):
-    envs, untouched = (short_envs(autoreset_mode="SameStep", output=output, render_mode="rgb_array") for _ in range(2))
+    envs, untouched = (
+        short_envs(autoreset_mode="SameStep", output=output, render_mode="rgb_array")
+        for _ in range(2)
+    )
     untouched.reset(seed=0)
     observation, infos = envs.reset(seed=0)
     for actions in some_actions():
@@ -413,7 +462,11 @@ def test_torch_tensors_and_frames_share_the_memory_that_jax_wrote(monkeypatch):
     for output, vector in envs.items():
         for owner, name in [(vector, "_deliver"), (vector._frames, "deliver")]:
             deliver = getattr(owner, name)
-            monkeypatch.setattr(owner, name, lambda array, deliver=deliver: delivered.append(array) or deliver(array))
+            monkeypatch.setattr(
+                owner,
+                name,
+                lambda array, deliver=deliver: delivered.append(array) or deliver(array),
+            )
         vector.reset(seed=0)
         delivered.clear()
         observations, *rest, infos = vector.step([UP] * NUM_ENVS)
@@ -428,7 +481,10 @@ def test_torch_tensors_and_frames_share_the_memory_that_jax_wrote(monkeypatch):
 @pytest.mark.parametrize("output", ["numpy", "torch"])
 def test_frames_that_the_user_has_let_go_of_lend_their_memory_to_later_ones(output, mode):
     envs = short_envs(autoreset_mode=mode, output=output)
-    address = {"numpy": lambda frames: frames.ctypes.data, "torch": lambda frames: frames.data_ptr()}[output]
+    address = {
+        "numpy": lambda frames: frames.ctypes.data,
+        "torch": lambda frames: frames.data_ptr(),
+    }[output]
     observations, _ = envs.reset(seed=0)
     addresses = set()
     for _ in range(LIMIT - 1):  # who digs where no treasure is stays alive until the limit
@@ -468,7 +524,9 @@ def test_actions_may_be_of_any_library(kind):
     if kind == "torch":
         given = client("torch").as_tensor(actions)
     else:
-        given = {"list": list, "jax": jnp.asarray}.get(kind, lambda actions: actions.astype(kind))(actions)
+        given = {"list": list, "jax": jnp.asarray}.get(kind, lambda actions: actions.astype(kind))(
+            actions
+        )
     envs, expected = short_envs(), short_envs()
     envs.reset(seed=1)
     expected.reset(seed=1)
@@ -479,7 +537,10 @@ def test_actions_may_be_of_any_library(kind):
     "actions, message",
     [
         ([0, 1, 5, 0], "the action of environment 2 must be an integer in 0 ... 4, but it is 5"),
-        (jnp.array([0, -1, 0, 0]), "the action of environment 1 must be an integer in 0 ... 4, but it is -1"),
+        (
+            jnp.array([0, -1, 0, 0]),
+            "the action of environment 1 must be an integer in 0 ... 4, but it is -1",
+        ),
         ([0, 1], r"integers \[4\], one for each environment, but they are int64\[2\]"),
         (np.zeros(4), r"they are float64\[4\]"),
         (3, r"they are int64\[\]"),
@@ -506,7 +567,11 @@ def test_a_vector_says_what_is_wrong_with_a_reset():
     with pytest.raises(gymnasium.error.Error, match="greater or equal to zero"):
         envs.reset(seed=-1)
     envs.reset(seed=0)
-    masks = [(np.ones(2, bool), r"bool\[4\]"), ([True] * NUM_ENVS, "NumPy"), (np.zeros(NUM_ENVS, bool), "everywhere")]
+    masks = [
+        (np.ones(2, bool), r"bool\[4\]"),
+        ([True] * NUM_ENVS, "NumPy"),
+        (np.zeros(NUM_ENVS, bool), "everywhere"),
+    ]
     for mask, message in masks:
         with pytest.raises(ValueError, match=message):
             envs.reset(options={"reset_mask": mask})
@@ -598,7 +663,9 @@ def test_a_time_limit_and_a_stack_of_frames_work():
 
 def test_a_video_is_recorded(tmp_path):
     client("moviepy")
-    env = wrappers.RecordVideo(short_env(render_mode="rgb_array"), str(tmp_path / "video"), disable_logger=True)
+    env = wrappers.RecordVideo(
+        short_env(render_mode="rgb_array"), str(tmp_path / "video"), disable_logger=True
+    )
     play(env, 0, [FIRE] * LIMIT)
     env.close()
     video = tmp_path / "video" / "rl-video-episode-0.mp4"
@@ -619,7 +686,10 @@ def test_a_video_of_a_vector_is_recorded(tmp_path):
 @pytest.mark.parametrize("mode", RESETTING)
 def test_statistics_of_a_vector_are_those_of_gymnasiums_own(mode):
     sync = SyncVectorEnv([short_env] * NUM_ENVS, autoreset_mode=mode)
-    both = [wrappers.vector.RecordEpisodeStatistics(envs) for envs in (sync, short_envs(autoreset_mode=mode))]
+    both = [
+        wrappers.vector.RecordEpisodeStatistics(envs)
+        for envs in (sync, short_envs(autoreset_mode=mode))
+    ]
     for envs in both:
         play_all(envs, 0, some_actions())
     assert list(both[0].return_queue) == list(both[1].return_queue)

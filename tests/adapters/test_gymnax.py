@@ -90,7 +90,11 @@ def test_it_plays_as_the_environment_inside_with_the_same_keys():
     flags = (info["terminated"], info["truncated"]) if SIX_VALUES else (done,)
     assert_same(transition[3:-1], flags)
     assert_same(
-        [transition[-1][name] for name in sorted(info) if SIX_VALUES or name != "final_observation"],
+        [
+            transition[-1][name]
+            for name in sorted(info)
+            if SIX_VALUES or name != "final_observation"
+        ],
         [info[name] for name in sorted(info) if SIX_VALUES or name != "final_observation"],
     )
     assert info["terminated"].any() and info["truncated"].any()
@@ -112,7 +116,9 @@ def test_the_final_observation_is_drawn_only_where_it_is_used():
         return picked.lower(key, state).compile().cost_analysis()["flops"]
 
     without = flops(env.step, lambda transition: transition[:5])
-    with_it = flops(env.step, lambda transition: (transition[:5], transition[5]["final_observation"]))
+    with_it = flops(
+        env.step, lambda transition: (transition[:5], transition[5]["final_observation"])
+    )
     assert without <= 1.01 * flops(plain.step, lambda transition: transition[:4]) < 0.8 * with_it
 
 
@@ -128,7 +134,9 @@ def test_the_parts_that_gymnax_calls_are_those_of_the_environment():
     expected = inner.step_env(key, state, jnp.int32(1), params)
     assert_same(transition[:3], expected[:3])
     assert bool(transition[3]) == bool(expected[4]["terminated"] if SIX_VALUES else expected[3])
-    assert not env.is_truncated(state, params) and env.is_truncated(state._replace(time=jnp.int32(LIMIT)), params)
+    assert not env.is_truncated(state, params) and env.is_truncated(
+        state._replace(time=jnp.int32(LIMIT)), params
+    )
 
 
 @pytest.mark.parametrize("name", REGISTERED_ENVIRONMENTS)
@@ -234,13 +242,30 @@ def test_rejax_trains_on_a_game(algorithm):
         pytest.skip("one gymnax with rejax is enough")
     rejax = client("rejax")
     env, params = make("NavigatorEasy", partial_obs=True)
-    env = to_gymnax(wrappers.normalise(wrappers.resize(wrappers.grayscale(env), 16, 16)), params, six_values=False)
-    config = dict(num_envs=4, num_steps=8, num_epochs=1, num_minibatches=2, total_timesteps=4 * 32, eval_freq=4 * 32)
-    train = getattr(rejax, algorithm).create(env=env, env_params=params, skip_initial_evaluation=True, **config)
+    env = to_gymnax(
+        wrappers.normalise(wrappers.resize(wrappers.grayscale(env), 16, 16)),
+        params,
+        six_values=False,
+    )
+    config = dict(
+        num_envs=4,
+        num_steps=8,
+        num_epochs=1,
+        num_minibatches=2,
+        total_timesteps=4 * 32,
+        eval_freq=4 * 32,
+    )
+    train = getattr(rejax, algorithm).create(
+        env=env, env_params=params, skip_initial_evaluation=True, **config
+    )
     train = train.replace(eval_callback=lambda *_: ())
     before = train.init_state(jax.random.key(0))
     after, _ = jax.jit(train.train)(jax.random.key(0))
     assert int(after.global_step) == 4 * 32
     parameters = "actor_ts" if algorithm == "PPO" else "q_ts"
-    changed = jax.tree.map(lambda a, b: bool((a != b).any()), getattr(before, parameters).params, getattr(after, parameters).params)
+    changed = jax.tree.map(
+        lambda a, b: bool((a != b).any()),
+        getattr(before, parameters).params,
+        getattr(after, parameters).params,
+    )
     assert any(jax.tree.leaves(changed))

@@ -22,14 +22,21 @@ def played(envs, steps=24):
     rng = np.random.default_rng(0)
     envs.seed(7)
     observations = envs.reset()
-    return [(observations, None, None, None)] + [envs.step(rng.integers(0, 5, NUM_ENVS)) for _ in range(steps)]
+    return [(observations, None, None, None)] + [
+        envs.step(rng.integers(0, 5, NUM_ENVS)) for _ in range(steps)
+    ]
 
 
 def test_it_plays_as_a_dummy_vec_env_of_single_environments_does():
     ours = played(ArcadeVecEnv("NavigatorEasy", NUM_ENVS, **SHORT))
     theirs = played(DummyVecEnv([lambda: ArcadeEnv("NavigatorEasy", **SHORT)] * NUM_ENVS))
     cut = ended = 0
-    for (observations, rewards, dones, infos), (others, their_rewards, their_dones, their_infos) in zip(ours, theirs):
+    for (observations, rewards, dones, infos), (
+        others,
+        their_rewards,
+        their_dones,
+        their_infos,
+    ) in zip(ours, theirs):
         np.testing.assert_array_equal(observations, others)
         if rewards is None:
             continue
@@ -40,12 +47,17 @@ def test_it_plays_as_a_dummy_vec_env_of_single_environments_does():
             assert info["TimeLimit.truncated"] == their_info["TimeLimit.truncated"]
             assert ("terminal_observation" in info) == ("terminal_observation" in their_info)
             if "terminal_observation" in info:
-                np.testing.assert_array_equal(info["terminal_observation"], their_info["terminal_observation"])
+                np.testing.assert_array_equal(
+                    info["terminal_observation"], their_info["terminal_observation"]
+                )
                 cut, ended = cut + info["TimeLimit.truncated"], ended + 1
     assert 0 < cut < ended
 
 
-@pytest.mark.parametrize("algorithm, options", [(PPO, dict(n_steps=8, batch_size=16, n_epochs=1)), (DQN, dict(learning_starts=8))])
+@pytest.mark.parametrize(
+    "algorithm, options",
+    [(PPO, dict(n_steps=8, batch_size=16, n_epochs=1)), (DQN, dict(learning_starts=8))],
+)
 def test_it_trains_an_agent(algorithm, options):
     envs = VecMonitor(ArcadeVecEnv("NavigatorEasy", NUM_ENVS, partial_obs=True, **SHORT))
     if algorithm is DQN:
@@ -54,7 +66,9 @@ def test_it_trains_an_agent(algorithm, options):
     before = [parameter.detach().clone() for parameter in agent.policy.parameters()]
     agent.learn(64)
     assert any((a != b).any() for a, b in zip(before, agent.policy.parameters()))
-    assert len(agent.ep_info_buffer) > 3 and all(1 <= episode["l"] <= LIMIT for episode in agent.ep_info_buffer)
+    assert len(agent.ep_info_buffer) > 3 and all(
+        1 <= episode["l"] <= LIMIT for episode in agent.ep_info_buffer
+    )
 
 
 def test_frames_can_be_rendered_and_attributes_read():

@@ -39,7 +39,9 @@ NAMES = ("constant", "observation", "credit", "policy", "cue", "limit", "end")
 LIGHT, GREY, DARK = 255, 128, 0
 RIGHT, LEFT = 3, 2
 END_PROBABILITY = 1 / 4  # of a step of LIMIT and END
-HAS_SHADE = np.array([1, 1, 0, 1, 0, 0, 0], bool)  # whether all frames are light or dark; those of CUE are only at first
+HAS_SHADE = np.array(
+    [1, 1, 0, 1, 0, 0, 0], bool
+)  # whether all frames are light or dark; those of CUE are only at first
 HAS_CLOCK = np.array([0, 0, 1, 0, 1, 0, 0], bool)  # whether a frame tells the time
 
 
@@ -82,7 +84,11 @@ def step_env(key, state, action, params):
     reward = jnp.where(last | (params.probe >= LIMIT), pay, 0.0)
     truncated = last & (params.probe == LIMIT)
     state = state._replace(time=state.time + 1)
-    info = {"terminated": last & ~truncated, "truncated": truncated, "discount": jnp.where(last & ~truncated, 0.0, 1.0)}
+    info = {
+        "terminated": last & ~truncated,
+        "truncated": truncated,
+        "discount": jnp.where(last & ~truncated, 0.0, 1.0),
+    }
     return render(state, params), state, reward.astype(jnp.float32), last, info
 
 

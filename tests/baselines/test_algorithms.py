@@ -22,7 +22,15 @@ from popgym_arcade.baselines.algorithms import ALGORITHMS  # noqa: E402
 from tests.baselines import probes  # noqa: E402
 
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
-TINY = {"env": "Probe", "obs_size": 8, "hidden_size": 8, "num_layers": 1, "num_envs": 2, "num_steps": 4, "memory": "none"}
+TINY = {
+    "env": "Probe",
+    "obs_size": 8,
+    "hidden_size": 8,
+    "num_layers": 1,
+    "num_envs": 2,
+    "num_steps": 4,
+    "memory": "none",
+}
 OWN = {
     "pqn": {"num_epochs": 1, "num_minibatches": 1},
     "ppo": {"num_epochs": 1, "num_minibatches": 1},
@@ -66,7 +74,12 @@ def programs(algorithm, **changes):
 
 def distance(one, other):
     """The length of the difference of two trees of weights."""
-    return math.sqrt(sum(float(jnp.square(a - b).sum()) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)))
+    return math.sqrt(
+        sum(
+            float(jnp.square(a - b).sum())
+            for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+        )
+    )
 
 
 # --- a stand-in for a network -----------------------------------------------------------------------------------------------
@@ -91,14 +104,19 @@ class Table(eqx.Module):
     def decide(self, carry, seen, last_actions, starts):
         """Return (carry, what is written of each frame)."""
         shades = seen[:, 0].astype(int)
-        return carry, self.rows[shades] if self.values is None else (self.rows[shades], self.values[shades])
+        return carry, self.rows[shades] if self.values is None else (
+            self.rows[shades],
+            self.values[shades],
+        )
 
 
 def table(seed=0, critic=False):
     """A table of random numbers, taken apart: (weights, static)."""
     rng = np.random.default_rng(seed)
     rows, values = rng.normal(size=(SHADES, 5)), rng.normal(size=SHADES)
-    return eqx.partition(Table(jnp.float32(rows), jnp.float32(values) if critic else None), eqx.is_array)
+    return eqx.partition(
+        Table(jnp.float32(rows), jnp.float32(values) if critic else None), eqx.is_array
+    )
 
 
 class Steps(NamedTuple):
@@ -132,7 +150,9 @@ def frames(shades):
 def batch_of(steps, extras=None):
     """Steps as a Batch."""
     nothing = np.zeros(steps.action.shape, np.int32)
-    transitions = rollout.Transition(**{**dict.fromkeys(rollout.Transition._fields, nothing), "extras": extras})
+    transitions = rollout.Transition(
+        **{**dict.fromkeys(rollout.Transition._fields, nothing), "extras": extras}
+    )
     transitions = transitions._replace(
         observation=frames(steps.shades[:-1]),
         action=steps.action,
@@ -151,7 +171,11 @@ def returns_by_hand(steps, value, discount, trace_decay):
     after, result = value[-1], []
     for t in reversed(range(len(steps.reward))):
         ahead = (1 - trace_decay) * value[t + 1] + trace_decay * after
-        after = np.where(steps.ended[t], value[t], steps.reward[t] + discount * np.where(steps.terminated[t], 0, ahead))
+        after = np.where(
+            steps.ended[t],
+            value[t],
+            steps.reward[t] + discount * np.where(steps.terminated[t], 0, ahead),
+        )
         result.append(after)
     return np.array(result[::-1])
 
@@ -177,21 +201,40 @@ def test_actions_are_greedy_but_for_a_share_of_random_ones(epsilon):
 
 def test_environments_explore_independently_and_each_takes_its_own_best_action():
     values = jnp.eye(5)[jnp.arange(10) % 5]
-    np.testing.assert_array_equal(pqn.epsilon_greedy(values, jax.random.key(0), 0.0)[0], np.arange(10) % 5)
+    np.testing.assert_array_equal(
+        pqn.epsilon_greedy(values, jax.random.key(0), 0.0)[0], np.arange(10) % 5
+    )
     np.testing.assert_array_equal(pqn.greedy(values, jax.random.key(0))[0], np.arange(10) % 5)
-    explored = pqn.epsilon_greedy(jnp.zeros((1000, 5)).at[:, 0].set(1), jax.random.key(0), 0.5)[0] != 0
+    explored = (
+        pqn.epsilon_greedy(jnp.zeros((1000, 5)).at[:, 0].set(1), jax.random.key(0), 0.5)[0] != 0
+    )
     assert 0 < explored.sum() < 1000
 
 
 def test_the_loss_of_pqn_is_what_numpy_computes():
-    steps, settings, (weights, static) = random_steps(), tiny("pqn", discount=0.9, trace_decay=0.7), table()
+    steps, settings, (weights, static) = (
+        random_steps(),
+        tiny("pqn", discount=0.9, trace_decay=0.7),
+        table(),
+    )
     values = np.asarray(weights.rows)[steps.shades]
-    error = np.where(steps.ended, 0, chosen_of(values[:-1], steps.action) - returns_by_hand(steps, values.max(axis=-1), 0.9, 0.7))
-    (found, metrics), gradient = jax.value_and_grad(pqn.loss, has_aux=True)(weights, static, batch_of(steps), settings)
+    error = np.where(
+        steps.ended,
+        0,
+        chosen_of(values[:-1], steps.action)
+        - returns_by_hand(steps, values.max(axis=-1), 0.9, 0.7),
+    )
+    (found, metrics), gradient = jax.value_and_grad(pqn.loss, has_aux=True)(
+        weights, static, batch_of(steps), settings
+    )
     count = (~steps.ended).sum()
     np.testing.assert_allclose(found, np.square(error).sum() / 2 / count, rtol=1e-4)
-    np.testing.assert_allclose(metrics["value_mean"], chosen_of(values[:-1], steps.action)[~steps.ended].mean(), rtol=1e-4)
-    by_hand = np.zeros((SHADES, 5))  # only the values of the chosen actions are moved, not the targets
+    np.testing.assert_allclose(
+        metrics["value_mean"], chosen_of(values[:-1], steps.action)[~steps.ended].mean(), rtol=1e-4
+    )
+    by_hand = np.zeros(
+        (SHADES, 5)
+    )  # only the values of the chosen actions are moved, not the targets
     np.add.at(by_hand, (steps.shades[:-1], steps.action), error / count)
     np.testing.assert_allclose(gradient.rows, by_hand, rtol=1e-3, atol=1e-6)
 
@@ -199,13 +242,16 @@ def test_the_loss_of_pqn_is_what_numpy_computes():
 def losses_of_pqn(steps):
     """The loss of PQN of steps, and its gradient."""
     weights, static = table()
-    return jax.value_and_grad(lambda weights: pqn.loss(weights, static, batch_of(steps), tiny("pqn"))[0])(weights)
+    return jax.value_and_grad(
+        lambda weights: pqn.loss(weights, static, batch_of(steps), tiny("pqn"))[0]
+    )(weights)
 
 
 def test_what_is_done_and_paid_on_the_last_frame_of_an_episode_means_nothing_to_pqn():
     steps = random_steps()
     others = steps._replace(
-        action=np.where(steps.ended, (steps.action + 1) % 5, steps.action), reward=np.where(steps.ended, 9.0, steps.reward)
+        action=np.where(steps.ended, (steps.action + 1) % 5, steps.action),
+        reward=np.where(steps.ended, 9.0, steps.reward),
     )
     assert_same(losses_of_pqn(others), losses_of_pqn(steps), exact=False)
 
@@ -215,9 +261,18 @@ def test_what_is_done_and_paid_on_the_last_frame_of_an_episode_means_nothing_to_
 
 @pytest.mark.parametrize(
     ("ratio", "advantage", "gain", "slope"),
-    [(1.5, 1, 1.2, 0), (0.5, 1, 0.5, 1), (0.5, -1, -0.8, 0), (1.5, -1, -1.5, -1), (1.1, 2, 2.2, 2), (0.9, -2, -1.8, -2)],
+    [
+        (1.5, 1, 1.2, 0),
+        (0.5, 1, 0.5, 1),
+        (0.5, -1, -0.8, 0),
+        (1.5, -1, -1.5, -1),
+        (1.1, 2, 2.2, 2),
+        (0.9, -2, -1.8, -2),
+    ],
 )
-def test_the_gain_is_clipped_where_the_policy_has_moved_far_enough_and_only_there(ratio, advantage, gain, slope):
+def test_the_gain_is_clipped_where_the_policy_has_moved_far_enough_and_only_there(
+    ratio, advantage, gain, slope
+):
     assert ppo.clipped_gain(ratio, float(advantage), 0.2) == pytest.approx(gain)
     assert jax.grad(ppo.clipped_gain)(ratio, float(advantage), 0.2) == pytest.approx(slope)
 
@@ -225,7 +280,9 @@ def test_the_gain_is_clipped_where_the_policy_has_moved_far_enough_and_only_ther
 def test_normalised_values_have_mean_0_and_deviation_1_over_those_that_count():
     counts = np.array([[True, True, False], [True, False, True]])
     found = np.asarray(ppo.normalised(jnp.float32([[1, 2, 1000], [5, -1000, 8]]), counts))[counts]
-    np.testing.assert_allclose(found, (np.array([1, 2, 5, 8]) - 4) / np.std([1, 2, 5, 8]), rtol=1e-5)
+    np.testing.assert_allclose(
+        found, (np.array([1, 2, 5, 8]) - 4) / np.std([1, 2, 5, 8]), rtol=1e-5
+    )
     assert np.isfinite(ppo.normalised(jnp.ones((2, 3)), counts)).all()
 
 
@@ -235,7 +292,10 @@ def test_actions_of_ppo_are_drawn_by_their_probabilities_and_remembered_with_the
     actions, choice = ppo.sample(outputs, jax.random.key(0))
     probabilities = np.exp(logits) / np.exp(logits).sum()
     assert (
-        chi_square_p(np.bincount(actions, minlength=5), 20_000 * probabilities.astype(float) / probabilities.sum(dtype=float))
+        chi_square_p(
+            np.bincount(actions, minlength=5),
+            20_000 * probabilities.astype(float) / probabilities.sum(dtype=float),
+        )
         > 1e-3
     )
     np.testing.assert_allclose(choice.log_probability, np.log(probabilities)[actions], rtol=1e-4)
@@ -246,17 +306,28 @@ def test_actions_of_ppo_are_drawn_by_their_probabilities_and_remembered_with_the
 def choice_and_targets(steps, discount=0.9, trace_decay=0.7):
     """What a policy other than that of ``table()`` thought of steps, and what is to be learned: (Choice, Targets), by hand."""
     weights, _ = table(seed=5, critic=True)
-    logits, values = np.asarray(weights.rows)[steps.shades], np.asarray(weights.values)[steps.shades]
-    log_probability = chosen_of(logits[:-1] - np.log(np.exp(logits[:-1]).sum(axis=-1, keepdims=True)), steps.action)
+    logits, values = (
+        np.asarray(weights.rows)[steps.shades],
+        np.asarray(weights.values)[steps.shades],
+    )
+    log_probability = chosen_of(
+        logits[:-1] - np.log(np.exp(logits[:-1]).sum(axis=-1, keepdims=True)), steps.action
+    )
     returns = returns_by_hand(steps, values, discount, trace_decay)
-    return ppo.Choice(log_probability, values[:-1]), ppo.Targets(returns - values[:-1], returns), values[-1]
+    return (
+        ppo.Choice(log_probability, values[:-1]),
+        ppo.Targets(returns - values[:-1], returns),
+        values[-1],
+    )
 
 
 def test_advantages_are_lambda_returns_less_the_values_of_the_policy_that_played():
     steps = random_steps()
     choice, targets, last_value = choice_and_targets(steps)
     transitions = batch_of(steps, extras=choice).transitions
-    found = ppo.advantages(transitions, (None, jnp.float32(last_value)), tiny("ppo", discount=0.9, trace_decay=0.7))
+    found = ppo.advantages(
+        transitions, (None, jnp.float32(last_value)), tiny("ppo", discount=0.9, trace_decay=0.7)
+    )
     np.testing.assert_allclose(found.returns, targets.returns, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found.advantage, targets.advantage, rtol=1e-4, atol=1e-5)
 
@@ -267,18 +338,25 @@ def test_the_loss_of_ppo_is_what_numpy_computes():
     (choice, targets, _), (weights, static) = choice_and_targets(steps), table(critic=True)
     found, metrics = ppo.loss(weights, static, batch_of(steps, extras=(choice, targets)), settings)
 
-    logits, values = np.asarray(weights.rows)[steps.shades[:-1]], np.asarray(weights.values)[steps.shades[:-1]]
+    logits, values = (
+        np.asarray(weights.rows)[steps.shades[:-1]],
+        np.asarray(weights.values)[steps.shades[:-1]],
+    )
     log_probabilities = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     mean = lambda numbers: numbers[~steps.ended].mean()  # noqa: E731
     ratio = np.exp(chosen_of(log_probabilities, steps.action) - choice.log_probability)
-    advantage = (targets.advantage - mean(targets.advantage)) / np.std(targets.advantage[~steps.ended])
+    advantage = (targets.advantage - mean(targets.advantage)) / np.std(
+        targets.advantage[~steps.ended]
+    )
     expected = {
         "policy_loss": -mean(np.minimum(ratio * advantage, np.clip(ratio, 0.7, 1.3) * advantage)),
         "value_loss": mean(np.square(values - targets.returns)) / 2,
         "entropy": mean(-(np.exp(log_probabilities) * log_probabilities).sum(axis=-1)),
         "divergence": mean(ratio - 1 - np.log(ratio)),
     }
-    assert {name: float(value) for name, value in metrics.items()} == pytest.approx(expected, rel=1e-3)
+    assert {name: float(value) for name, value in metrics.items()} == pytest.approx(
+        expected, rel=1e-3
+    )
     total = expected["policy_loss"] + 0.7 * expected["value_loss"] - 0.05 * expected["entropy"]
     assert float(found) == pytest.approx(total, rel=1e-3)
 
@@ -294,7 +372,10 @@ def gradient_of_ppo(advantage, **settings):
     )
     before = ppo.log_probability_of(weights.rows[steps.shades[:-1]], steps.action)
     targets = ppo.Targets(np.float32(advantage)[:, None], np.zeros((number, 1), np.float32))
-    batch, settings = batch_of(steps, extras=(ppo.Choice(before, None), targets)), tiny("ppo", value_coefficient=0.0, **settings)
+    batch, settings = (
+        batch_of(steps, extras=(ppo.Choice(before, None), targets)),
+        tiny("ppo", value_coefficient=0.0, **settings),
+    )
     gradient = jax.grad(lambda weights: ppo.loss(weights, static, batch, settings)[0])(weights)
     return np.asarray(gradient.rows)[:number], np.asarray(weights.rows)[:number]
 
@@ -315,7 +396,9 @@ def test_descending_raises_the_entropy():
 # --- DQN --------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "partial"), [("NavigatorEasy", True), ("NoisyCartPoleEasy", False)])
+@pytest.mark.parametrize(
+    ("name", "partial"), [("NavigatorEasy", True), ("NoisyCartPoleEasy", False)]
+)
 def test_frames_that_are_drawn_again_are_those_that_were_shown(name, partial):
     env, params = make(name, partial)
     weights, static = table()
@@ -329,7 +412,9 @@ def test_frames_that_are_drawn_again_are_those_that_were_shown(name, partial):
 
     explore = lambda outputs, key: pqn.epsilon_greedy(outputs, key, 1.0)  # noqa: E731
     transitions, redrawn = jax.jit(play)(jax.random.key(0))
-    assert transitions.observation.dtype == jnp.uint8 and len(np.unique(transitions.observation)) > 1
+    assert (
+        transitions.observation.dtype == jnp.uint8 and len(np.unique(transitions.observation)) > 1
+    )
     np.testing.assert_array_equal(redrawn.observation, transitions.observation)
     np.testing.assert_array_equal(redrawn.last_action, transitions.last_action)
     np.testing.assert_array_equal(redrawn.start, transitions.start)
@@ -337,18 +422,33 @@ def test_frames_that_are_drawn_again_are_those_that_were_shown(name, partial):
 
 def test_the_loss_of_dqn_is_what_numpy_computes_from_the_steps_after_the_burn_in():
     steps, burn_in, (weights, static), (target, _) = random_steps(12, 3), 4, table(), table(seed=1)
-    settings = tiny("dqn", discount=0.9, burn_in=burn_in, sequence_length=7, batch_size=3, warmup_steps=24)
-    sequences = dqn.Remembered(
-        None, *(np.zeros(steps.action.shape, np.int32),) * 2, *(steps.ended, steps.action), steps.reward, steps.terminated
+    settings = tiny(
+        "dqn", discount=0.9, burn_in=burn_in, sequence_length=7, batch_size=3, warmup_steps=24
     )
-    shown = rollout.Frames(frames(steps.shades[:-1]), np.zeros_like(steps.action), np.zeros(steps.action.shape, bool))
-    (found, metrics), gradient = jax.value_and_grad(dqn.loss, has_aux=True)(weights, target, static, shown, sequences, settings)
+    sequences = dqn.Remembered(
+        None,
+        *(np.zeros(steps.action.shape, np.int32),) * 2,
+        *(steps.ended, steps.action),
+        steps.reward,
+        steps.terminated,
+    )
+    shown = rollout.Frames(
+        frames(steps.shades[:-1]), np.zeros_like(steps.action), np.zeros(steps.action.shape, bool)
+    )
+    (found, metrics), gradient = jax.value_and_grad(dqn.loss, has_aux=True)(
+        weights, target, static, shown, sequences, settings
+    )
 
-    values, best = np.asarray(weights.rows)[steps.shades[:-1]], np.asarray(target.rows)[steps.shades[:-1]].max(axis=-1)
+    values, best = (
+        np.asarray(weights.rows)[steps.shades[:-1]],
+        np.asarray(target.rows)[steps.shades[:-1]].max(axis=-1),
+    )
     counts = ~steps.ended[:-1]
     counts[:burn_in] = False
     chosen = chosen_of(values[:-1], steps.action[:-1])
-    error = np.where(counts, chosen - steps.reward[:-1] - 0.9 * np.where(steps.terminated[:-1], 0, best[1:]), 0)
+    error = np.where(
+        counts, chosen - steps.reward[:-1] - 0.9 * np.where(steps.terminated[:-1], 0, best[1:]), 0
+    )
     np.testing.assert_allclose(found, np.square(error).sum() / 2 / counts.sum(), rtol=1e-4)
     np.testing.assert_allclose(metrics["value_mean"], chosen[counts].mean(), rtol=1e-4)
     by_hand = np.zeros((SHADES, 5))
@@ -380,16 +480,23 @@ def played_on(updates):
 def test_replayed_sequences_are_unbroken_pieces_of_what_was_played(updates):
     trainer, (env, params) = programs("dqn").trainer, probe()
     buffer = dqn.make_buffer(dataclasses.replace(trainer.config, batch_size=64))
-    sequences = jax.tree.map(np.asarray, buffer.sample(played_on(updates).buffer, jax.random.key(0)).experience)
-    assert sequences.action.shape == (64, dqn.sequence_steps(trainer.config))
-    before, after = (jax.tree.map(lambda leaf, part=part: leaf[:, part], sequences) for part in (slice(-1), slice(1, None)))
-    _, state, reward, done, info = jax.vmap(jax.vmap(env.step_env, (None, 0, 0, None)), (None, 0, 0, None))(
-        jax.random.key(0), before.env_state, before.action, params
+    sequences = jax.tree.map(
+        np.asarray, buffer.sample(played_on(updates).buffer, jax.random.key(0)).experience
     )
+    assert sequences.action.shape == (64, dqn.sequence_steps(trainer.config))
+    before, after = (
+        jax.tree.map(lambda leaf, part=part: leaf[:, part], sequences)
+        for part in (slice(-1), slice(1, None))
+    )
+    _, state, reward, done, info = jax.vmap(
+        jax.vmap(env.step_env, (None, 0, 0, None)), (None, 0, 0, None)
+    )(jax.random.key(0), before.env_state, before.action, params)
     goes_on = ~before.ended
     np.testing.assert_array_equal(after.start, before.ended)
     np.testing.assert_array_equal(after.ended[goes_on], np.asarray(done)[goes_on])
-    np.testing.assert_array_equal(after.last_action, np.where(goes_on, before.action, rollout.NO_ACTION))
+    np.testing.assert_array_equal(
+        after.last_action, np.where(goes_on, before.action, rollout.NO_ACTION)
+    )
     np.testing.assert_array_equal(before.reward, np.where(goes_on, reward, 0))
     np.testing.assert_array_equal(before.terminated, np.asarray(info["terminated"]) & goes_on)
     for found, expected in zip(after.env_state, state):
@@ -420,17 +527,27 @@ def test_before_anything_is_learned_dqn_plays_at_random():
 def batch_learned_from(algorithm, **changes):
     """The state before an update of PQN or PPO, its network, and the Batch that it learns from."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rollout, "in_minibatches", lambda learn, learner, batch, *rest: (learner, {"batch": batch}))
+        patch.setattr(
+            rollout,
+            "in_minibatches",
+            lambda learn, learner, batch, *rest: (learner, {"batch": batch}),
+        )
         # After 6 steps the episodes are at their middle, so that what comes after them matters.
-        _, init, update = programs.__wrapped__(algorithm, memory="gru", num_envs=16, num_steps=6, **changes)
+        _, init, update = programs.__wrapped__(
+            algorithm, memory="gru", num_envs=16, num_steps=6, **changes
+        )
         state = init(0)
         after, metrics = update(state)
-    network = eqx.combine(state.weights, programs(algorithm, memory="gru", num_envs=16).trainer.static)
+    network = eqx.combine(
+        state.weights, programs(algorithm, memory="gru", num_envs=16).trainer.static
+    )
     return state, after, network, metrics["batch"]
 
 
 @pytest.mark.parametrize("algorithm", ["pqn", "ppo"])
-def test_what_is_learned_from_begins_with_the_memory_before_it_and_is_all_that_was_played(algorithm):
+def test_what_is_learned_from_begins_with_the_memory_before_it_and_is_all_that_was_played(
+    algorithm,
+):
     state, after, _, batch = batch_learned_from(algorithm)
     assert_same(batch.carry, state.stream.carry)
     assert_same(batch.last, after.stream)
@@ -441,14 +558,20 @@ def test_what_is_learned_from_begins_with_the_memory_before_it_and_is_all_that_w
 
 def test_pqn_plays_greedily_but_for_its_share_of_random_actions():
     for epsilon, least, most in ((0.0, 1.0, 1.0), (1.0, 0.0, 0.5)):
-        _, _, network, batch = batch_learned_from("pqn", first_epsilon=epsilon, final_epsilon=epsilon)
-        values = jax.jit(lambda batch: rollout.read(network, batch.carry, rollout.frames_of(batch)))(batch)  # noqa: B023
+        _, _, network, batch = batch_learned_from(
+            "pqn", first_epsilon=epsilon, final_epsilon=epsilon
+        )
+        values = jax.jit(
+            lambda batch: rollout.read(network, batch.carry, rollout.frames_of(batch))
+        )(batch)  # noqa: B023
         assert least <= (values[:-1].argmax(axis=-1) == batch.transitions.action).mean() <= most
 
 
 def test_ppo_remembers_the_probabilities_and_values_of_the_policy_that_played_and_learns_from_its_advantages():
     _, _, network, batch = batch_learned_from("ppo")
-    logits, values = jax.jit(lambda batch: rollout.read(network, batch.carry, rollout.frames_of(batch)))(batch)
+    logits, values = jax.jit(
+        lambda batch: rollout.read(network, batch.carry, rollout.frames_of(batch))
+    )(batch)
     choice, targets = batch.transitions.extras
     expected = ppo.log_probability_of(logits[:-1], batch.transitions.action)
     np.testing.assert_allclose(choice.log_probability, expected, rtol=1e-4, atol=1e-5)
@@ -473,7 +596,9 @@ def test_an_update_takes_the_steps_that_it_says_and_uses_up_its_key(algorithm):
 @every_algorithm
 def test_an_update_is_a_function_of_its_state_and_seeds_differ(algorithm):
     _, init, update = programs(algorithm)
-    data = lambda state: jax.tree.map(np.asarray, state._replace(key=jax.random.key_data(state.key)))  # noqa: E731
+    data = lambda state: jax.tree.map(
+        np.asarray, state._replace(key=jax.random.key_data(state.key))
+    )  # noqa: E731
     assert_same(data(update(init(0))[0]), data(update(init(0))[0]))
     assert distance(init(0).weights, init(1).weights) > 0.1
 
@@ -494,8 +619,12 @@ def test_the_learning_rate_falls_linearly_and_is_what_the_weights_are_moved_by(a
 
 
 def test_pqn_moves_its_weights_by_radam_with_the_norm_of_the_gradient_clipped():
-    _, init, update = programs("pqn", learning_rate=1.0, final_learning_rate=0.25, total_steps=1000, max_gradient_norm=1e-4)
-    state = init(0)  # the first step of RAdam is the gradient itself, whose norm is greater than 1e-4
+    _, init, update = programs(
+        "pqn", learning_rate=1.0, final_learning_rate=0.25, total_steps=1000, max_gradient_norm=1e-4
+    )
+    state = init(
+        0
+    )  # the first step of RAdam is the gradient itself, whose norm is greater than 1e-4
     assert distance(update(state)[0].weights, state.weights) == pytest.approx(1e-4, rel=0.02)
 
 
@@ -504,7 +633,12 @@ def test_ppo_and_dqn_move_their_weights_by_adam(algorithm):
     trainer, init, update = programs(algorithm)
     state = init(0)  # the first step of Adam is the sign of the gradient, but for tiny gradients
     after, rate = update(state)[0], trainer.config.learning_rate
-    steps = np.concatenate([np.abs(a - b).ravel() for a, b in zip(*(jax.tree.leaves(s.weights) for s in (state, after)))])
+    steps = np.concatenate(
+        [
+            np.abs(a - b).ravel()
+            for a, b in zip(*(jax.tree.leaves(s.weights) for s in (state, after)))
+        ]
+    )
     assert steps.max() == pytest.approx(rate, rel=0.02)
     assert np.quantile(steps[steps > 0], 0.5) > 0.5 * rate
 
@@ -528,7 +662,9 @@ def test_dqn_plays_greedily_when_the_share_is_0():
     after, _ = update(before)
     played = jax.tree.map(lambda leaf: jnp.swapaxes(leaf[:, 4:8], 0, 1), after.buffer.experience)
     network, shown = eqx.combine(before.weights, trainer.static), dqn.redrawn(env, params, played)
-    values = jax.jit(lambda shown: rollout.read(network, rollout.first_carry(network, 16), shown))(shown)
+    values = jax.jit(lambda shown: rollout.read(network, rollout.first_carry(network, 16), shown))(
+        shown
+    )
     np.testing.assert_array_equal(values.argmax(axis=-1), played.action)
 
 
@@ -548,17 +684,29 @@ def arrays_in(jaxpr):
 @every_algorithm
 def test_an_update_is_one_program_that_keeps_frames_as_bytes(algorithm):
     """No array of floats has the size of all frames of a rollout; a minibatch has a quarter of them."""
-    own = {"num_minibatches": 4} if algorithm != "dqn" else {"batch_size": 2, "steps_per_gradient": 128, "warmup_steps": 128}
+    own = (
+        {"num_minibatches": 4}
+        if algorithm != "dqn"
+        else {"batch_size": 2, "steps_per_gradient": 128, "warmup_steps": 128}
+    )
     own |= {"buffer_steps": 512} if algorithm == "dqn" else {}
-    trainer = ALGORITHMS[algorithm].make_train(tiny(algorithm, num_envs=8, num_steps=16, **own), probes.make())
+    trainer = ALGORITHMS[algorithm].make_train(
+        tiny(algorithm, num_envs=8, num_steps=16, **own), probes.make()
+    )
     state = jax.eval_shape(trainer.init, jax.ShapeDtypeStruct((2,), jnp.uint32))
     computed = list(arrays_in(jax.make_jaxpr(trainer.update)(state).jaxpr))
     all_frames = 8 * 16 * 8 * 8 * 3
-    floats = [aval.shape for _, aval in computed if jnp.issubdtype(getattr(aval, "dtype", jnp.int32), jnp.inexact)]
+    floats = [
+        aval.shape
+        for _, aval in computed
+        if jnp.issubdtype(getattr(aval, "dtype", jnp.int32), jnp.inexact)
+    ]
     assert max(map(math.prod, floats)) < all_frames
     assert not {name for name, _ in computed if "callback" in name}
     if algorithm != "dqn":
-        assert any(aval.shape == (16, 8, 8, 8, 3) and aval.dtype == jnp.uint8 for _, aval in computed)
+        assert any(
+            aval.shape == (16, 8, 8, 8, 3) and aval.dtype == jnp.uint8 for _, aval in computed
+        )
 
 
 # --- configs ----------------------------------------------------------------------------------------------------------------
@@ -605,7 +753,9 @@ def test_the_defaults_are_those_that_were_asked_for(algorithm):
     assert trainer.algorithm == algorithm
 
 
-@pytest.mark.parametrize("env", ["CartPoleHard", "NoisyCartPoleEasy", "AutoEncodeMedium", "TetrisEasy"])
+@pytest.mark.parametrize(
+    "env", ["CartPoleHard", "NoisyCartPoleEasy", "AutoEncodeMedium", "TetrisEasy"]
+)
 def test_some_games_are_learned_in_half_the_steps(env):
     half = 10_000_000 if env != "TetrisEasy" else 20_000_000
     assert config.resolved(pqn.PQNConfig(env=env)).total_steps == half
@@ -630,23 +780,67 @@ WRONG = [
     ("dqn", {"burn_in": -1}, "burn_in must be at least 0, but it is -1; the nearest is 0"),
     ("pqn", {"discount": 1.5}, "discount must lie in 0 ... 1, but it is 1.5; the nearest is 1"),
     ("pqn", {"discount": -1}, "discount must lie in 0 ... 1, but it is -1; the nearest is 0"),
-    ("ppo", {"trace_decay": math.nan}, "trace_decay must lie in 0 ... 1, but it is nan; the nearest is 0"),
-    ("ppo", {"entropy_coefficient": 1e4}, "entropy_coefficient must lie in 0 ... 1000, but it is 10000.0; the nearest is 1000"),
-    ("pqn", {"learning_rate": 2.0}, "learning_rate must lie in 0 ... 1, but it is 2.0; the nearest is 1"),
-    ("pqn", {"num_envs": 21}, "num_envs must be a multiple of num_minibatches, 16, but it is 21; the nearest is 16"),
-    ("ppo", {"num_envs": 3}, "num_envs must be a multiple of num_minibatches, 16, but it is 3; the nearest is 16"),
-    ("pqn", {"total_steps": 99}, "total_steps must be at least num_envs * num_steps, 2048, but it is 99; the nearest is 2048"),
+    (
+        "ppo",
+        {"trace_decay": math.nan},
+        "trace_decay must lie in 0 ... 1, but it is nan; the nearest is 0",
+    ),
+    (
+        "ppo",
+        {"entropy_coefficient": 1e4},
+        "entropy_coefficient must lie in 0 ... 1000, but it is 10000.0; the nearest is 1000",
+    ),
+    (
+        "pqn",
+        {"learning_rate": 2.0},
+        "learning_rate must lie in 0 ... 1, but it is 2.0; the nearest is 1",
+    ),
+    (
+        "pqn",
+        {"num_envs": 21},
+        "num_envs must be a multiple of num_minibatches, 16, but it is 21; the nearest is 16",
+    ),
+    (
+        "ppo",
+        {"num_envs": 3},
+        "num_envs must be a multiple of num_minibatches, 16, but it is 3; the nearest is 16",
+    ),
+    (
+        "pqn",
+        {"total_steps": 99},
+        "total_steps must be at least num_envs * num_steps, 2048, but it is 99; the nearest is 2048",
+    ),
     ("dqn", {"memory": "gruu"}, "there is no memory 'gruu'; the nearest are: gru"),
-    ("ppo", {"env": "NavigatorEsy"}, "there is no environment 'NavigatorEsy'; the nearest are: NavigatorEasy"),
-    ("pqn", {"obs_size": 100}, "obs_size must be one of 128, 256, but it is 100; the nearest is 128"),
-    ("dqn", {"num_envs": 48}, "steps_per_gradient must be a multiple of num_envs, 48, but it is 128; the nearest is 144"),
-    ("dqn", {"num_steps": 13}, "num_steps must be a multiple of steps_per_gradient / num_envs, 8, but it is 13; the nearest is 16"),
+    (
+        "ppo",
+        {"env": "NavigatorEsy"},
+        "there is no environment 'NavigatorEsy'; the nearest are: NavigatorEasy",
+    ),
+    (
+        "pqn",
+        {"obs_size": 100},
+        "obs_size must be one of 128, 256, but it is 100; the nearest is 128",
+    ),
+    (
+        "dqn",
+        {"num_envs": 48},
+        "steps_per_gradient must be a multiple of num_envs, 48, but it is 128; the nearest is 144",
+    ),
+    (
+        "dqn",
+        {"num_steps": 13},
+        "num_steps must be a multiple of steps_per_gradient / num_envs, 8, but it is 13; the nearest is 16",
+    ),
     (
         "dqn",
         {"warmup_steps": 500},
         "warmup_steps must be at least num_envs * (burn_in + sequence_length + 1), 784, but it is 500; the nearest is 784",
     ),
-    ("dqn", {"buffer_steps": 9000}, "buffer_steps must be at least warmup_steps, 10000, but it is 9000; the nearest is 10000"),
+    (
+        "dqn",
+        {"buffer_steps": 9000},
+        "buffer_steps must be at least warmup_steps, 10000, but it is 9000; the nearest is 10000",
+    ),
     (
         "dqn",
         {"buffer_steps": 10_000, "steps_per_gradient": 12_800, "num_steps": 800},
@@ -656,12 +850,18 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("algorithm", "changes", "message"), WRONG)
-def test_a_config_that_makes_no_sense_is_refused_with_the_value_and_the_nearest_that_does(algorithm, changes, message):
+def test_a_config_that_makes_no_sense_is_refused_with_the_value_and_the_nearest_that_does(
+    algorithm, changes, message
+):
     with pytest.raises(ValueError) as refused:  # noqa: PT011, the message is compared below
-        ALGORITHMS[algorithm].make_train(ALGORITHMS[algorithm].config(**{"env": "NavigatorEasy", **changes}))
+        ALGORITHMS[algorithm].make_train(
+            ALGORITHMS[algorithm].config(**{"env": "NavigatorEasy", **changes})
+        )
     assert message in str(refused.value)
 
 
-@pytest.mark.parametrize("changes", [{"final_epsilon": 0}, {"trace_decay": 0}, {"discount": 1}, {"trace_decay": 1.0}])
+@pytest.mark.parametrize(
+    "changes", [{"final_epsilon": 0}, {"trace_decay": 0}, {"discount": 1}, {"trace_decay": 1.0}]
+)
 def test_a_number_may_be_written_without_a_point_and_bounds_are_allowed(changes):
     config.check(pqn.PQNConfig(env="NavigatorEasy", **changes))

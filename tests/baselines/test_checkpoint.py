@@ -22,7 +22,14 @@ from popgym_arcade.baselines import checkpoint  # noqa: E402, because equinox ma
 from popgym_arcade.baselines.checkpoint import CheckpointError  # noqa: E402
 from popgym_arcade.baselines.model.builder import ActorCriticRNN, QNetworkRNN  # noqa: E402
 
-CONFIG = {"env": "NavigatorEasy", "partial": True, "memory": "none", "obs_size": 8, "hidden_size": 8, "num_layers": 1}
+CONFIG = {
+    "env": "NavigatorEasy",
+    "partial": True,
+    "memory": "none",
+    "obs_size": 8,
+    "hidden_size": 8,
+    "num_layers": 1,
+}
 
 
 def network(seed=0, kind=QNetworkRNN):
@@ -49,7 +56,10 @@ def save(run, steps, seeds=(0,), **others):
     """Write a checkpoint down."""
     networks = {seed: network(seed) for seed in seeds}
     return checkpoint.save(
-        run, **{"algorithm": "pqn", "config": CONFIG, "steps": steps, **others}, state=state_after(steps), networks=networks
+        run,
+        **{"algorithm": "pqn", "config": CONFIG, "steps": steps, **others},
+        state=state_after(steps),
+        networks=networks,
     )
 
 
@@ -81,8 +91,16 @@ def test_a_loaded_agent_is_the_network_that_was_saved(tmp_path):
     for where in (tmp_path, path, str(path)):
         agent = checkpoint.load_agent(where)
         assert_same(eqx.filter(agent.network, eqx.is_array), eqx.filter(network(4), eqx.is_array))
-        assert (agent.algorithm, agent.config, agent.path, agent.manifest["steps"]) == ("pqn", CONFIG, path, 100)
-    assert_same(eqx.filter(checkpoint.load_agent(path, seed=7).network, eqx.is_array), eqx.filter(network(7), eqx.is_array))
+        assert (agent.algorithm, agent.config, agent.path, agent.manifest["steps"]) == (
+            "pqn",
+            CONFIG,
+            path,
+            100,
+        )
+    assert_same(
+        eqx.filter(checkpoint.load_agent(path, seed=7).network, eqx.is_array),
+        eqx.filter(network(7), eqx.is_array),
+    )
 
 
 def test_the_file_of_a_network_is_what_equinox_reads(tmp_path):
@@ -94,15 +112,22 @@ def test_the_file_of_a_network_is_what_equinox_reads(tmp_path):
 def test_an_agent_of_ppo_is_loaded_with_policy_and_value(tmp_path):
     path = checkpoint.save(tmp_path, "ppo", CONFIG, 1, {}, {0: network(3, ActorCriticRNN)})
     loaded = checkpoint.load_agent(path).network
-    assert_same(eqx.filter(loaded, eqx.is_array), eqx.filter(network(3, ActorCriticRNN), eqx.is_array))
+    assert_same(
+        eqx.filter(loaded, eqx.is_array), eqx.filter(network(3, ActorCriticRNN), eqx.is_array)
+    )
 
 
 def test_a_manifest_tells_what_the_checkpoint_is_and_what_it_was_written_with(tmp_path):
     content = checkpoint.manifest(save(tmp_path, 100, seeds=(4, 7), extra={"seconds": 1.5}))
-    assert content["algorithm"] == "pqn" and content["config"] == CONFIG and content["seconds"] == 1.5
+    assert (
+        content["algorithm"] == "pqn" and content["config"] == CONFIG and content["seconds"] == 1.5
+    )
     assert content["steps"] == 100 and content["seeds"] == [4, 7]
     assert content["rule_version"] == REGISTRY["NavigatorEasy"].version
-    assert content["versions"]["jax"] == jax.__version__ and content["versions"]["equinox"] == eqx.__version__
+    assert (
+        content["versions"]["jax"] == jax.__version__
+        and content["versions"]["equinox"] == eqx.__version__
+    )
     assert set(content["files"]) == {"state.eqx", "network-4.eqx", "network-7.eqx"}
 
 
@@ -143,9 +168,20 @@ class Countdown:
 
     def __call__(self, event, arguments):
         """Called by Python before the operation."""
-        if self.folder is None or event not in ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.scandir"):
+        if self.folder is None or event not in (
+            "open",
+            "os.rename",
+            "os.mkdir",
+            "os.remove",
+            "os.rmdir",
+            "os.scandir",
+        ):
             return
-        if str(self.folder) in str(arguments[0]) or isinstance(arguments[0], str) and not os.path.isabs(arguments[0]):
+        if (
+            str(self.folder) in str(arguments[0])
+            or isinstance(arguments[0], str)
+            and not os.path.isabs(arguments[0])
+        ):
             self.left -= 1
             if self.left < 0:
                 self.folder = None
@@ -158,7 +194,9 @@ def countdown():
     return Countdown()
 
 
-def test_dying_before_any_operation_on_files_leaves_a_whole_checkpoint_to_go_on_from(tmp_path, countdown):
+def test_dying_before_any_operation_on_files_leaves_a_whole_checkpoint_to_go_on_from(
+    tmp_path, countdown
+):
     for died_before in range(1000):
         run = tmp_path / str(died_before)
         for steps in range(1, checkpoint.KEPT + 1):
@@ -174,7 +212,9 @@ def test_dying_before_any_operation_on_files_leaves_a_whole_checkpoint_to_go_on_
             checkpoint.load_agent(run)
             path = save(run, checkpoint.KEPT + 2)
             assert checkpoint.last_whole(run) == path
-            assert sorted((run / "checkpoints").iterdir()) == checkpoint.checkpoints(run)  # nothing is left lying about
+            assert sorted((run / "checkpoints").iterdir()) == checkpoint.checkpoints(
+                run
+            )  # nothing is left lying about
         else:
             break
         finally:
@@ -185,8 +225,12 @@ def test_dying_before_any_operation_on_files_leaves_a_whole_checkpoint_to_go_on_
 
 def test_all_is_on_the_disk_before_a_checkpoint_gets_its_name(tmp_path, monkeypatch):
     happened, flush, rename = [], checkpoint._flush, Path.rename
-    monkeypatch.setattr(checkpoint, "_flush", lambda path: (happened.append(("flush", path.name)), flush(path)))
-    monkeypatch.setattr(Path, "rename", lambda path, to: (happened.append(("rename", path.name)), rename(path, to)))
+    monkeypatch.setattr(
+        checkpoint, "_flush", lambda path: (happened.append(("flush", path.name)), flush(path))
+    )
+    monkeypatch.setattr(
+        Path, "rename", lambda path, to: (happened.append(("rename", path.name)), rename(path, to))
+    )
     save(tmp_path, 100)
     (named,) = [number for number, (what, _) in enumerate(happened) if what == "rename"]
     files = {"state.eqx", "network-0.eqx", "manifest.json"}
@@ -259,15 +303,23 @@ def test_any_bit_that_is_turned_over_in_any_file_is_found_out(tmp_path):
 
 
 @every_file
-@pytest.mark.parametrize("load", [checkpoint.load_agent, lambda path: checkpoint.load_state(path, SHAPES)])
+@pytest.mark.parametrize(
+    "load", [checkpoint.load_agent, lambda path: checkpoint.load_state(path, SHAPES)]
+)
 def test_a_damaged_checkpoint_is_refused_with_the_file_named(tmp_path, name, load):
     file = save(tmp_path, 100) / name
     flip(file, file.stat().st_size // 2)
-    with pytest.raises(CheckpointError, match=f"{file.parent} is damaged: the bytes of {name} are not those that were written"):
+    with pytest.raises(
+        CheckpointError,
+        match=f"{file.parent} is damaged: the bytes of {name} are not those that were written",
+    ):
         load(file.parent)
     size = file.stat().st_size
     os.truncate(file, size - 1)
-    with pytest.raises(CheckpointError, match=f"{file.parent} is damaged: {name} has {size - 1} bytes instead of {size}"):
+    with pytest.raises(
+        CheckpointError,
+        match=f"{file.parent} is damaged: {name} has {size - 1} bytes instead of {size}",
+    ):
         load(file.parent)
     file.unlink()
     with pytest.raises(CheckpointError, match=f"{file.parent} is damaged: {name} is missing"):
@@ -298,7 +350,10 @@ def test_the_checkpoint_before_a_damaged_one_is_taken_and_it_is_said_why(tmp_pat
     paths[1].mkdir()
     told = []
     assert checkpoint.last_whole(tmp_path, warn=told.append) == paths[0]
-    assert [str(path) in text for path, text in zip((paths[2], paths[1]), told, strict=True)] == [True, True]
+    assert [str(path) in text for path, text in zip((paths[2], paths[1]), told, strict=True)] == [
+        True,
+        True,
+    ]
     assert name in told[0] and all("trying the one before" in text for text in told)
     assert checkpoint.load_agent(tmp_path, warn=told.append).path == paths[0]
 
@@ -318,7 +373,8 @@ def test_another_format_is_refused_with_both_named(tmp_path):
     path = save(tmp_path, 100)
     edit_manifest(path, format=checkpoint.FORMAT + 1)
     with pytest.raises(
-        CheckpointError, match=f"has format {checkpoint.FORMAT + 1}, but this version reads format {checkpoint.FORMAT}"
+        CheckpointError,
+        match=f"has format {checkpoint.FORMAT + 1}, but this version reads format {checkpoint.FORMAT}",
     ):
         checkpoint.load_agent(path)
 

@@ -18,7 +18,14 @@ import jax.numpy as jnp  # noqa: E402
 from popgym_arcade.baselines import checkpoint, evaluate, rollout  # noqa: E402
 from popgym_arcade.play import record  # noqa: E402
 
-CONFIG = {"env": "NavigatorEasy", "partial": True, "memory": "gru", "obs_size": 128, "hidden_size": 8, "num_layers": 1}
+CONFIG = {
+    "env": "NavigatorEasy",
+    "partial": True,
+    "memory": "gru",
+    "obs_size": 128,
+    "hidden_size": 8,
+    "num_layers": 1,
+}
 RIGHT = 3
 
 
@@ -53,7 +60,9 @@ def test_the_returns_are_those_of_the_agents_play(tmp_path):
 
 def test_the_same_seed_plays_the_same_episodes_and_another_plays_others(run):
     agent = checkpoint.load_agent(run)
-    first, again, other = (evaluate.evaluate_agent(agent, episodes=16, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        evaluate.evaluate_agent(agent, episodes=16, seed=seed) for seed in (1, 1, 2)
+    )
     np.testing.assert_array_equal(first, again)
     assert (first[0] != other[0]).any() or (first[1] != other[1]).any()
 
@@ -99,7 +108,9 @@ def test_a_policy_of_ppo_draws_its_actions_by_its_seed(tmp_path):
 
 def test_the_command_prints_a_table_and_writes_returns_and_a_recording(run, tmp_path, capsys):
     gif, numbers = tmp_path / "agent.gif", tmp_path / "returns.json"
-    evaluate.main([str(run), "--episodes", "8", "--gif", str(gif), "--json", str(numbers), "--seed", "4"])
+    evaluate.main(
+        [str(run), "--episodes", "8", "--gif", str(gif), "--json", str(numbers), "--seed", "4"]
+    )
     printed = capsys.readouterr().out
     assert "pqn, memory gru, trained on the POMDP of NavigatorEasy" in printed
     content = json.loads(numbers.read_text())
@@ -108,18 +119,29 @@ def test_the_command_prints_a_table_and_writes_returns_and_a_recording(run, tmp_
         cells = [cell.strip() for cell in row.strip("|").split("|")]
         returns = content[twin]["returns"]
         assert cells[1] == "8" == str(len(returns))
-        assert cells[2].startswith(f"{np.mean(returns):.3f} (") and cells[3].startswith(f"{np.median(returns):.3f} (")
-        assert cells[4] == f"{max(returns):.3f}" and cells[5] == f"{np.mean(content[twin]['lengths']):.1f}"
+        assert cells[2].startswith(f"{np.mean(returns):.3f} (") and cells[3].startswith(
+            f"{np.median(returns):.3f} ("
+        )
+        assert (
+            cells[4] == f"{max(returns):.3f}"
+            and cells[5] == f"{np.mean(content[twin]['lengths']):.1f}"
+        )
     assert f"wrote {gif}: " in printed
 
 
 def test_the_recording_shows_the_observations_of_the_twin(run, tmp_path):
-    evaluate.main([str(run), "--episodes", "1", "--twin", "POMDP", "--gif", str(tmp_path / "agent.gif")])
-    played = record.rollout("NavigatorEasy", evaluate.policy(checkpoint.load_agent(run)), partial_obs=True)
+    evaluate.main(
+        [str(run), "--episodes", "1", "--twin", "POMDP", "--gif", str(tmp_path / "agent.gif")]
+    )
+    played = record.rollout(
+        "NavigatorEasy", evaluate.policy(checkpoint.load_agent(run)), partial_obs=True
+    )
     with Image.open(tmp_path / "agent.gif") as recording:
         for number in (0, -1):
             recording.seek(number % recording.n_frames)
-            np.testing.assert_array_equal(np.asarray(recording.convert("RGB")), played.frames[number])
+            np.testing.assert_array_equal(
+                np.asarray(recording.convert("RGB")), played.frames[number]
+            )
 
 
 def refused(arguments, capsys):
@@ -132,7 +154,11 @@ def refused(arguments, capsys):
 
 def test_bad_input_is_refused(run, tmp_path, capsys, monkeypatch):
     assert "is no checkpoint" in refused([str(tmp_path / "nowhere")], capsys)
-    assert "--episodes must be at least 1, but it is 0; the nearest is 1" in refused([str(run), "--episodes", "0"], capsys)
+    assert "--episodes must be at least 1, but it is 0; the nearest is 1" in refused(
+        [str(run), "--episodes", "0"], capsys
+    )
     assert "has no seed 9; there are 0" in refused([str(run), "--agent-seed", "9"], capsys)
     monkeypatch.setattr(checkpoint, "rule_version", lambda name: 2)
-    assert "version 1 of the rules of NavigatorEasy, but these are version 2" in refused([str(run)], capsys)
+    assert "version 1 of the rules of NavigatorEasy, but these are version 2" in refused(
+        [str(run)], capsys
+    )

@@ -19,10 +19,18 @@ from tests.baselines.test_algorithms import tiny  # noqa: E402
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("memory", memory_names())
 def test_an_update_with_every_memory_runs_and_changes_the_weights(algorithm, memory):
-    trainer = ALGORITHMS[algorithm].make_train(tiny(algorithm, memory=memory), probes.make(probes.Params(probe=probes.CUE)))
-    before = trainer.init(jax.random.key(0, impl="unsafe_rbg"))  # its random numbers take little time to compile
+    trainer = ALGORITHMS[algorithm].make_train(
+        tiny(algorithm, memory=memory), probes.make(probes.Params(probe=probes.CUE))
+    )
+    before = trainer.init(
+        jax.random.key(0, impl="unsafe_rbg")
+    )  # its random numbers take little time to compile
     after, metrics = jax.jit(trainer.update)(before)
-    assert all(np.isfinite(value) for name, value in metrics.items() if name not in ("return_mean", "length_mean"))
+    assert all(
+        np.isfinite(value)
+        for name, value in metrics.items()
+        if name not in ("return_mean", "length_mean")
+    )
     old, new = jax.device_get((before.weights.trunk, after.weights.trunk))
     for part in ("encoder", "memory"):
         pairs = list(zip(*(jax.tree.leaves(getattr(trunk, part)) for trunk in (old, new))))

@@ -59,7 +59,9 @@ PROBES = jnp.arange(len(probes.NAMES))
 def trainer(algorithm, memory, probe):
     """An algorithm on a probe, whose number may be traced: Trainer."""
     known = ALGORITHMS[algorithm]
-    config = known.config(memory=memory, total_steps=UPDATES[algorithm] * STEPS, **CONFIG, **OWN[algorithm])
+    config = known.config(
+        memory=memory, total_steps=UPDATES[algorithm] * STEPS, **CONFIG, **OWN[algorithm]
+    )
     return known.make_train(config, (ENVIRONMENT, dataclasses.replace(PARAMS, probe=probe)))
 
 
@@ -69,15 +71,23 @@ def trained(algorithm, memory):
 
     def train(probe, key):
         agent = trainer(algorithm, memory, probe)
-        state, _ = jax.lax.scan(lambda state, _: agent.update(state), agent.init(key), length=UPDATES[algorithm])
+        state, _ = jax.lax.scan(
+            lambda state, _: agent.update(state), agent.init(key), length=UPDATES[algorithm]
+        )
         network = eqx.combine(state.weights, agent.static)
         params = dataclasses.replace(PARAMS, probe=probe)
         stream = rollout.begin(ENVIRONMENT, params, network, key, 64)
         act = lambda outputs, key: (agent.act(outputs, key)[0], outputs)  # noqa: E731
         _, steps = rollout.collect(ENVIRONMENT, params, act, network, stream, key, 24)
         values = steps.extras[1] if algorithm == "ppo" else steps.extras.max(axis=-1)
-        best = jax.vmap(jax.vmap(probes.best_value, in_axes=(0, None)), in_axes=(0, None))(steps.env_state, params)
-        return {"value": values, "best": best, "steps": steps._replace(extras=None, observation=None)}
+        best = jax.vmap(jax.vmap(probes.best_value, in_axes=(0, None)), in_axes=(0, None))(
+            steps.env_state, params
+        )
+        return {
+            "value": values,
+            "best": best,
+            "steps": steps._replace(extras=None, observation=None),
+        }
 
     keys = jax.random.split(jax.random.PRNGKey(1), len(probes.NAMES))
     return jax.device_get(jax.jit(jax.vmap(train), compiler_options=FOR_MANY_STEPS)(PROBES, keys))
@@ -90,7 +100,9 @@ def of_probe(algorithm, memory, name):
     return found["value"], found["best"], found["steps"]
 
 
-AGENTS = [(algorithm, memory) for algorithm in ALGORITHMS for memory in ("none", "lru")] + [("pqn", "mingru")]
+AGENTS = [(algorithm, memory) for algorithm in ALGORITHMS for memory in ("none", "lru")] + [
+    ("pqn", "mingru")
+]
 every_agent = pytest.mark.parametrize("algorithm, memory", AGENTS)
 
 
@@ -100,7 +112,9 @@ def test_the_value_of_every_frame_is_learned(algorithm, memory, name):
     value, best, steps = of_probe(algorithm, memory, name)
     counts = ~steps.ended
     assert counts.sum() > 100
-    assert np.quantile(abs(value - best)[counts], 0.99) < 0.1  # rare are episodes of LIMIT and END longer than any before
+    assert (
+        np.quantile(abs(value - best)[counts], 0.99) < 0.1
+    )  # rare are episodes of LIMIT and END longer than any before
 
 
 @every_agent
@@ -116,15 +130,21 @@ def test_a_memory_carries_the_cue_to_the_decision(algorithm, memory):
     value, best, steps = of_probe(algorithm, memory, "cue")
     assert steps.episode_return[steps.finished].mean() > 0.95
     counts = ~steps.ended & (steps.env_state.time > 0)
-    assert np.quantile(abs(value - best)[counts], 0.99) < 0.1  # rare are actions that the policy hardly ever takes
+    assert (
+        np.quantile(abs(value - best)[counts], 0.99) < 0.1
+    )  # rare are actions that the policy hardly ever takes
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_without_a_memory_the_cue_is_lost(algorithm):
     value, _, steps = of_probe(algorithm, "none", "cue")
     returns = steps.episode_return[steps.finished]
-    assert len(returns) > 200 and abs(returns.mean()) < 0.3  # 0 but for chance: by a coin of 200 throws, 0.3 is four deviations
-    decision = steps.env_state.time == probes.last_time(dataclasses.replace(PARAMS, probe=probes.CUE))
+    assert (
+        len(returns) > 200 and abs(returns.mean()) < 0.3
+    )  # 0 but for chance: by a coin of 200 throws, 0.3 is four deviations
+    decision = steps.env_state.time == probes.last_time(
+        dataclasses.replace(PARAMS, probe=probes.CUE)
+    )
     assert abs(value[decision & ~steps.ended]).max() < 0.4
 
 
@@ -140,11 +160,15 @@ def first_return(probe, seed):
         action = jnp.where(state.light, probes.RIGHT, probes.LEFT)
         _, state, reward, done, info = probes.step_env(step_key, state, action, params)
         factor = factor * params.discount
-        earned += factor / params.discount * reward + factor * info["truncated"] * probes.best_value(state, params)
+        earned += factor / params.discount * reward + factor * info[
+            "truncated"
+        ] * probes.best_value(state, params)
         return key, state, earned, factor, done
 
     start = key, first, jnp.float32(0), jnp.float32(1), False
-    return jax.lax.while_loop(lambda loop: ~loop[4], one_step, start)[2], probes.best_value(first, params)
+    return jax.lax.while_loop(lambda loop: ~loop[4], one_step, start)[2], probes.best_value(
+        first, params
+    )
 
 
 def test_the_best_values_are_what_the_best_play_earns():

@@ -13,7 +13,15 @@ from popgym_arcade.baselines import metrics
 from popgym_arcade.baselines.metrics import FILE, Metrics, read_lines
 from tests.testing import client
 
-TRAINING = {"kind": "training", "seed": 0, "steps": 64, "seconds": 1.5, "loss": 0.25, "return_mean": math.nan, "episodes": 3}
+TRAINING = {
+    "kind": "training",
+    "seed": 0,
+    "steps": 64,
+    "seconds": 1.5,
+    "loss": 0.25,
+    "return_mean": math.nan,
+    "episodes": 3,
+}
 EVALUATION = {
     "kind": "evaluation",
     "seed": 1,
@@ -52,7 +60,10 @@ def strictly_parsed(text):
 
 def test_each_line_is_a_json_object_with_all_that_was_told(tmp_path):
     write(tmp_path, at(64), EVALUATION)
-    assert [strictly_parsed(line) for line in (tmp_path / FILE).read_text().splitlines()] == [at(64), EVALUATION]
+    assert [strictly_parsed(line) for line in (tmp_path / FILE).read_text().splitlines()] == [
+        at(64),
+        EVALUATION,
+    ]
     assert read_lines(tmp_path / FILE) == [at(64), EVALUATION]
 
 
@@ -127,10 +138,14 @@ def events(folder):
     """All events that TensorBoard would read, in the order they were written."""
     event_type = client("tensorboardX").proto.event_pb2.Event
     found = []
-    for path in sorted((folder / "tensorboard").iterdir(), key=lambda path: path.stat().st_mtime_ns):
+    for path in sorted(
+        (folder / "tensorboard").iterdir(), key=lambda path: path.stat().st_mtime_ns
+    ):
         content = path.read_bytes()
         while content:
-            (size,) = struct.unpack("<Q", content[:8])  # then 4 bytes of sum, the event, and 4 bytes of sum
+            (size,) = struct.unpack(
+                "<Q", content[:8]
+            )  # then 4 bytes of sum, the event, and 4 bytes of sum
             found.append(event_type.FromString(content[12 : 12 + size]))
             content = content[16 + size :]
     return found
@@ -138,7 +153,11 @@ def events(folder):
 
 def scalars(folder):
     """The figures in TensorBoard's files: {(tag, steps): value}."""
-    return {(value.tag, event.step): value.simple_value for event in events(folder) for value in event.summary.value}
+    return {
+        (value.tag, event.step): value.simple_value
+        for event in events(folder)
+        for value in event.summary.value
+    }
 
 
 def test_tensorboard_gets_every_finite_figure_under_its_steps_and_of_lists_the_mean(tmp_path):
@@ -154,7 +173,9 @@ def test_tensorboard_gets_every_finite_figure_under_its_steps_and_of_lists_the_m
     }
 
 
-def test_tensorboard_is_told_to_forget_the_later_steps_of_a_run_that_is_resumed_and_no_others(tmp_path):
+def test_tensorboard_is_told_to_forget_the_later_steps_of_a_run_that_is_resumed_and_no_others(
+    tmp_path,
+):
     client("tensorboardX")
     write(tmp_path, at(64), at(128), at(192), trackers=("tensorboard",))
     write(tmp_path, at(192, loss=7.0), trackers=("tensorboard",), steps=128)
@@ -172,15 +193,27 @@ def test_without_trackers_there_is_no_other_file_than_the_lines(tmp_path):
 # --- Weights & Biases -------------------------------------------------------------------------------------------------------
 
 
-def test_weights_and_biases_works_without_a_network_and_a_resumed_run_keeps_its_name(tmp_path, monkeypatch):
+def test_weights_and_biases_works_without_a_network_and_a_resumed_run_keeps_its_name(
+    tmp_path, monkeypatch
+):
     wandb = client("wandb")
-    for name, value in (("WANDB_MODE", "offline"), ("WANDB_SILENT", "true"), ("HTTPS_PROXY", "http://127.0.0.1:9")):
+    for name, value in (
+        ("WANDB_MODE", "offline"),
+        ("WANDB_SILENT", "true"),
+        ("HTTPS_PROXY", "http://127.0.0.1:9"),
+    ):
         monkeypatch.setenv(name, value)
     logged, started, init = [], [], wandb.init
 
     def recorded(**options):
         run = init(**options)
-        started.append((run.id, dict(run.config), run.offline if hasattr(run, "offline") else run.settings._offline))
+        started.append(
+            (
+                run.id,
+                dict(run.config),
+                run.offline if hasattr(run, "offline") else run.settings._offline,
+            )
+        )
         log = run.log
         monkeypatch.setattr(run, "log", lambda figures: (logged.append(figures), log(figures)))
         return run
@@ -190,7 +223,11 @@ def test_weights_and_biases_works_without_a_network_and_a_resumed_run_keeps_its_
     write(tmp_path, at(128), trackers=("wandb",), steps=64)
     assert started[0] == started[1] and started[0][1:] == ({"memory": "lru"}, True)
     assert list((tmp_path / "wandb").glob("offline-run-*"))
-    figures = {"seed0/training/seconds": 1.5, "seed0/training/loss": 0.25, "seed0/training/episodes": 3}
+    figures = {
+        "seed0/training/seconds": 1.5,
+        "seed0/training/loss": 0.25,
+        "seed0/training/episodes": 3,
+    }
     assert logged[0] == {"steps": 64, **figures}
     assert logged[1]["seed1/evaluation-POMDP/returns"] == 0.75
     assert logged[2]["steps"] == 128 and len(logged) == 3
@@ -200,10 +237,15 @@ def test_weights_and_biases_works_without_a_network_and_a_resumed_run_keeps_its_
 
 
 @pytest.mark.parametrize(("tracker", "library"), metrics.TRACKERS.items())
-def test_a_missing_library_is_told_with_what_to_install_before_any_line_is_lost(tmp_path, monkeypatch, tracker, library):
+def test_a_missing_library_is_told_with_what_to_install_before_any_line_is_lost(
+    tmp_path, monkeypatch, tracker, library
+):
     write(tmp_path, at(64))
     monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
-    with pytest.raises(ModuleNotFoundError, match=f"--track {tracker} needs {library}: python -m pip install {library}"):
+    with pytest.raises(
+        ModuleNotFoundError,
+        match=f"--track {tracker} needs {library}: python -m pip install {library}",
+    ):
         Metrics(tmp_path, {}, trackers=(tracker,))
     assert read_lines(tmp_path / FILE) == [at(64)]
 

@@ -47,7 +47,9 @@ def programs(name):
     def compiled(function):
         on_arrays = lambda arrays, *inputs: function(eqx.combine(arrays, static), *inputs)  # noqa: E731
         jitted = jax.jit(on_arrays)
-        return lambda *inputs, of=network: jax.tree.map(np.asarray, jitted(eqx.filter(of, eqx.is_array), *inputs))
+        return lambda *inputs, of=network: jax.tree.map(
+            np.asarray, jitted(eqx.filter(of, eqx.is_array), *inputs)
+        )
 
     def read(network, carry, *sequence):
         return network.decide(carry, *sequence)
@@ -62,7 +64,11 @@ def programs(name):
     def gradient(network, carry, seen, last_actions, starts, weights):
         floats, others = eqx.partition(carry, eqx.is_inexact_array)
         values, back = jax.vjp(
-            lambda floats, seen: network.decide(eqx.combine(floats, others), seen, last_actions, starts)[1], floats, seen
+            lambda floats, seen: network.decide(
+                eqx.combine(floats, others), seen, last_actions, starts
+            )[1],
+            floats,
+            seen,
         )
         return back(weights * jnp.ones_like(values))
 
@@ -75,7 +81,11 @@ def sequence(seed=0, starts=(0,), shape=(STEPS,)):
     rng = np.random.default_rng(seed)
     flags = np.zeros(shape, bool)
     flags[..., list(starts)] = True
-    return rng.normal(size=(*shape, SIZE)).astype(np.float32), rng.integers(-1, 5, shape).astype(np.int32), flags
+    return (
+        rng.normal(size=(*shape, SIZE)).astype(np.float32),
+        rng.integers(-1, 5, shape).astype(np.int32),
+        flags,
+    )
 
 
 def joined(before, after, cut=CUT):
@@ -137,7 +147,10 @@ def test_after_a_start_flag_a_memory_is_as_it_was_at_first(name):
     inputs = sequence(starts=(CUT,))
     _, values = programs(name).read(garbage_carry(name), *inputs)
     shifted = tuple(np.roll(leaf, -CUT, axis=0) for leaf in inputs)
-    for fresh in (shifted, (*shifted[:2], np.zeros(STEPS, bool))):  # a flag on the first frame changes nothing
+    for fresh in (
+        shifted,
+        (*shifted[:2], np.zeros(STEPS, bool)),
+    ):  # a flag on the first frame changes nothing
         _, alone = programs(name).read(first_carry(name), *fresh)
         assert_close(values[CUT:], alone[: STEPS - CUT])
 
@@ -145,7 +158,9 @@ def test_after_a_start_flag_a_memory_is_as_it_was_at_first(name):
 @every_memory
 def test_a_start_flag_in_the_middle_makes_a_difference_to_those_that_remember(name):
     seen, last_actions, _ = sequence()
-    _, with_flag = programs(name).read(first_carry(name), seen, last_actions, sequence(starts=(CUT,))[2])
+    _, with_flag = programs(name).read(
+        first_carry(name), seen, last_actions, sequence(starts=(CUT,))[2]
+    )
     _, without = programs(name).read(first_carry(name), seen, last_actions, np.zeros(STEPS, bool))
     assert np.allclose(with_flag[CUT:], without[CUT:], atol=1e-5) == (name in FORGETFUL)
 
@@ -153,7 +168,9 @@ def test_a_start_flag_in_the_middle_makes_a_difference_to_those_that_remember(na
 @every_memory
 def test_no_gradient_crosses_a_start_flag(name):
     weights = (np.arange(STEPS) >= CUT).astype(np.float32)[:, None]
-    of_carry, of_seen = programs(name).gradient(garbage_carry(name), *sequence(starts=(CUT,)), weights)
+    of_carry, of_seen = programs(name).gradient(
+        garbage_carry(name), *sequence(starts=(CUT,)), weights
+    )
     assert not of_seen[:CUT].any() and of_seen[CUT:].any()
     assert not any(leaf.any() for leaf in jax.tree.leaves(of_carry))
 
@@ -165,14 +182,18 @@ def test_without_a_start_flag_the_gradient_reaches_the_past_if_there_is_a_memory
     of_carry, of_seen = programs(name).gradient(first_carry(name), *sequence(starts=()), weights)
     assert of_seen[CUT : CUT + 5].any() and not of_seen[CUT + 5 :].any()
     assert of_seen[:CUT].any() == (name not in FORGETFUL)
-    assert np.isfinite(of_seen).all() and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(of_carry))
+    assert np.isfinite(of_seen).all() and all(
+        np.isfinite(leaf).all() for leaf in jax.tree.leaves(of_carry)
+    )
 
 
 @every_memory
 def test_no_output_depends_on_later_frames_or_actions(name):
     inputs = sequence(starts=(0,))
     _, values = programs(name).read(first_carry(name), *inputs)
-    _, others = programs(name).read(first_carry(name), *joined(inputs, sequence(seed=1, starts=(CUT + 2,))))
+    _, others = programs(name).read(
+        first_carry(name), *joined(inputs, sequence(seed=1, starts=(CUT + 2,)))
+    )
     assert_close(values[:CUT], others[:CUT])
     assert not np.allclose(values[CUT], others[CUT], atol=1e-5)
 
@@ -195,16 +216,22 @@ def test_the_previous_action_is_seen_by_all_but_the_memoryless(name):
     if name == "none":
         np.testing.assert_array_equal(values, others)
     else:
-        assert (np.abs(values - others) > 1e-4).any(axis=-1).mean() > 0.5  # some gates are closed in so small a network
+        assert (np.abs(values - others) > 1e-4).any(
+            axis=-1
+        ).mean() > 0.5  # some gates are closed in so small a network
 
 
 @every_memory
 def test_a_batch_gives_what_its_sequences_give_one_by_one(name):
     inputs = sequence(starts=(0, 5), shape=(BATCH, STEPS))
-    carries = jax.tree.map(lambda *leaves: np.stack(leaves), *[first_carry(name)] * (BATCH - 1), garbage_carry(name))
+    carries = jax.tree.map(
+        lambda *leaves: np.stack(leaves), *[first_carry(name)] * (BATCH - 1), garbage_carry(name)
+    )
     carry, values = programs(name).batched(carries, *inputs)
     for i in range(BATCH):
-        carry_of_one, of_one = programs(name).read(*jax.tree.map(lambda leaf, i=i: leaf[i], (carries, *inputs)))
+        carry_of_one, of_one = programs(name).read(
+            *jax.tree.map(lambda leaf, i=i: leaf[i], (carries, *inputs))
+        )
         assert_close(values[i], of_one)
         assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], carry), carry_of_one)
 
@@ -220,23 +247,34 @@ def test_saved_weights_loaded_into_a_fresh_network_give_the_same_outputs(name, t
     eqx.tree_serialise_leaves(tmp_path / "network.eqx", make(name))
     loaded = eqx.tree_deserialise_leaves(tmp_path / "network.eqx", make(name, seed=1))
     carry = jax.tree.map(np.asarray, loaded.initialize_carry())
-    assert_same(programs(name).read(carry, *sequence(), of=loaded), programs(name).read(first_carry(name), *sequence()))
+    assert_same(
+        programs(name).read(carry, *sequence(), of=loaded),
+        programs(name).read(first_carry(name), *sequence()),
+    )
 
 
 # --- names ------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_names_are_those_of_memax_and_none_and_mingru():
-    models = eqx.filter_eval_shape(lambda key: get_residual_memory_models(8, 8, 8, key=key), jax.random.key(0))
-    assert sorted(memory.memory_names()) == sorted(["none", "mingru", *(name.lower() for name in models)])
+    models = eqx.filter_eval_shape(
+        lambda key: get_residual_memory_models(8, 8, 8, key=key), jax.random.key(0)
+    )
+    assert sorted(memory.memory_names()) == sorted(
+        ["none", "mingru", *(name.lower() for name in models)]
+    )
     assert {"lru", "gru", "lstm", "ffm", "s6", "attention"} <= set(memory.memory_names())
     assert all(name == name.lower() for name in memory.memory_names())
 
 
 @pytest.mark.parametrize("make_network", [builder.QNetworkRNN, builder.ActorCriticRNN])
-@pytest.mark.parametrize(("name", "nearest"), [("lur", "lru"), ("GRUU", "gru"), ("nnoe", "none"), ("min-gru", "mingru")])
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("lur", "lru"), ("GRUU", "gru"), ("nnoe", "none"), ("min-gru", "mingru")]
+)
 def test_an_unknown_name_is_refused_with_the_nearest(make_network, name, nearest):
-    with pytest.raises(ValueError, match=f"there is no memory '{name}'; the nearest are: .*\\b{nearest}\\b"):
+    with pytest.raises(
+        ValueError, match=f"there is no memory '{name}'; the nearest are: .*\\b{nearest}\\b"
+    ):
         make(name, network=make_network)
 
 
@@ -252,10 +290,15 @@ def frames(count, size=8, seed=0):
 def test_encode_and_then_decide_is_what_a_call_does(make_network):
     network = make("gru", network=make_network)
     _, last_actions, starts = sequence(starts=(0, 5))
-    carry, outputs = eqx.filter_jit(network)(network.initialize_carry(), frames(STEPS), last_actions, starts)
+    carry, outputs = eqx.filter_jit(network)(
+        network.initialize_carry(), frames(STEPS), last_actions, starts
+    )
     seen = network.encode(frames(STEPS))
     assert seen.shape == (STEPS, SIZE)
-    assert_close(eqx.filter_jit(network.decide)(network.initialize_carry(), seen, last_actions, starts), (carry, outputs))
+    assert_close(
+        eqx.filter_jit(network.decide)(network.initialize_carry(), seen, last_actions, starts),
+        (carry, outputs),
+    )
 
 
 @pytest.mark.parametrize("make_network", [builder.QNetworkRNN, builder.ActorCriticRNN])
@@ -279,13 +322,18 @@ def test_an_actor_critic_forgets_at_a_start_flag_too():
 
 def test_bytes_and_floats_that_are_scaled_already_give_the_same():
     network, observations = make("none"), frames(4)
-    assert_close(network.encode(observations), network.encode(observations.astype(np.float32) / 255))
+    assert_close(
+        network.encode(observations), network.encode(observations.astype(np.float32) / 255)
+    )
     assert builder.scaled(jnp.uint8(255)) == 1 and builder.scaled(jnp.float32(0.5)) == 0.5
 
 
 def test_frames_may_have_any_leading_axes():
     network, observations = make("none"), frames(6)
-    assert_close(network.encode(observations.reshape(2, 3, 8, 8, 3)).reshape(6, SIZE), network.encode(observations))
+    assert_close(
+        network.encode(observations.reshape(2, 3, 8, 8, 3)).reshape(6, SIZE),
+        network.encode(observations),
+    )
 
 
 def test_the_first_policy_is_nearly_uniform():
@@ -302,21 +350,28 @@ def test_the_first_policy_is_nearly_uniform():
 @pytest.mark.parametrize("size", [8, 9, 16, 84, 96, 128, 192, 256])
 def test_frames_of_any_size_give_features_and_are_halved_down_to_four_pixels(size):
     encoder = eqx.filter_eval_shape(lambda key: builder.Encoder(size, 32, key), jax.random.key(0))
-    features = eqx.filter_eval_shape(lambda encoder, images: encoder(images), encoder, jnp.zeros((2, size, size, 3)))
+    features = eqx.filter_eval_shape(
+        lambda encoder, images: encoder(images), encoder, jnp.zeros((2, size, size, 3))
+    )
     assert features.shape == (2, 32)
     side = int(np.sqrt(encoder.dense.in_features / encoder.convolutions[-1].kernel.shape[-1]))
     assert 2 <= side <= 4
 
 
 def test_a_frame_that_is_too_small_is_refused_with_the_least_size():
-    with pytest.raises(ValueError, match="obs_size must be at least 8, but it is 7; the nearest is 8"):
+    with pytest.raises(
+        ValueError, match="obs_size must be at least 8, but it is 7; the nearest is 8"
+    ):
         builder.QNetworkRNN(jax.random.key(0), "none", obs_size=7)
 
 
 @pytest.mark.parametrize("size", [8, 9, 18])
 def test_every_pixel_and_colour_is_looked_at(size):
     encoder = builder.Encoder(size, 16, jax.random.key(0))
-    images, weights = jnp.asarray(frames(3, size)) / 255, jax.random.normal(jax.random.key(1), (3, 16))
+    images, weights = (
+        jnp.asarray(frames(3, size)) / 255,
+        jax.random.normal(jax.random.key(1), (3, 16)),
+    )
     gradient = eqx.filter_jit(jax.grad(lambda images: (encoder(images) * weights).sum()))(images)
     assert gradient.any(axis=0).all()
 
@@ -345,7 +400,9 @@ def convolved_by_hand(images, kernel, stride):
     """A convolution in plain loops, by the definition of the padding "SAME"."""
     images, kernel = np.asarray(images, np.float64), np.asarray(kernel, np.float64)
     side, sizes = kernel.shape[0], [-(-size // stride) for size in images.shape[1:3]]
-    before = [max((n - 1) * stride + side - size, 0) // 2 for n, size in zip(sizes, images.shape[1:3])]
+    before = [
+        max((n - 1) * stride + side - size, 0) // 2 for n, size in zip(sizes, images.shape[1:3])
+    ]
     result = np.zeros((images.shape[0], *sizes, kernel.shape[-1]))
     for row, column, i, j in np.ndindex(*sizes, side, side):
         y, x = row * stride + i - before[0], column * stride + j - before[1]
@@ -365,9 +422,15 @@ def slopes(images, kernel, stride):
     by_hand = lambda *both: score(*both, stride, convolved_by_hand)  # noqa: E731
     of_images, of_kernel = np.zeros(images.shape), np.zeros(kernel.shape)
     for where in np.ndindex(*images.shape):
-        of_images[where] = by_hand(np.eye(images.size)[np.ravel_multi_index(where, images.shape)].reshape(images.shape), kernel)
+        of_images[where] = by_hand(
+            np.eye(images.size)[np.ravel_multi_index(where, images.shape)].reshape(images.shape),
+            kernel,
+        )
     for where in np.ndindex(*kernel.shape):
-        of_kernel[where] = by_hand(images, np.eye(kernel.size)[np.ravel_multi_index(where, kernel.shape)].reshape(kernel.shape))
+        of_kernel[where] = by_hand(
+            images,
+            np.eye(kernel.size)[np.ravel_multi_index(where, kernel.shape)].reshape(kernel.shape),
+        )
     return of_images, of_kernel
 
 
@@ -375,17 +438,24 @@ def slopes(images, kernel, stride):
 def test_a_convolution_is_that_of_jax_and_that_of_plain_loops(sides, side, stride):
     images, kernel = images_and_kernel(sides, side)
     found = builder.convolved(images, kernel, stride)
-    of_jax = jax.lax.conv_general_dilated(images, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    of_jax = jax.lax.conv_general_dilated(
+        images, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
     assert_close(found, of_jax)
     assert_close(found, convolved_by_hand(images, kernel, stride))
 
 
 @every_shape
-def test_the_gradients_of_a_convolution_are_what_numerical_differentiation_gives(sides, side, stride):
+def test_the_gradients_of_a_convolution_are_what_numerical_differentiation_gives(
+    sides, side, stride
+):
     images, kernel = images_and_kernel(sides, side)
     of_images, of_kernel = slopes(images, kernel, stride)
     assert_close(jax.grad(score, (0, 1))(images, kernel, stride), (of_images, of_kernel))
-    gradient = jnp.asarray(np.random.default_rng(1).normal(size=builder.convolved(images, kernel, stride).shape), jnp.float32)
+    gradient = jnp.asarray(
+        np.random.default_rng(1).normal(size=builder.convolved(images, kernel, stride).shape),
+        jnp.float32,
+    )
     assert_close(builder._kernel_gradient(stride, images, kernel, gradient), of_kernel)
     assert_close(builder._kernel_gradient_by_columns(stride, images, kernel, gradient), of_kernel)
 
@@ -399,19 +469,28 @@ def test_the_gradients_are_the_same_inside_of_jit_vmap_and_scan(sides, side, str
     assert_close(jax.jit(gradient)(images[0], kernels[0]), expected[0])
     assert_close(jax.jit(jax.vmap(gradient))(images, kernels), stacked)
     assert_close(
-        jax.jit(lambda *both: jax.lax.scan(lambda _, both: (None, gradient(*both)), None, both)[1])(images, kernels), stacked
+        jax.jit(lambda *both: jax.lax.scan(lambda _, both: (None, gradient(*both)), None, both)[1])(
+            images, kernels
+        ),
+        stacked,
     )
-    assert_close(jax.vmap(gradient, (0, None))(images, kernels[0])[1][0], expected[0][1])  # a kernel for all images
+    assert_close(
+        jax.vmap(gradient, (0, None))(images, kernels[0])[1][0], expected[0][1]
+    )  # a kernel for all images
 
 
 # --- MinGRU -----------------------------------------------------------------------------------------------------------------
 
 
 def test_mingru_is_the_recurrence_of_its_paper():
-    layer, (features, _, starts) = memory.MinGRU(SIZE, jax.random.key(0)), sequence(starts=(0, 5, 6))
+    layer, (features, _, starts) = (
+        memory.MinGRU(SIZE, jax.random.key(0)),
+        sequence(starts=(0, 5, 6)),
+    )
     _, outputs = eqx.filter_jit(layer)(layer.initialize_carry(), (features, starts))
     gate_weights, gate_bias, weights, bias = map(
-        np.asarray, (layer.gate.weight, layer.gate.bias, layer.candidate.weight, layer.candidate.bias)
+        np.asarray,
+        (layer.gate.weight, layer.gate.bias, layer.candidate.weight, layer.candidate.bias),
     )
     state = np.zeros(SIZE)
     for x, start, output in zip(features, starts, outputs):
@@ -421,5 +500,7 @@ def test_mingru_is_the_recurrence_of_its_paper():
 
 
 def test_the_memory_by_the_name_of_mingru_is_made_of_it():
-    layers = builder.QNetworkRNN(jax.random.key(0), "MinGRU", 8, SIZE, num_layers=3).trunk.memory.model.layers
+    layers = builder.QNetworkRNN(
+        jax.random.key(0), "MinGRU", 8, SIZE, num_layers=3
+    ).trunk.memory.model.layers
     assert [type(layer) for layer in layers] == [memory.MinGRU] * 3

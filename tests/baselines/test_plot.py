@@ -25,14 +25,28 @@ def evaluation(steps, returns, seed=0, twin="POMDP", **others):
 
 def training(steps, return_mean, seed=0, episodes=1, **others):
     """A line of training."""
-    line = {"kind": "training", "seed": seed, "steps": steps, "seconds": steps / 10, "episodes": episodes}
+    line = {
+        "kind": "training",
+        "seed": seed,
+        "steps": steps,
+        "seconds": steps / 10,
+        "episodes": episodes,
+    }
     return {**line, "return_mean": return_mean, "length_mean": None, "loss": 0.5, **others}
 
 
 def write_run(path, lines, algorithm="pqn", **config):
     """Write a run's folder: its path. config: what differs from a run on NavigatorEasy's POMDP."""
     path.mkdir(parents=True, exist_ok=True)
-    config = {"env": "NavigatorEasy", "partial": True, "memory": "lru", "seed": 0, "seeds": 1, "total_steps": 1000, **config}
+    config = {
+        "env": "NavigatorEasy",
+        "partial": True,
+        "memory": "lru",
+        "seed": 0,
+        "seeds": 1,
+        "total_steps": 1000,
+        **config,
+    }
     (path / "config.json").write_text(json.dumps({"algorithm": algorithm, "config": config}))
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
@@ -46,7 +60,11 @@ def curves_of(*folders, metric="return", **options):
 
 def drawn(axes):
     """The curves in a panel, (x, y) by label, as matplotlib holds them."""
-    return {line.get_label(): line.get_data() for line in axes.get_lines() if not line.get_label().startswith("_")}
+    return {
+        line.get_label(): line.get_data()
+        for line in axes.get_lines()
+        if not line.get_label().startswith("_")
+    }
 
 
 def drawn_bands(axes):
@@ -85,7 +103,9 @@ def complaint(capsys, *arguments):
 
 def test_one_seed_is_drawn_as_the_mean_over_episodes_with_their_interval(tmp_path):
     samples = {100.0: [0.0, 0.5, 0.1], 200.0: [0.5, 1.0, 0.9], 400.0: [0.25, 0.25, 0.25]}
-    run = write_run(tmp_path / "run", [evaluation(steps, returns) for steps, returns in samples.items()])
+    run = write_run(
+        tmp_path / "run", [evaluation(steps, returns) for steps, returns in samples.items()]
+    )
     (axes,) = panels(plot.draw(curves_of(run), RETURN))
     ((x, y),) = drawn(axes).values()
     assert x.tolist() == [100, 200, 400]
@@ -94,7 +114,11 @@ def test_one_seed_is_drawn_as_the_mean_over_episodes_with_their_interval(tmp_pat
 
 
 def test_several_seeds_are_drawn_as_their_mean_with_the_interval_over_seeds(tmp_path):
-    lines = [evaluation(steps, [mean - 0.1, mean + 0.1], seed) for seed, mean in enumerate((0.0, 0.3, 0.9)) for steps in (10, 20)]
+    lines = [
+        evaluation(steps, [mean - 0.1, mean + 0.1], seed)
+        for seed, mean in enumerate((0.0, 0.3, 0.9))
+        for steps in (10, 20)
+    ]
     (axes,) = panels(plot.draw(curves_of(write_run(tmp_path / "run", lines, seeds=3)), RETURN))
     ((x, y),) = drawn(axes).values()
     assert x.tolist() == [10, 20]
@@ -103,8 +127,14 @@ def test_several_seeds_are_drawn_as_their_mean_with_the_interval_over_seeds(tmp_
 
 
 def test_seeds_at_different_steps_meet_by_interpolation_within_the_range_that_all_have(tmp_path):
-    one = write_run(tmp_path / "one", [evaluation(steps, [steps / 100]) for steps in (0, 20, 40, 100)], seed=0)
-    two = write_run(tmp_path / "two", [evaluation(steps, [0.0 if steps == 10 else 0.8], 1) for steps in (10, 50)], seed=1)
+    one = write_run(
+        tmp_path / "one", [evaluation(steps, [steps / 100]) for steps in (0, 20, 40, 100)], seed=0
+    )
+    two = write_run(
+        tmp_path / "two",
+        [evaluation(steps, [0.0 if steps == 10 else 0.8], 1) for steps in (10, 50)],
+        seed=1,
+    )
     (curve,) = curves_of(one, two)
     assert curve.seeds == 2
     assert curve.x.tolist() == [10, 20, 40, 50]
@@ -113,7 +143,11 @@ def test_seeds_at_different_steps_meet_by_interpolation_within_the_range_that_al
 
 
 def test_a_curve_that_a_short_seed_cuts_is_told_of(tmp_path, capsys):
-    lines = [evaluation(steps, [0.5], seed) for seed, last in ((0, 1000), (1, 500)) for steps in (100, last)]
+    lines = [
+        evaluation(steps, [0.5], seed)
+        for seed, last in ((0, 1000), (1, 500))
+        for steps in (100, last)
+    ]
     (curve,) = curves_of(write_run(tmp_path / "run", lines))
     assert curve.x[-1] == 500
     assert (
@@ -124,7 +158,12 @@ def test_a_curve_that_a_short_seed_cuts_is_told_of(tmp_path, capsys):
 
 def test_seeds_without_a_common_range_are_refused(tmp_path, capsys):
     run = write_run(
-        tmp_path / "run", [evaluation(steps, [0.5], seed) for seed in (0, 1) for steps in (10 + 90 * seed, 20 + 90 * seed)]
+        tmp_path / "run",
+        [
+            evaluation(steps, [0.5], seed)
+            for seed in (0, 1)
+            for steps in (10 + 90 * seed, 20 + 90 * seed)
+        ],
     )
     assert "one seed begins at 100, where another has ended at 20" in complaint(capsys, run)
 
@@ -132,7 +171,14 @@ def test_seeds_without_a_common_range_are_refused(tmp_path, capsys):
 def test_runs_that_differ_in_the_seed_only_are_one_curve_and_others_are_told_apart(tmp_path):
     lines = [evaluation(10, [0.5, 0.7])]
     runs = [
-        write_run(tmp_path / f"{seed}", [evaluation(10, [0.5], seed)], seed=seed, seeds=2, folder=f"x{seed}") for seed in (0, 1)
+        write_run(
+            tmp_path / f"{seed}",
+            [evaluation(10, [0.5], seed)],
+            seed=seed,
+            seeds=2,
+            folder=f"x{seed}",
+        )
+        for seed in (0, 1)
     ]
     runs.append(write_run(tmp_path / "rate", lines, learning_rate=0.001, seeds=2))
     runs.append(write_run(tmp_path / "gru", lines, memory="GRU"))
@@ -147,7 +193,10 @@ def test_runs_that_differ_in_the_seed_only_are_one_curve_and_others_are_told_apa
 
 
 def test_an_ignored_field_joins_what_differs_in_it(tmp_path):
-    runs = [write_run(tmp_path / f"{rate}", [evaluation(10, [rate])], learning_rate=rate) for rate in (0.25, 0.75)]
+    runs = [
+        write_run(tmp_path / f"{rate}", [evaluation(10, [rate])], learning_rate=rate)
+        for rate in (0.25, 0.75)
+    ]
     assert [curve.mean.tolist() for curve in curves_of(*runs)] == [[0.25], [0.75]]
     (curve,) = curves_of(*runs, ignored=("learning_rate",))
     assert (curve.seeds, curve.mean.tolist(), curve.label) == (2, [0.5], "PQN LRU")
@@ -166,14 +215,19 @@ def test_the_same_folder_twice_counts_once(tmp_path, capsys):
 
 
 def test_lines_that_a_run_wrote_again_after_going_back_to_a_checkpoint_count_once(tmp_path):
-    lines = [evaluation(steps, [value]) for steps, value in ((10, 0.1), (20, 0.2), (30, 0.3), (20, 0.6), (30, 0.7), (40, 0.8))]
+    lines = [
+        evaluation(steps, [value])
+        for steps, value in ((10, 0.1), (20, 0.2), (30, 0.3), (20, 0.6), (30, 0.7), (40, 0.8))
+    ]
     (curve,) = curves_of(write_run(tmp_path / "run", lines))
     assert curve.x.tolist() == [10, 20, 30, 40]
     assert curve.mean.tolist() == [0.1, 0.6, 0.7, 0.8]
 
 
 def test_a_long_curve_is_thinned_out_and_keeps_its_ends(tmp_path):
-    (curve,) = curves_of(write_run(tmp_path / "run", [evaluation(steps, [steps / 1e4]) for steps in range(1, 1001)]))
+    (curve,) = curves_of(
+        write_run(tmp_path / "run", [evaluation(steps, [steps / 1e4]) for steps in range(1, 1001)])
+    )
     thin = plot.thinned(curve)
     assert len(curve.x) == 1000 and len(thin.x) == plot.POINTS == len(thin.values)
     assert (thin.x[0], thin.x[-1]) == (1, 1000)
@@ -188,7 +242,9 @@ def both_twins(tmp_path):
     """An agent trained on the POMDP and one trained on the MDP, each evaluated on both."""
     runs = []
     for name, partial in (("POMDP", True), ("MDP", False)):
-        lines = [evaluation(10, [0.5 if twin == name else 0.25], twin=twin) for twin in ("MDP", "POMDP")]
+        lines = [
+            evaluation(10, [0.5 if twin == name else 0.25], twin=twin) for twin in ("MDP", "POMDP")
+        ]
         runs.append(write_run(tmp_path / name, lines, partial=partial))
     return runs
 
@@ -198,7 +254,15 @@ def both_twins(tmp_path):
     [
         ("trained", [("MDP", "MDP", 0.5), ("POMDP", "POMDP", 0.5)]),
         ("other", [("MDP", "POMDP", 0.25), ("POMDP", "MDP", 0.25)]),
-        ("both", [("MDP", "POMDP", 0.25), ("MDP", "MDP", 0.5), ("POMDP", "POMDP", 0.5), ("POMDP", "MDP", 0.25)]),
+        (
+            "both",
+            [
+                ("MDP", "POMDP", 0.25),
+                ("MDP", "MDP", 0.5),
+                ("POMDP", "POMDP", 0.5),
+                ("POMDP", "MDP", 0.25),
+            ],
+        ),
     ],
 )
 def test_the_twins_evaluated_are_those_asked_for(tmp_path, twin, expected):
@@ -209,18 +273,26 @@ def test_the_twins_evaluated_are_those_asked_for(tmp_path, twin, expected):
 def test_there_is_a_panel_for_each_twin_evaluated(tmp_path):
     runs = both_twins(tmp_path)
     figure = plot.draw(curves_of(*runs, twin="both"), RETURN)
-    assert [axes.get_title("left") for axes in panels(figure)] == ["NavigatorEasy, MDP", "NavigatorEasy, POMDP"]
+    assert [axes.get_title("left") for axes in panels(figure)] == [
+        "NavigatorEasy, MDP",
+        "NavigatorEasy, POMDP",
+    ]
     names = ["PQN LRU, trained on POMDP", "PQN LRU, trained on MDP"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == names
     for axes, of_pomdp, of_mdp in zip(panels(figure), (0.25, 0.5), (0.5, 0.25)):
-        assert {name: y.tolist() for name, (_, y) in drawn(axes).items()} == dict(zip(names, ([of_pomdp], [of_mdp])))
+        assert {name: y.tolist() for name, (_, y) in drawn(axes).items()} == dict(
+            zip(names, ([of_pomdp], [of_mdp]))
+        )
         assert [line.get_linestyle() for line in axes.get_lines()] == ["-", "--"]
 
 
 def test_what_an_agent_was_trained_on_is_not_said_where_the_panel_says_it(tmp_path):
     figure = plot.draw(curves_of(*both_twins(tmp_path)), RETURN)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["PQN LRU"]
-    assert [line.get_linestyle() for axes in panels(figure) for line in axes.get_lines()] == ["-", "-"]
+    assert [line.get_linestyle() for axes in panels(figure) for line in axes.get_lines()] == [
+        "-",
+        "-",
+    ]
 
 
 # --- other metrics ----------------------------------------------------------------------------------------------------------
@@ -229,7 +301,9 @@ def test_what_an_agent_was_trained_on_is_not_said_where_the_panel_says_it(tmp_pa
 def test_training_returns_leave_out_lines_in_which_no_episode_ended(tmp_path):
     lines = [training(10, 0.1), training(20, None), training(30, 0.3), training(40, float("nan"))]
     run = write_run(tmp_path / "run", lines)
-    (axes,) = panels(plot.draw(curves_of(run, metric="training-return"), plot.NAMED_METRICS["training-return"]))
+    (axes,) = panels(
+        plot.draw(curves_of(run, metric="training-return"), plot.NAMED_METRICS["training-return"])
+    )
     ((x, y),) = drawn(axes).values()
     assert (x.tolist(), y.tolist()) == ([10, 30], [0.1, 0.3])
     assert drawn_bands(axes) == []  # one number a line has no interval
@@ -267,20 +341,30 @@ def test_any_field_can_be_drawn_and_over_seconds_too(tmp_path):
 
 
 def test_lengths_of_evaluated_episodes_can_be_drawn(tmp_path):
-    (curve,) = curves_of(write_run(tmp_path / "run", [evaluation(10, [0.5, 0.5, 0.5])]), metric="length")
+    (curve,) = curves_of(
+        write_run(tmp_path / "run", [evaluation(10, [0.5, 0.5, 0.5])]), metric="length"
+    )
     assert curve.values[0].tolist() == [10, 11, 12]
 
 
 def test_options_that_contradict_the_metric_are_refused(tmp_path, capsys):
     run = write_run(tmp_path / "run", [training(10, 0.1), evaluation(10, [0.5])])
     assert "the window must be 0 for returns, but it is 5" in complaint(capsys, run, "--smooth", 5)
-    assert "the twin must be 'trained', not 'other'" in complaint(capsys, run, "--metric", "loss", "--twin", "other")
-    assert "no run's config has a field 'sed' to ignore; the nearest are: seed" in complaint(capsys, run, "--ignore", "sed")
-    assert "must be a positive number of steps, but it is -5" in complaint(capsys, run, "--smooth=-5")
+    assert "the twin must be 'trained', not 'other'" in complaint(
+        capsys, run, "--metric", "loss", "--twin", "other"
+    )
+    assert "no run's config has a field 'sed' to ignore; the nearest are: seed" in complaint(
+        capsys, run, "--ignore", "sed"
+    )
+    assert "must be a positive number of steps, but it is -5" in complaint(
+        capsys, run, "--smooth=-5"
+    )
 
 
 def test_time_that_goes_back_is_refused(tmp_path, capsys):
-    run = write_run(tmp_path / "run", [evaluation(10, [0.5], seconds=9), evaluation(20, [0.5], seconds=1)])
+    run = write_run(
+        tmp_path / "run", [evaluation(10, [0.5], seconds=9), evaluation(20, [0.5], seconds=1)]
+    )
     assert "the seconds go back" in complaint(capsys, run, "--x", "seconds")
 
 
@@ -289,18 +373,26 @@ def test_time_that_goes_back_is_refused(tmp_path, capsys):
 
 def test_the_y_axis_shows_the_returns_that_the_rules_allow(tmp_path):
     lines = [evaluation(10, [0.5, 0.6])]
-    runs = [write_run(tmp_path / env, lines, env=env) for env in ("NavigatorEasy", "AutoEncodeHard", "Probe")]
+    runs = [
+        write_run(tmp_path / env, lines, env=env)
+        for env in ("NavigatorEasy", "AutoEncodeHard", "Probe")
+    ]
     curves = curves_of(*runs)
     limits = [axes.get_ylim() for axes in panels(plot.draw(curves, RETURN))]
     assert limits[0] == pytest.approx((-0.03, 1.03))  # AutoEncode
     assert limits[1] == pytest.approx((-1.06, 1.06))
-    for low, high in [limits[2], *(axes.get_ylim() for axes in panels(plot.draw(curves, RETURN, fit=True)))]:
+    for low, high in [
+        limits[2],
+        *(axes.get_ylim() for axes in panels(plot.draw(curves, RETURN, fit=True))),
+    ]:
         assert 0.4 < low < 0.55 < high < 0.7
 
 
 @pytest.mark.parametrize("returns", [[-3.0, 0.5], [0.5, 5.0]])
 def test_no_curve_is_cut_off_by_the_range_of_the_rules(tmp_path, returns):
-    (axes,) = panels(plot.draw(curves_of(write_run(tmp_path / "run", [evaluation(10, returns)])), RETURN))
+    (axes,) = panels(
+        plot.draw(curves_of(write_run(tmp_path / "run", [evaluation(10, returns)])), RETURN)
+    )
     ((low, high),) = drawn_bands(axes)[0].values()
     assert axes.get_ylim()[0] < low < high < axes.get_ylim()[1]
 
@@ -308,22 +400,37 @@ def test_no_curve_is_cut_off_by_the_range_of_the_rules(tmp_path, returns):
 @pytest.mark.parametrize("count", [1, 10, 24])
 def test_curves_can_be_told_apart_and_are_named_beside_the_panel(tmp_path, count):
     memories = [f"memory{i}" for i in range(count)]
-    runs = [write_run(tmp_path / memory, [evaluation(10, [0.5]), evaluation(20, [0.6])], memory=memory) for memory in memories]
+    runs = [
+        write_run(tmp_path / memory, [evaluation(10, [0.5]), evaluation(20, [0.6])], memory=memory)
+        for memory in memories
+    ]
     figure = plot.draw(curves_of(*runs), RETURN)
     (axes,) = panels(figure)
     lines = [line for line in axes.get_lines() if line.get_label() in drawn(axes)]
     assert len({(line.get_color(), line.get_marker()) for line in lines}) == count
     figure.canvas.draw()
     boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
-    assert [text.get_text() for text in axes.texts if text.get_text()] == [f"PQN {memory.upper()}" for memory in memories]
+    assert [text.get_text() for text in axes.texts if text.get_text()] == [
+        f"PQN {memory.upper()}" for memory in memories
+    ]
     assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
     assert all(figure.bbox.contains(*corner) for box in boxes for corner in box.corners())
 
 
 def test_many_panels_share_one_legend_and_keep_an_agents_colour(tmp_path):
-    names = ("AutoEncodeEasy", "BattleShipEasy", "TetrisEasy", "SkittlesEasy", "MineSweeperEasy", "NavigatorEasy", "BreakoutEasy")
+    names = (
+        "AutoEncodeEasy",
+        "BattleShipEasy",
+        "TetrisEasy",
+        "SkittlesEasy",
+        "MineSweeperEasy",
+        "NavigatorEasy",
+        "BreakoutEasy",
+    )
     runs = [write_run(tmp_path / name, [evaluation(10, [0.5])], env=name) for name in names]
-    runs.append(write_run(tmp_path / "gru", [evaluation(10, [0.5])], env="TetrisEasy", memory="gru"))
+    runs.append(
+        write_run(tmp_path / "gru", [evaluation(10, [0.5])], env="TetrisEasy", memory="gru")
+    )
     figure = plot.draw(curves_of(*runs), RETURN, title="All of them")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["PQN LRU", "PQN GRU"]
     assert figure.legends[0].get_title().get_text() == "All of them"
@@ -335,7 +442,22 @@ def test_many_panels_share_one_legend_and_keep_an_agents_colour(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "count, columns", [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (6, 3), (7, 4), (8, 4), (9, 3), (10, 5), (12, 4), (20, 4), (30, 3)]
+    "count, columns",
+    [
+        (1, 1),
+        (2, 2),
+        (3, 3),
+        (4, 2),
+        (5, 3),
+        (6, 3),
+        (7, 4),
+        (8, 4),
+        (9, 3),
+        (10, 5),
+        (12, 4),
+        (20, 4),
+        (30, 3),
+    ],
 )
 def test_panels_stand_in_rows_with_few_places_empty(count, columns):
     assert plot.columns_of(count) == columns
@@ -350,7 +472,9 @@ def test_names_are_moved_apart_as_little_as_possible():
 
 
 def test_numbers_are_written_in_few_characters():
-    texts = [plot.compact(value) for value in (0, 0.05, -0.5, 999, 204_800, 20_000_000, 2.5e9, -1500)]
+    texts = [
+        plot.compact(value) for value in (0, 0.05, -0.5, 999, 204_800, 20_000_000, 2.5e9, -1500)
+    ]
     assert texts == ["0", "0.05", "−0.5", "999", "204.8k", "20M", "2.5G", "−1.5k"]
 
 
@@ -360,18 +484,29 @@ def test_numbers_are_written_in_few_characters():
         ((1,), "return", 0, "Lines: means over the episodes of an evaluation. Bands: 95%"),
         ((5, 5), "return", 0, "Lines: means over 5 seeds. Bands: 95%"),
         ((3, 5), "training-return", 1e5, "Lines: means over 3 to 5 seeds. Bands: 95%"),
-        ((1, 5), "return", 0, "Lines: means over 5 seeds at most, or the episodes of an evaluation where there is one seed."),
+        (
+            (1, 5),
+            "return",
+            0,
+            "Lines: means over 5 seeds at most, or the episodes of an evaluation where there is one seed.",
+        ),
         ((1,), "training-return", 1e5, "One seed. Each point is a mean over 100k steps."),
     ],
 )
 def test_the_caption_says_what_lines_and_bands_are(seeds, metric, window, expected):
-    curve = plot.Curve("NavigatorEasy", "MDP", "MDP", "PQN LRU", 1, np.array([1.0]), [np.array([0.5])])
-    text = plot.caption([curve._replace(seeds=count) for count in seeds], plot.NAMED_METRICS[metric], window)
+    curve = plot.Curve(
+        "NavigatorEasy", "MDP", "MDP", "PQN LRU", 1, np.array([1.0]), [np.array([0.5])]
+    )
+    text = plot.caption(
+        [curve._replace(seeds=count) for count in seeds], plot.NAMED_METRICS[metric], window
+    )
     assert text.startswith(expected)
     assert text.endswith("Each point is a mean over 100k steps.") == bool(window)
 
 
-def test_the_command_writes_a_png_and_a_pdf_that_are_valid_and_the_same_every_time(tmp_path, capsys, monkeypatch):
+def test_the_command_writes_a_png_and_a_pdf_that_are_valid_and_the_same_every_time(
+    tmp_path, capsys, monkeypatch
+):
     run = write_run(tmp_path / "run", [evaluation(10, [0.1, 0.5]), evaluation(20, [0.5, 0.9])])
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DISPLAY", raising=False)
@@ -393,7 +528,11 @@ def test_the_command_writes_a_png_and_a_pdf_that_are_valid_and_the_same_every_ti
 
 def cells(text):
     """The rows of a table in Markdown, each a dict."""
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
     assert all(re.fullmatch("-+:?", cell) for cell in rows[1])
     return [dict(zip(rows[0], row)) for row in rows[2:]]
 
@@ -405,7 +544,10 @@ def shown(middle, bounds):
 
 def test_the_table_of_one_seed_is_about_its_episodes(tmp_path, capsys):
     first, best, final = [0.0, 0.1, 0.5], [0.4, 0.9, 0.8], [0.1, 0.7, 0.85]
-    run = write_run(tmp_path / "run", [evaluation(10, first), evaluation(2000, best), evaluation(4000, final), training(10, 0.1)])
+    run = write_run(
+        tmp_path / "run",
+        [evaluation(10, first), evaluation(2000, best), evaluation(4000, final), training(10, 0.1)],
+    )
     plot.main([str(run), "--metric", "loss", "--out", str(tmp_path / "figure")])
     (row,) = cells(capsys.readouterr().out)
     by_place = [(0.0 + 0.4 + 0.1) / 3, (0.1 + 0.9 + 0.7) / 3, (0.5 + 0.8 + 0.85) / 3]
@@ -453,10 +595,17 @@ def test_a_folder_that_is_no_run_is_refused_with_the_nearest_runs(tmp_path, caps
     for name in ("pqn-lru", "pqn-gru", "something"):
         write_run(tmp_path / name, [evaluation(10, [0.5])])
     error = complaint(capsys, tmp_path / "pqn-lu")
-    assert f"{str(tmp_path / 'pqn-lu')!r} is no run, for it has no config.json; the nearest are: {tmp_path / 'pqn-lru'}" in error
-    assert f"runs in it: {tmp_path / 'pqn-gru'}, {tmp_path / 'pqn-lru'}" in complaint(capsys, tmp_path)
+    assert (
+        f"{str(tmp_path / 'pqn-lu')!r} is no run, for it has no config.json; the nearest are: {tmp_path / 'pqn-lru'}"
+        in error
+    )
+    assert f"runs in it: {tmp_path / 'pqn-gru'}, {tmp_path / 'pqn-lru'}" in complaint(
+        capsys, tmp_path
+    )
     assert "there are no runs in" in complaint(capsys, tmp_path / "nowhere" / "run")
-    assert f"the nearest is {str(tmp_path / 'something')!r}" in complaint(capsys, tmp_path / "something" / "checkpoints")
+    assert f"the nearest is {str(tmp_path / 'something')!r}" in complaint(
+        capsys, tmp_path / "something" / "checkpoints"
+    )
 
 
 def test_a_run_without_metrics_is_refused(tmp_path, capsys):
@@ -468,15 +617,22 @@ def test_a_run_without_metrics_is_refused(tmp_path, capsys):
 def test_runs_without_evaluations_are_refused_or_left_out(tmp_path, capsys):
     begun = write_run(tmp_path / "begun", [training(10, 0.1)])
     empty = write_run(tmp_path / "empty", [], seed=1)
-    assert f"there are no evaluations yet in {begun} (POMDP), {empty} (POMDP)" in complaint(capsys, begun, empty)
+    assert f"there are no evaluations yet in {begun} (POMDP), {empty} (POMDP)" in complaint(
+        capsys, begun, empty
+    )
     run = write_run(tmp_path / "run", [evaluation(10, [0.5], seed=2)], seed=2)
     assert [curve.seeds for curve in curves_of(begun, run)] == [1]
-    assert f"left out, because there are no evaluations yet: {begun} (POMDP)" in capsys.readouterr().err
+    assert (
+        f"left out, because there are no evaluations yet: {begun} (POMDP)"
+        in capsys.readouterr().err
+    )
 
 
 def test_an_unknown_metric_is_refused_with_the_nearest_ones(tmp_path, capsys):
     run = write_run(tmp_path / "run", [training(10, 0.1), evaluation(10, [0.5])])
-    assert "there is no metric 'los'; the nearest are: loss" in complaint(capsys, run, "--metric", "los")
+    assert "there is no metric 'los'; the nearest are: loss" in complaint(
+        capsys, run, "--metric", "los"
+    )
     everything = complaint(capsys, run, "--metric", "xyzzy").split("there are: ")[1]
     assert everything.split(", ")[:4] == ["return", "length", "training-return", "training-length"]
     assert "length_mean" not in everything and "episodes" in everything  # no line has a length_mean
@@ -487,7 +643,10 @@ def test_a_last_line_that_was_cut_is_left_out_and_told_of(tmp_path, capsys):
     path = run / "metrics.jsonl"
     path.write_text(path.read_text()[:-20])
     assert [line["steps"] for line in plot.read_run(run).lines] == [10]
-    assert f"{path}, line 2, is left out: the run was stopped while it wrote it" in capsys.readouterr().err
+    assert (
+        f"{path}, line 2, is left out: the run was stopped while it wrote it"
+        in capsys.readouterr().err
+    )
     whole = path.read_text().splitlines()[0]
     path.write_text(whole)  # only the line's end is missing
     assert [line["steps"] for line in plot.read_run(run).lines] == [10]
@@ -503,18 +662,38 @@ def test_a_last_line_that_was_cut_is_left_out_and_told_of(tmp_path, capsys):
         ('{"kind": "test"}', "must be an object of kind training or evaluation"),
         ('{"kind": "training", "seed": 0}', "is of kind training and lacks seconds, steps"),
         (json.dumps(training(10, 0.1, seed=[0])), "must have a number as seed, but it has [0]"),
-        (json.dumps({**training(10, 0.1), "steps": "10"}), "must have a number as steps, but it has '10'"),
-        (json.dumps(evaluation(10, [0.5], twin="mdp")), "has the twin 'mdp', but there are: MDP, POMDP"),
-        (json.dumps(evaluation(10, [])), "must have a list of one or more numbers as returns, but it has []"),
-        (json.dumps(evaluation(10, [0.5, None])), "must have a list of one or more numbers as returns, but it has [0.5, None]"),
-        (json.dumps(evaluation(10, [float("nan")])), "must have a list of one or more numbers as returns, but it has [nan]"),
+        (
+            json.dumps({**training(10, 0.1), "steps": "10"}),
+            "must have a number as steps, but it has '10'",
+        ),
+        (
+            json.dumps(evaluation(10, [0.5], twin="mdp")),
+            "has the twin 'mdp', but there are: MDP, POMDP",
+        ),
+        (
+            json.dumps(evaluation(10, [])),
+            "must have a list of one or more numbers as returns, but it has []",
+        ),
+        (
+            json.dumps(evaluation(10, [0.5, None])),
+            "must have a list of one or more numbers as returns, but it has [0.5, None]",
+        ),
+        (
+            json.dumps(evaluation(10, [float("nan")])),
+            "must have a list of one or more numbers as returns, but it has [nan]",
+        ),
     ],
 )
 @pytest.mark.parametrize("is_last", [False, True])
 def test_a_broken_line_is_refused_with_file_and_line(tmp_path, capsys, broken, expected, is_last):
     run = write_run(tmp_path / "run", [evaluation(10, [0.5])])
     path = run / "metrics.jsonl"
-    path.write_text(path.read_text() + broken + "\n" + ("" if is_last else json.dumps(evaluation(20, [0.5])) + "\n"))
+    path.write_text(
+        path.read_text()
+        + broken
+        + "\n"
+        + ("" if is_last else json.dumps(evaluation(20, [0.5])) + "\n")
+    )
     assert f"{path}, line 2, {expected}" in complaint(capsys, run)
 
 

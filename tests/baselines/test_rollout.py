@@ -66,8 +66,12 @@ def played():
     def play(key):
         begin_key, half_key, other_key = jax.random.split(key, 3)
         begin = rollout.begin(env, params, Diary(), begin_key, NUM_ENVS)
-        middle, first = rollout.collect(env, params, any_action, Diary(), begin, half_key, NUM_STEPS // 2)
-        last, second = rollout.collect(env, params, any_action, Diary(), middle, other_key, NUM_STEPS // 2)
+        middle, first = rollout.collect(
+            env, params, any_action, Diary(), begin, half_key, NUM_STEPS // 2
+        )
+        last, second = rollout.collect(
+            env, params, any_action, Diary(), middle, other_key, NUM_STEPS // 2
+        )
         return begin, jax.tree.map(lambda *halves: jnp.concatenate(halves), first, second), last
 
     return Played(env, params, *as_numpy(jax.jit(play)(jax.random.key(0))))
@@ -100,14 +104,20 @@ def test_streams_are_what_a_plain_loop_over_the_games_gives():
         for t in range(NUM_STEPS):
             shown = one_of(transitions, (t, i))
             assert_same(shown.env_state, game.state)
-            assert (shown.last_action, shown.start, shown.ended) == (game.last_action, game.start, game.ended)
+            assert (shown.last_action, shown.start, shown.ended) == (
+                game.last_action,
+                game.start,
+                game.ended,
+            )
             if game.ended:
                 expected = 0.0, False, False
                 game = Game(one_of(every_state(), (t + 1, i)))  # which one is left to chance
                 assert game.state.time == 0 and game.state.score == 0
                 total = shown.episode_return, shown.episode_length
             else:
-                _, state, reward, done, info = as_numpy(step_env(jax.random.key(t), game.state, shown.action, params))
+                _, state, reward, done, info = as_numpy(
+                    step_env(jax.random.key(t), game.state, shown.action, params)
+                )
                 expected = reward, info["terminated"], done
                 total = game.earned + reward, game.actions + 1
                 game = Game(state, shown.action, False, done, *total)
@@ -133,8 +143,14 @@ def test_both_ends_of_an_episode_occur_in_these_tests_and_are_told_apart():
 
 def test_the_first_frames_are_starts_of_different_episodes():
     begin = played().begin
-    assert begin.start.all() and not begin.ended.any() and (begin.last_action == rollout.NO_ACTION).all()
-    assert not begin.episode_return.any() and not begin.episode_length.any() and not begin.carry.any()
+    assert (
+        begin.start.all()
+        and not begin.ended.any()
+        and (begin.last_action == rollout.NO_ACTION).all()
+    )
+    assert (
+        not begin.episode_return.any() and not begin.episode_length.any() and not begin.carry.any()
+    )
     assert len({leaf.tobytes() for leaf in begin.observation}) > 1
 
 
@@ -158,7 +174,11 @@ def test_every_frame_is_the_one_that_the_game_draws_of_its_state():
 
 
 def test_the_last_frame_of_an_episode_is_shown_and_the_next_one_begins_after_it():
-    finished, ended, start = played().transitions.finished, frames_after("ended"), frames_after("start")
+    finished, ended, start = (
+        played().transitions.finished,
+        frames_after("ended"),
+        frames_after("start"),
+    )
     np.testing.assert_array_equal(ended[1:], finished)
     np.testing.assert_array_equal(start[1:], ended[:-1])
     assert not played().transitions.reward[ended[:-1]].any()
@@ -170,7 +190,11 @@ def test_the_action_on_the_last_frame_of_an_episode_is_ignored():
     env, params, _, transitions, _ = played()
     t, i = np.argwhere(transitions.ended)[0]
     stream = stream_before(t)
-    advance = jax.jit(lambda action: rollout.advance(env, params, jax.random.key(3), stream, stream.carry, action)[0])
+    advance = jax.jit(
+        lambda action: rollout.advance(
+            env, params, jax.random.key(3), stream, stream.carry, action
+        )[0]
+    )
     one, other = advance(jnp.full(NUM_ENVS, 4)), advance(jnp.full(NUM_ENVS, 2))
     assert_same(one_of(one, i), one_of(other, i))
     playing = int(np.argmin(transitions.ended[t]))
@@ -191,7 +215,9 @@ def test_the_network_sees_every_frame_once_and_its_memory_is_handed_on():
     np.testing.assert_array_equal(sums, played().transitions.observation.sum(axis=(-3, -2, -1)))
     np.testing.assert_array_equal(last_action, played().transitions.last_action)
     np.testing.assert_array_equal(start, played().transitions.start)
-    np.testing.assert_array_equal(seen, np.arange(1, NUM_STEPS + 1)[:, None].repeat(NUM_ENVS, axis=1))
+    np.testing.assert_array_equal(
+        seen, np.arange(1, NUM_STEPS + 1)[:, None].repeat(NUM_ENVS, axis=1)
+    )
     played_before = played().transitions.episode_length - ~played().transitions.ended
     np.testing.assert_array_equal(since_start, played_before + 1)
     np.testing.assert_array_equal(played().last.carry[:, 0], NUM_STEPS)
@@ -210,10 +236,16 @@ def test_reading_a_batch_gives_the_outputs_that_were_seen_while_it_was_played(ne
 
     def play_and_read(key):
         stream = rollout.begin(env, params, network, key, NUM_ENVS)
-        stream, _ = rollout.collect(env, params, act, network, stream, key, 3)  # so that the memory is not empty
+        stream, _ = rollout.collect(
+            env, params, act, network, stream, key, 3
+        )  # so that the memory is not empty
         last, transitions = rollout.collect(env, params, act, network, stream, key, 9)
         batch = rollout.Batch(stream.carry, transitions, last)
-        return transitions.extras, rollout.look(network, last)[1], rollout.read(network, batch.carry, rollout.frames_of(batch))
+        return (
+            transitions.extras,
+            rollout.look(network, last)[1],
+            rollout.read(network, batch.carry, rollout.frames_of(batch)),
+        )
 
     seen, at_last, read = jax.jit(play_and_read)(jax.random.key(1))
     for during, last, all_of_them in zip(*map(jax.tree.leaves, (seen, at_last, read))):
@@ -254,10 +286,17 @@ def random_steps(steps=30, envs=4, seed=0):
     ended = np.concatenate([np.zeros((1, envs), bool), finished[:-1]])
     terminated = finished & (rng.random((steps, envs)) < 0.5)
     reward, value = rng.normal(size=(steps, envs)), rng.normal(size=(steps + 1, envs))
-    return (np.where(ended, 0, reward).astype(np.float32), value.astype(np.float32), terminated, ended), finished
+    return (
+        np.where(ended, 0, reward).astype(np.float32),
+        value.astype(np.float32),
+        terminated,
+        ended,
+    ), finished
 
 
-@pytest.mark.parametrize(("discount", "trace_decay"), [(0.99, 0.95), (0.9, 0.0), (0.9, 1.0), (1.0, 0.5), (0.0, 0.7)])
+@pytest.mark.parametrize(
+    ("discount", "trace_decay"), [(0.99, 0.95), (0.9, 0.0), (0.9, 1.0), (1.0, 0.5), (0.0, 0.7)]
+)
 def test_lambda_returns_follow_the_recursion_of_their_docstring(discount, trace_decay):
     steps, _ = random_steps()
     found = rollout.lambda_returns(*steps, discount, trace_decay)
@@ -268,25 +307,39 @@ def test_lambda_returns_follow_the_recursion_of_their_docstring(discount, trace_
 
 def one_env(*leaves):
     """Lists as arrays of one environment."""
-    return [np.array(leaf, bool if isinstance(leaf[0], bool) else np.float32)[:, None] for leaf in leaves]
+    return [
+        np.array(leaf, bool if isinstance(leaf[0], bool) else np.float32)[:, None]
+        for leaf in leaves
+    ]
 
 
 def test_a_terminated_episode_bootstraps_from_nothing():
-    reward, value, terminated, ended = one_env([1, 2, 0], [7, 8, 100, 9], [False, True, False], [False, False, True])
+    reward, value, terminated, ended = one_env(
+        [1, 2, 0], [7, 8, 100, 9], [False, True, False], [False, False, True]
+    )
     found = rollout.lambda_returns(reward, value, terminated, ended, 0.5, 1.0)[:, 0]
     np.testing.assert_allclose(found, [1 + 0.5 * 2, 2, 100])
 
 
 @pytest.mark.parametrize("trace_decay", [0.0, 0.3, 1.0])
-def test_a_truncated_episode_bootstraps_from_the_value_of_its_last_frame_and_not_from_the_next_episode(trace_decay):
-    reward, value, terminated, ended = one_env([2, 0, 1], [7, 40, 1000, 9], [False, False, False], [False, True, False])
+def test_a_truncated_episode_bootstraps_from_the_value_of_its_last_frame_and_not_from_the_next_episode(
+    trace_decay,
+):
+    reward, value, terminated, ended = one_env(
+        [2, 0, 1], [7, 40, 1000, 9], [False, False, False], [False, True, False]
+    )
     found = rollout.lambda_returns(reward, value, terminated, ended, 0.5, trace_decay)[:, 0]
     np.testing.assert_allclose(found, [2 + 0.5 * 40, 40, 1 + 0.5 * 9])
 
 
 def test_lambda_0_looks_one_step_ahead_and_lambda_1_to_the_end():
-    reward, value, terminated, ended = one_env([1, 2, 4], [10, 20, 30, 40], [False] * 3, [False] * 3)
-    found = {decay: rollout.lambda_returns(reward, value, terminated, ended, 0.5, decay)[:, 0] for decay in (0.0, 1.0)}
+    reward, value, terminated, ended = one_env(
+        [1, 2, 4], [10, 20, 30, 40], [False] * 3, [False] * 3
+    )
+    found = {
+        decay: rollout.lambda_returns(reward, value, terminated, ended, 0.5, decay)[:, 0]
+        for decay in (0.0, 1.0)
+    }
     np.testing.assert_allclose(found[0.0], [1 + 10, 2 + 15, 4 + 20])
     np.testing.assert_allclose(found[1.0], [1 + (2 + (4 + 20) / 2) / 2, 2 + (4 + 20) / 2, 4 + 20])
 
@@ -294,7 +347,9 @@ def test_lambda_0_looks_one_step_ahead_and_lambda_1_to_the_end():
 def test_returns_less_values_are_generalised_advantage_estimates():
     (reward, value, terminated, ended), finished = random_steps(seed=1)
     discount, trace_decay = 0.97, 0.9
-    advantage = rollout.lambda_returns(reward, value, terminated, ended, discount, trace_decay) - value[:-1]
+    advantage = (
+        rollout.lambda_returns(reward, value, terminated, ended, discount, trace_decay) - value[:-1]
+    )
     delta = reward + discount * np.where(terminated, 0, value[1:]) - value[:-1]
     for t, i in np.argwhere(~ended):
         expected, weight = 0.0, 1.0
@@ -323,13 +378,19 @@ def learned_from(num_epochs, num_minibatches, num_envs=12, seed=0):
 
     def learn(learner, batch):
         log, count = learner
-        (number, negative), steps, last = batch.carry, batch.transitions.action, batch.last.observation
+        (number, negative), steps, last = (
+            batch.carry,
+            batch.transitions.action,
+            batch.last.observation,
+        )
         agree = (number == -negative).all() & (steps == number).all() & (last == number).all()
         return (log.at[count].set(jnp.where(agree, number, -1)), count + 1), {"count": count}
 
     log = jnp.full((num_epochs * num_minibatches, num_envs // num_minibatches), -2), jnp.int32(0)
     key = jax.random.key(seed)
-    (log, count), metrics = rollout.in_minibatches(learn, log, numbered_batch(num_envs, 3), key, num_epochs, num_minibatches)
+    (log, count), metrics = rollout.in_minibatches(
+        learn, log, numbered_batch(num_envs, 3), key, num_epochs, num_minibatches
+    )
     assert count == num_epochs * num_minibatches
     return np.asarray(log), metrics
 
@@ -358,20 +419,37 @@ def finished_transitions(finished, returns, lengths):
     """Transitions with only what ``episode_metrics`` reads."""
     nothing = dict.fromkeys(rollout.Transition._fields)
     return rollout.Transition(
-        **{**nothing, "finished": np.array(finished), "episode_return": np.float32(returns), "episode_length": np.int32(lengths)}
+        **{
+            **nothing,
+            "finished": np.array(finished),
+            "episode_return": np.float32(returns),
+            "episode_length": np.int32(lengths),
+        }
     )
 
 
 def test_the_figures_of_episodes_are_means_over_those_that_ended():
     metrics = rollout.episode_metrics(
-        finished_transitions([[True, False], [False, True]], [[0.5, 9.0], [9.0, -1.0]], [[3, 99], [99, 6]])
+        finished_transitions(
+            [[True, False], [False, True]], [[0.5, 9.0], [9.0, -1.0]], [[3, 99], [99, 6]]
+        )
     )
-    assert {name: float(value) for name, value in metrics.items()} == {"episodes": 2, "return_mean": -0.25, "length_mean": 4.5}
+    assert {name: float(value) for name, value in metrics.items()} == {
+        "episodes": 2,
+        "return_mean": -0.25,
+        "length_mean": 4.5,
+    }
 
 
 def test_without_an_ended_episode_the_figures_are_nan():
-    metrics = rollout.episode_metrics(finished_transitions([[False, False]], [[0.5, 9.0]], [[3, 99]]))
-    assert metrics["episodes"] == 0 and np.isnan(metrics["return_mean"]) and np.isnan(metrics["length_mean"])
+    metrics = rollout.episode_metrics(
+        finished_transitions([[False, False]], [[0.5, 9.0]], [[3, 99]])
+    )
+    assert (
+        metrics["episodes"] == 0
+        and np.isnan(metrics["return_mean"])
+        and np.isnan(metrics["length_mean"])
+    )
 
 
 def test_a_mean_is_taken_where_the_mask_is_true_and_is_0_where_it_is_nowhere():
@@ -428,7 +506,9 @@ class EpisodeCounter(eqx.Module):
 def test_evaluation_gives_the_return_and_the_length_of_the_first_episode_of_each_environment():
     env, params = countdown_game()
     the_episode = lambda outputs, key: (outputs, None)  # noqa: E731, the action is the number of the episode
-    play = jax.jit(lambda key: rollout.evaluate(env, params, the_episode, EpisodeCounter(), key, 64))
+    play = jax.jit(
+        lambda key: rollout.evaluate(env, params, the_episode, EpisodeCounter(), key, 64)
+    )
     returns, lengths = map(np.asarray, play(jax.random.key(0)))
     np.testing.assert_array_equal(returns, lengths)  # each step of the first episode pays 1
     assert (returns.dtype, lengths.dtype) == (np.float32, np.int32)

@@ -65,13 +65,22 @@ def run(folder, algorithm="pqn", resume=False, options=(), **changes):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=FOR_MANY_STEPS))
         return train.train(
-            algorithm, config(algorithm, **changes), RunOptions(folder=folder, resume=resume, **{**OPTIONS, **dict(options)})
+            algorithm,
+            config(algorithm, **changes),
+            RunOptions(folder=folder, resume=resume, **{**OPTIONS, **dict(options)}),
         )
 
 
 def without_time(lines):
     """Lines of metrics without what depends on how fast the machine was."""
-    return [{name: value for name, value in line.items() if name not in ("seconds", "frames_per_second")} for line in lines]
+    return [
+        {
+            name: value
+            for name, value in line.items()
+            if name not in ("seconds", "frames_per_second")
+        }
+        for line in lines
+    ]
 
 
 def left(folder):
@@ -139,7 +148,9 @@ def test_seeds_side_by_side_are_those_that_run_alone(tmp_path, whole):
     both = run(tmp_path, options={"seeds": 2}, total_steps=64)
     lines = without_time(read_lines(both / "metrics.jsonl"))
     alone = without_time(read_lines(whole("pqn") / "metrics.jsonl"))
-    pick = lambda lines, seed: [line for line in lines if line["seed"] == seed and line["steps"] == 32]  # noqa: E731
+    pick = lambda lines, seed: [
+        line for line in lines if line["seed"] == seed and line["steps"] == 32
+    ]  # noqa: E731
     (first,), (second,), (same,) = pick(lines, 0), pick(lines, 1), pick(alone, 0)
     # The learning rate falls over a shorter run, so only the first update is the same.
     assert first["episodes"] == same["episodes"] and first["return_mean"] == same["return_mean"]
@@ -148,14 +159,21 @@ def test_seeds_side_by_side_are_those_that_run_alone(tmp_path, whole):
     agents = [checkpoint.load_agent(both, seed=seed) for seed in (0, 1)]
     assert agents[0].manifest["seeds"] == [0, 1]
     start = ALGORITHMS["pqn"].make_train(config("pqn", total_steps=64)).init
-    for seed, agent in enumerate(agents):  # two small updates leave each network nearest to its own first one
-        apart = [distance(agent.network, jax.jit(start)(jax.random.PRNGKey(other)).weights) for other in (0, 1)]
+    for seed, agent in enumerate(
+        agents
+    ):  # two small updates leave each network nearest to its own first one
+        apart = [
+            distance(agent.network, jax.jit(start)(jax.random.PRNGKey(other)).weights)
+            for other in (0, 1)
+        ]
         assert apart[seed] < 0.1 * apart[1 - seed]
 
 
 def distance(one, other):
     """How far apart the arrays of two networks are."""
-    arrays = (jax.tree.leaves(eqx.filter(network, eqx.is_inexact_array)) for network in (one, other))
+    arrays = (
+        jax.tree.leaves(eqx.filter(network, eqx.is_inexact_array)) for network in (one, other)
+    )
     return float(np.sqrt(sum(np.sum(np.abs(a - b) ** 2) for a, b in zip(*arrays))))
 
 
@@ -168,9 +186,13 @@ def test_the_gradients_of_seeds_side_by_side_are_those_that_each_has_alone():
     def gradient(key):
         state = trainer.init(key)
         network = eqx.combine(state.weights, trainer.static)
-        stream, transitions = rollout.collect(env, params, trainer.act, network, state.stream, key, numbers.num_steps)
+        stream, transitions = rollout.collect(
+            env, params, trainer.act, network, state.stream, key, numbers.num_steps
+        )
         batch = rollout.Batch(state.stream.carry, transitions, stream)
-        return jax.grad(lambda weights: pqn.loss(weights, trainer.static, batch, numbers)[0])(state.weights)
+        return jax.grad(lambda weights: pqn.loss(weights, trainer.static, batch, numbers)[0])(
+            state.weights
+        )
 
     keys = jax.vmap(jax.random.PRNGKey)(np.arange(2))
     together = jax.jit(jax.vmap(gradient))(keys)
@@ -196,7 +218,9 @@ def stop_after(monkeypatch, updates, number=signal.SIGTERM):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_a_signal_stopped_goes_on_bit_for_bit(algorithm, number, whole, tmp_path, monkeypatch, capsys):
+def test_a_run_that_a_signal_stopped_goes_on_bit_for_bit(
+    algorithm, number, whole, tmp_path, monkeypatch, capsys
+):
     with monkeypatch.context() as patch:
         stop_after(patch, 2, number)
         handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
@@ -205,7 +229,9 @@ def test_a_run_that_a_signal_stopped_goes_on_bit_for_bit(algorithm, number, whol
     assert stopped.value.args == (number,)
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
     assert "--resume goes on" in capsys.readouterr().err
-    assert checkpoint.load_agent(tmp_path).manifest["steps"] == 64 + OWN[algorithm].get("warmup_steps", 0)
+    assert checkpoint.load_agent(tmp_path).manifest["steps"] == 64 + OWN[algorithm].get(
+        "warmup_steps", 0
+    )
     run(tmp_path, algorithm, resume=True)
     assert left(tmp_path) == left(whole(algorithm))
 
@@ -223,13 +249,23 @@ def test_several_seeds_go_on_bit_for_bit(tmp_path, monkeypatch):
 
 def start(folder, *more, flags=""):
     """Start a tiny run in a process of its own, compiled like those in this process: a Popen. flags: more of XLA's."""
-    words = [sys.executable, "-m", "popgym_arcade.baselines.train", "pqn", "--folder", str(folder), "--partial"]
+    words = [
+        sys.executable,
+        "-m",
+        "popgym_arcade.baselines.train",
+        "pqn",
+        "--folder",
+        str(folder),
+        "--partial",
+    ]
     for name, value in {**TINY, **OWN["pqn"], **OPTIONS}.items():
         if name != "partial":
             words += ["--" + name.replace("_", "-"), str(value)]
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1 {flags}"
     environment = {**os.environ, "XLA_FLAGS": flags}
-    return subprocess.Popen([*words, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        [*words, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def test_a_run_that_was_killed_at_any_moment_goes_on_bit_for_bit(tmp_path, whole):
@@ -274,7 +310,10 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_used(tmp_path, wh
         file.truncate(1000)
     run(tmp_path, resume=True)
     errors = capsys.readouterr().err
-    assert f"{last} is damaged: state.eqx has 1000 bytes instead of" in errors and "trying the one before" in errors
+    assert (
+        f"{last} is damaged: state.eqx has 1000 bytes instead of" in errors
+        and "trying the one before" in errors
+    )
     assert left(tmp_path) == left(whole("pqn"))
 
 
@@ -307,11 +346,18 @@ def slow_run(monkeypatch):
     """A run of five updates of a minute and 32 steps each: (a function that makes it, what was saved, what was written)."""
     now, saved, lines = [50.0], [], []
     monkeypatch.setattr(train.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(train, "save", lambda run, state, steps, seconds: saved.append((steps, seconds)))
+    monkeypatch.setattr(
+        train, "save", lambda run, state, steps, seconds: saved.append((steps, seconds))
+    )
 
     def update(state):
         now[0] += 60
-        figures = {"loss": [0.5, 0.25], "episodes": [1, 3], "return_mean": [1.0, 0.0], "length_mean": [10.0, 20.0]}
+        figures = {
+            "loss": [0.5, 0.25],
+            "episodes": [1, 3],
+            "return_mean": [1.0, 0.0],
+            "length_mean": [10.0, 20.0],
+        }
         return Steps(state.steps + 32), {name: np.array(values) for name, values in figures.items()}
 
     def evaluator(weights, keys):
@@ -321,7 +367,16 @@ def slow_run(monkeypatch):
         trainer = SimpleNamespace(steps_per_update=32, config=SimpleNamespace(total_steps=160))
         options = RunOptions(**{"evaluate_every": 64, **options})
         metrics = SimpleNamespace(write=lines.append)
-        return train.Run(trainer, {}, options, Path(), SEEDS, update, {"MDP": evaluator, "POMDP": evaluator}, metrics)
+        return train.Run(
+            trainer,
+            {},
+            options,
+            Path(),
+            SEEDS,
+            update,
+            {"MDP": evaluator, "POMDP": evaluator},
+            metrics,
+        )
 
     return make, saved, lines
 
@@ -346,7 +401,9 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_not_if_that_was_its_last_upda
         train.loop(make(), at(0), 0.0, [signal.SIGTERM])
     assert stopped.value.args == (signal.SIGTERM,) and saved == [(32, 60.0)]
     train.loop(make(), at(128), 0.0, [signal.SIGTERM])
-    assert saved[1:] == [(160, 60.0)] and {line["steps"] for line in lines if line["kind"] == "evaluation"} == {160}
+    assert saved[1:] == [(160, 60.0)] and {
+        line["steps"] for line in lines if line["kind"] == "evaluation"
+    } == {160}
 
 
 def test_the_time_of_a_run_goes_on_where_it_was_and_frames_are_those_of_all_seeds(slow_run):
@@ -358,21 +415,35 @@ def test_the_time_of_a_run_goes_on_where_it_was_and_frames_are_those_of_all_seed
     ]
     assert {line["frames_per_second"] for line in training} == {2 * 32 / 60}
     assert [line["loss"] for line in training] == [0.5, 0.25] * 3
-    evaluations = [(line["steps"], line["seconds"]) for line in lines if line["kind"] == "evaluation"]
+    evaluations = [
+        (line["steps"], line["seconds"]) for line in lines if line["kind"] == "evaluation"
+    ]
     assert evaluations == [(128, 1120.0)] * 4 + [(160, 1180.0)] * 4
 
 
 def test_evaluations_differ_in_their_chance_by_seed_and_time_but_not_by_twin(slow_run):
     make, _, lines = slow_run
     train.loop(make(), at(64), 0.0, [])
-    keys = {(line["steps"], line["seed"], line["twin"]): tuple(line["returns"]) for line in lines if line["kind"] == "evaluation"}
+    keys = {
+        (line["steps"], line["seed"], line["twin"]): tuple(line["returns"])
+        for line in lines
+        if line["kind"] == "evaluation"
+    }
     assert len(keys) == 8 and len(set(keys.values())) == 4
-    assert all(keys[steps, seed, "MDP"] == keys[steps, seed, "POMDP"] for steps in (128, 160) for seed in SEEDS)
+    assert all(
+        keys[steps, seed, "MDP"] == keys[steps, seed, "POMDP"]
+        for steps in (128, 160)
+        for seed in SEEDS
+    )
 
 
 def test_each_twin_is_evaluated_on_its_own_frames(monkeypatch):
     monkeypatch.setattr(
-        rollout, "evaluate", lambda env, params, act, network, key, episodes: jax.numpy.array([params.partial_obs, episodes])
+        rollout,
+        "evaluate",
+        lambda env, params, act, network, key, episodes: jax.numpy.array(
+            [params.partial_obs, episodes]
+        ),
     )
     trainer = SimpleNamespace(config=config("pqn"), static=None, act=None)
     evaluators = train.evaluators_of(trainer, RunOptions(evaluation_episodes=7))
@@ -384,8 +455,13 @@ def test_each_twin_is_evaluated_on_its_own_frames(monkeypatch):
 
 def test_the_progress_bar_shows_the_mean_over_all_episodes_that_ended():
     told, moved = [], []
-    bar = SimpleNamespace(set_postfix_str=lambda text, refresh: told.append(text), update=moved.append)
-    means = {"return_mean": np.array([1.0, 0.0, np.nan]), "length_mean": np.array([10.0, 20.0, np.nan])}
+    bar = SimpleNamespace(
+        set_postfix_str=lambda text, refresh: told.append(text), update=moved.append
+    )
+    means = {
+        "return_mean": np.array([1.0, 0.0, np.nan]),
+        "length_mean": np.array([10.0, 20.0, np.nan]),
+    }
     train.show(bar, {"episodes": np.array([1, 3, 0]), **means}, 32)
     train.show(bar, {"episodes": np.zeros(3, int), **means}, 32)
     assert told == ["return 0.250, length 18"] and moved == [32, 32]
@@ -421,7 +497,8 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes, told", [({"num_steps": 16}, "num_steps 8, but asked for is 16"), ({"memory": "gru"}, "memory mingru")]
+    "changes, told",
+    [({"num_steps": 16}, "num_steps 8, but asked for is 16"), ({"memory": "gru"}, "memory mingru")],
 )
 def test_another_run_is_not_resumed(tmp_path, changes, told):
     run(tmp_path, total_steps=64)
@@ -432,18 +509,26 @@ def test_another_run_is_not_resumed(tmp_path, changes, told):
 def test_a_run_under_other_rules_is_not_resumed(tmp_path, monkeypatch):
     run(tmp_path, total_steps=32)
     monkeypatch.setattr(checkpoint, "rule_version", lambda name: 2)
-    with pytest.raises(checkpoint.CheckpointError, match="version 1 of the rules of NavigatorEasy, but these are version 2"):
+    with pytest.raises(
+        checkpoint.CheckpointError,
+        match="version 1 of the rules of NavigatorEasy, but these are version 2",
+    ):
         run(tmp_path, resume=True, total_steps=32)
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 def test_a_loss_that_is_not_finite_is_told_with_its_seed_and_steps(tmp_path, number):
     run = SimpleNamespace(folder=tmp_path, seeds=SEEDS)
-    with pytest.raises(train.Diverged, match=f"the loss of seed 4 is {number} after 96 steps; there is no checkpoint before it"):
+    with pytest.raises(
+        train.Diverged,
+        match=f"the loss of seed 4 is {number} after 96 steps; there is no checkpoint before it",
+    ):
         train.check_finite(run, np.array([0.5, number]), 96)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpoint(tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpoint(
+    tmp_path, monkeypatch
+):
     make_train = ALGORITHMS["pqn"].make_train
 
     def breaking(config, environment=None):
@@ -451,13 +536,17 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpo
 
         def update(state):
             state, metrics = trainer.update(state)
-            return state, {**metrics, "loss": jax.numpy.where(state.steps > 64, jax.numpy.nan, metrics["loss"])}
+            return state, {
+                **metrics,
+                "loss": jax.numpy.where(state.steps > 64, jax.numpy.nan, metrics["loss"]),
+            }
 
         return trainer._replace(update=update)
 
     monkeypatch.setitem(train.ALGORITHMS, "pqn", ALGORITHMS["pqn"]._replace(make_train=breaking))
     with pytest.raises(
-        train.Diverged, match=r"the loss of seed 0 is nan after 96 steps; the last good checkpoint is .*step-000000000064"
+        train.Diverged,
+        match=r"the loss of seed 0 is nan after 96 steps; the last good checkpoint is .*step-000000000064",
     ):
         run(tmp_path)
     assert checkpoint.load_agent(tmp_path).manifest["steps"] == 64
@@ -500,15 +589,26 @@ def said(arguments, capsys):
     "arguments, told",
     [
         (["pqn", "--env", "NavigatorEsy"], "NavigatorEasy"),
-        (["pqn", "--env", "NavigatorEasy", "--memory", "lrv"], "there is no memory 'lrv'; the nearest are: lru"),
-        (["ppo", "--env", "NavigatorEasy", "--num-envs", "17"], "num_envs must be a multiple of num_minibatches, 16, but it is 17"),
-        (["dqn", "--env", "NavigatorEasy", "--discount", "1.5"], "discount must lie in 0 ... 1, but it is 1.5; the nearest is 1"),
+        (
+            ["pqn", "--env", "NavigatorEasy", "--memory", "lrv"],
+            "there is no memory 'lrv'; the nearest are: lru",
+        ),
+        (
+            ["ppo", "--env", "NavigatorEasy", "--num-envs", "17"],
+            "num_envs must be a multiple of num_minibatches, 16, but it is 17",
+        ),
+        (
+            ["dqn", "--env", "NavigatorEasy", "--discount", "1.5"],
+            "discount must lie in 0 ... 1, but it is 1.5; the nearest is 1",
+        ),
         (["pqn", "--env", "NavigatorEasy", "--obs-size", "64"], "one of 128, 256"),
         (["pqn"], "--env"),
         (["sarsa"], "pqn"),
     ],
 )
-def test_bad_input_is_refused_with_the_nearest_valid_choice(arguments, told, capsys, tmp_path, monkeypatch):
+def test_bad_input_is_refused_with_the_nearest_valid_choice(
+    arguments, told, capsys, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     code, text = said(arguments, capsys)
     assert code == 2 and told in text
@@ -519,7 +619,11 @@ def test_bad_input_is_refused_with_the_nearest_valid_choice(arguments, told, cap
     ("error", "code", "told"),
     [
         (train.Stopped(signal.SIGTERM), 128 + signal.SIGTERM, ""),
-        (train.Diverged("the loss is nan"), "popgym-arcade-train: the loss is nan", ""),  # text: it is printed, and the code is 1
+        (
+            train.Diverged("the loss is nan"),
+            "popgym-arcade-train: the loss is nan",
+            "",
+        ),  # text: it is printed, and the code is 1
         (FileExistsError("there is a run"), 2, "popgym-arcade-train: there is a run"),
         (checkpoint.CheckpointError("it is damaged"), 2, "popgym-arcade-train: it is damaged"),
         (ModuleNotFoundError("no wandb"), 2, "popgym-arcade-train: no wandb"),
@@ -548,7 +652,9 @@ def test_booleans_mean_what_they_say(monkeypatch):
     assert parsed(base, monkeypatch)[1].partial is False
     assert parsed([*base, "--partial"], monkeypatch)[1].partial is True
     assert parsed([*base, "--no-partial"], monkeypatch)[1].partial is False
-    assert parsed([*base, "--resume", "--seed", "7"], monkeypatch)[2] == RunOptions(resume=True, seed=7)
+    assert parsed([*base, "--resume", "--seed", "7"], monkeypatch)[2] == RunOptions(
+        resume=True, seed=7
+    )
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -557,32 +663,45 @@ def test_the_fast_preset_differs_from_the_plain_one_in_what_it_says(algorithm, m
     fast = parsed([f"{algorithm}-fast", "--env", "TetrisHard"], monkeypatch)
     assert plain[0] == fast[0] == algorithm
     assert plain[1] == ALGORITHMS[algorithm].config(env="TetrisHard")
-    assert fast[1] == dataclasses.replace(plain[1], **ALGORITHMS[algorithm].fast) and fast[1].num_envs >= 1000
+    assert (
+        fast[1] == dataclasses.replace(plain[1], **ALGORITHMS[algorithm].fast)
+        and fast[1].num_envs >= 1000
+    )
     ALGORITHMS[algorithm].make_train(fast[1])  # its numbers fit together
 
 
 def test_every_flag_is_read_somewhere():
     folder = Path(train.__file__).parent
-    source = "".join(path.read_text() for path in folder.rglob("*.py") if not path.name.startswith("test_"))
+    source = "".join(
+        path.read_text() for path in folder.rglob("*.py") if not path.name.startswith("test_")
+    )
     for kind in (RunOptions, *(algorithm.config for algorithm in ALGORITHMS.values())):
         for field in dataclasses.fields(kind):
-            assert re.search(rf'(config|options)\.{field.name}\b|config\["{field.name}"\]|"{field.name}"', source), field.name
+            assert re.search(
+                rf'(config|options)\.{field.name}\b|config\["{field.name}"\]|"{field.name}"', source
+            ), field.name
 
 
 # --- speed ------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_environment_takes_a_tenth_of_the_time_of_training_at_most():
-    trainer = ALGORITHMS["pqn"].make_train(ALGORITHMS["pqn"].config(env="NavigatorEasy", num_envs=16, num_steps=8, num_epochs=1))
+    trainer = ALGORITHMS["pqn"].make_train(
+        ALGORITHMS["pqn"].config(env="NavigatorEasy", num_envs=16, num_steps=8, num_epochs=1)
+    )
     env, params = rollout.environment_of(trainer.config)
 
     def only_play(stream, key):
-        step = lambda stream, key: rollout.advance(env, params, key, stream, stream.carry, stream.last_action)  # noqa: E731
+        step = lambda stream, key: rollout.advance(
+            env, params, key, stream, stream.carry, stream.last_action
+        )  # noqa: E731
         return jax.lax.scan(step, stream, jax.random.split(key, 8))
 
     state = jax.jit(trainer.init)(jax.random.PRNGKey(0))
     update = jax.jit(trainer.update, compiler_options=AS_FOR_USERS).lower(state).compile()
-    play = jax.jit(only_play, compiler_options=AS_FOR_USERS).lower(state.stream, state.key).compile()
+    play = (
+        jax.jit(only_play, compiler_options=AS_FOR_USERS).lower(state.stream, state.key).compile()
+    )
     playing, training = [], []
     for _ in range(5):  # in turn, so that a busy machine slows both down
         playing.append(seconds(play, state.stream, state.key))
@@ -604,11 +723,15 @@ def test_four_devices_train_as_one_does(tmp_path, whole):
     process = start(tmp_path, "--devices", "4", flags="--xla_force_host_platform_device_count=4")
     _, errors = process.communicate()
     assert process.returncode == 0, errors
-    spread, alone = (without_time(read_lines(folder / "metrics.jsonl")) for folder in (tmp_path, whole("pqn")))
+    spread, alone = (
+        without_time(read_lines(folder / "metrics.jsonl")) for folder in (tmp_path, whole("pqn"))
+    )
     assert len(spread) == len(alone)
     for one, other in zip(spread, alone):
         assert one["kind"] == other["kind"] and one["steps"] == other["steps"]
-        if one["steps"] <= 64 and one["kind"] == "training":  # later, a last bit may have changed an action
+        if (
+            one["steps"] <= 64 and one["kind"] == "training"
+        ):  # later, a last bit may have changed an action
             assert one["episodes"] == other["episodes"]
             assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
 
@@ -626,6 +749,8 @@ whole = state._replace(stream=None), shardings._replace(stream=None)
 jax.tree.map(lambda *pair: print("whole", here(*pair) == pair[0].shape), *whole)
 """
     flags = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=flags)
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=flags
+    )
     assert finished.returncode == 0, finished.stderr
     assert set(finished.stdout.splitlines()) == {"stream (3, 2)", "whole True"}

@@ -18,7 +18,11 @@ from popgym_arcade.baselines.model.memory import memory_names  # noqa: E402
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = {name: (ROOT / name).read_text() for name in ("README.md", "docs/baselines.md")}
-MAINS = {"popgym-arcade-train": train.main, "popgym-arcade-eval": evaluate.main, "popgym-arcade-plot": plot.main}
+MAINS = {
+    "popgym-arcade-train": train.main,
+    "popgym-arcade-eval": evaluate.main,
+    "popgym-arcade-plot": plot.main,
+}
 # Said after what a document says, so that it counts instead.
 SHORTER = {
     "popgym-arcade-train": "--total-steps 64 --num-envs 4 --num-steps 8 --num-minibatches 2 --hidden-size 8 "
@@ -30,15 +34,23 @@ SHORTER = {
 
 def commands(document):
     """The words of each command of ours in a document's sh blocks, in order."""
-    blocks = re.findall(r"^```sh\n(.*?)^```$", DOCUMENTS[document].replace("\\\n", " "), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```sh\n(.*?)^```$", DOCUMENTS[document].replace("\\\n", " "), re.MULTILINE | re.DOTALL
+    )
     lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
     return [words for words in lines if words and words[0] in MAINS]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_a_newcomer_trains_resumes_evaluates_records_and_plots(document, tmp_path, monkeypatch, capsys):
+def test_a_newcomer_trains_resumes_evaluates_records_and_plots(
+    document, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
-    told = [words for words in commands(document) if words[1] not in ("pqn-fast", "ppo-fast", "dqn-fast")]
+    told = [
+        words
+        for words in commands(document)
+        if words[1] not in ("pqn-fast", "ppo-fast", "dqn-fast")
+    ]
     assert {words[0] for words in told} == set(MAINS)
     for program, *words in told:
         MAINS[program](words + SHORTER[program].split())
@@ -63,13 +75,22 @@ def test_the_commands_for_a_gpu_can_be_parsed(monkeypatch):
     assert len(asked) == len(fast) > 0
 
 
-SNIPPETS = re.findall(r"^```python\n(.*?)^```$", DOCUMENTS["docs/baselines.md"], re.MULTILINE | re.DOTALL)
+SNIPPETS = re.findall(
+    r"^```python\n(.*?)^```$", DOCUMENTS["docs/baselines.md"], re.MULTILINE | re.DOTALL
+)
 
 
 @pytest.mark.parametrize("code", SNIPPETS, ids=range(len(SNIPPETS)))
 def test_the_snippet_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = {"env": "CartPoleEasy", "partial": True, "memory": "lru", "obs_size": 128, "hidden_size": 256, "num_layers": 2}
+    config = {
+        "env": "CartPoleEasy",
+        "partial": True,
+        "memory": "lru",
+        "obs_size": 128,
+        "hidden_size": 256,
+        "num_layers": 2,
+    }
     network = checkpoint.network_of("pqn", config)(jax.random.PRNGKey(1))
     checkpoint.save("runs/cartpole", "pqn", config, 100, {}, {0: network})
     exec(compile(code, "docs/baselines.md", "exec"), {"__name__": "snippet"})
@@ -78,7 +99,11 @@ def test_the_snippet_runs(code, tmp_path, monkeypatch):
 def test_the_document_names_every_memory_and_every_file():
     text = DOCUMENTS["docs/baselines.md"]
     assert [name for name in memory_names() if f"`{name}`" not in text] == []
-    files = [path.name for path in (ROOT / "baselines").rglob("*.py") if not path.name.startswith(("test_", "__", "conftest"))]
+    files = [
+        path.name
+        for path in (ROOT / "baselines").rglob("*.py")
+        if not path.name.startswith(("test_", "__", "conftest"))
+    ]
     assert [name for name in files if name not in text] == []
 
 

@@ -23,11 +23,15 @@ NEEDS = {
 
 def snippets(heading):
     """The Python snippets of a section, as a list of str."""
-    section = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", DOCUMENT, re.MULTILINE | re.DOTALL)[1]
+    section = re.search(
+        rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", DOCUMENT, re.MULTILINE | re.DOTALL
+    )[1]
     return re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
 
 
-SECTIONS = [heading for heading in re.findall(r"^## (.*)$", DOCUMENT, re.MULTILINE) if snippets(heading)]
+SECTIONS = [
+    heading for heading in re.findall(r"^## (.*)$", DOCUMENT, re.MULTILINE) if snippets(heading)
+]
 ALONE = [heading for heading in SECTIONS if heading != "Several hosts"]
 
 
@@ -47,10 +51,14 @@ def printed(process):
 
 def test_the_table_names_every_section():
     linked = re.findall(r"\(#([a-z0-9-]+)\)", DOCUMENT[: DOCUMENT.index("## ")])
-    assert linked and set(linked) == {h.lower().replace(" ", "-") for h in re.findall(r"^## (.*)$", DOCUMENT, re.MULTILINE)}
+    assert linked and set(linked) == {
+        h.lower().replace(" ", "-") for h in re.findall(r"^## (.*)$", DOCUMENT, re.MULTILINE)
+    }
 
 
-@pytest.mark.parametrize("heading, number", [(heading, i) for heading in ALONE for i in range(len(snippets(heading)))])
+@pytest.mark.parametrize(
+    "heading, number", [(heading, i) for heading in ALONE for i in range(len(snippets(heading)))]
+)
 def test_the_snippet_runs(heading, number, tmp_path):
     code = snippets(heading)[number]
     for word, library in NEEDS.items():
@@ -65,7 +73,10 @@ def test_the_snippet_runs(heading, number, tmp_path):
 def test_a_game_is_vendored_as_shown(tmp_path):
     command = re.search(r"^python (-m popgym_arcade\.vendor .*)$", DOCUMENT, re.MULTILINE)[1]
     subprocess.run([sys.executable, *command.split()], cwd=tmp_path, check=True)
-    assert [path.name for path in sorted((tmp_path / command.split()[-1]).glob("*"))] == ["navigator.py", "render.py"]
+    assert [path.name for path in sorted((tmp_path / command.split()[-1]).glob("*"))] == [
+        "navigator.py",
+        "render.py",
+    ]
 
 
 # --- the same frames wherever they are computed -------------------------------------------------------------------------------
@@ -86,14 +97,18 @@ def saved(folder):
     for path in Path(folder).glob("*.npy"):
         name, start = re.fullmatch(r"(frames|leaf\d\d-)(\d+)", path.stem).groups()
         parts.setdefault(name, {})[int(start)] = np.load(path)
-    return {name: np.concatenate([of[start] for start in sorted(of)]) for name, of in parts.items()}, parts
+    return {
+        name: np.concatenate([of[start] for start in sorted(of)]) for name, of in parts.items()
+    }, parts
 
 
 @pytest.fixture(scope="module")
 def on_one_device(tmp_path_factory):
     """What the snippet for several devices computes on one."""
     folder = tmp_path_factory.mktemp("one")
-    assert "over 1 devices" in printed(run(snippets("Several devices")[0] + SAVE, folder, XLA_FLAGS=""))
+    assert "over 1 devices" in printed(
+        run(snippets("Several devices")[0] + SAVE, folder, XLA_FLAGS="")
+    )
     return saved(folder)[0]
 
 
@@ -107,13 +122,17 @@ def assert_same_arrays(first, second):
 
 def test_eight_devices_compute_the_frames_of_one(on_one_device, tmp_path):
     flags = "--xla_force_host_platform_device_count=8"
-    assert "over 8 devices" in printed(run(snippets("Several devices")[0] + SAVE, tmp_path, XLA_FLAGS=flags))
+    assert "over 8 devices" in printed(
+        run(snippets("Several devices")[0] + SAVE, tmp_path, XLA_FLAGS=flags)
+    )
     whole, parts = saved(tmp_path)
     assert len(parts["frames"]) == 8
     assert_same_arrays(whole, on_one_device)
 
 
-@pytest.mark.skipif(jax.__version_info__ < (0, 6), reason="jax 0.5.0 does not compute in several processes on a CPU")
+@pytest.mark.skipif(
+    jax.__version_info__ < (0, 6), reason="jax 0.5.0 does not compute in several processes on a CPU"
+)
 def test_two_processes_compute_the_frames_of_one(on_one_device, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -15,14 +15,21 @@ client("memax")
 client("matplotlib")
 
 DOCUMENTS = Path(__file__).parent.parent.parent / "docs"
-TEXT = (DOCUMENTS / "introspection.md").read_text() if DOCUMENTS.exists() else ""  # an installed wheel has none
+TEXT = (
+    (DOCUMENTS / "introspection.md").read_text() if DOCUMENTS.exists() else ""
+)  # an installed wheel has none
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 WEIGHTS = """
 import equinox, jax
 from popgym_arcade.baselines.model.builder import QNetworkRNN
 equinox.tree_serialise_leaves("PATH_TO_YOUR_MODEL_WEIGHTS.pkl", QNetworkRNN(jax.random.PRNGKey(5), "lru"))
 """
-MADE = [{"line.png", "grid.pdf"}, {"recall.png", "recall.pdf"}, set(), {"differences.png", "differences.pdf"}]
+MADE = [
+    {"line.png", "grid.pdf"},
+    {"recall.png", "recall.pdf"},
+    set(),
+    {"differences.png", "differences.pdf"},
+]
 
 needs_documents = pytest.mark.skipif(not TEXT, reason="docs/ is not installed")
 
@@ -33,19 +40,33 @@ def test_the_snippet_runs_and_makes_its_files(number, tmp_path):
     assert len(SNIPPETS) == len(MADE)
     needs_weights = "PATH_TO" in SNIPPETS[number]
     code = (WEIGHTS if needs_weights else "") + SNIPPETS[number]
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout
-    assert {path.name for path in tmp_path.iterdir()} - {"PATH_TO_YOUR_MODEL_WEIGHTS.pkl"} == MADE[number]
+    assert {path.name for path in tmp_path.iterdir()} - {"PATH_TO_YOUR_MODEL_WEIGHTS.pkl"} == MADE[
+        number
+    ]
 
 
 @needs_documents
 def test_the_table_names_every_section_and_every_picture_is_there():
-    headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.*)$", TEXT, re.MULTILINE)}
+    headings = {
+        heading.lower().replace(" ", "-")
+        for heading in re.findall(r"^## (.*)$", TEXT, re.MULTILINE)
+    }
     assert set(re.findall(r"\(#([a-z0-9-]+)\)", TEXT)) == headings
     shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", TEXT)
     assert len(shown) >= 6
-    assert sorted(path.name for path in (DOCUMENTS / "introspection").iterdir()) == sorted(Path(path).name for path in shown)
+    assert sorted(path.name for path in (DOCUMENTS / "introspection").iterdir()) == sorted(
+        Path(path).name for path in shown
+    )
 
 
 @needs_documents

@@ -103,26 +103,40 @@ def test_the_set_up_is_two_commands_of_one_line_near_the_top():
 
 
 def test_ci_takes_the_commands_from_the_readme_as_they_stand():
-    printed = subprocess.run([ROOT / ".ci" / "run", "--commands"], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        [ROOT / ".ci" / "run", "--commands"], capture_output=True, text=True, check=True
+    ).stdout
     assert printed.splitlines() == SETUP_COMMANDS
     assert 'bash -c "$test_command"' in CI_RUN
 
 
 def test_ci_installs_only_into_virtual_environments_that_it_makes_but_for_a_browser_and_a_virtual_screen():
     lines = [line.strip() for line in CI_RUN.splitlines() if not line.strip().startswith("#")]
-    installs = [line for line in lines if re.search(r"\b(install|wheel --)\b", line) and not line.startswith("echo")]
+    installs = [
+        line
+        for line in lines
+        if re.search(r"\b(install|wheel --)\b", line) and not line.startswith("echo")
+    ]
     debian = [line for line in installs if line.startswith("apt-get ")]
-    assert debian == ["apt-get install -q -y --no-install-recommends chromium fonts-liberation xvfb xdotool"]
+    assert debian == [
+        "apt-get install -q -y --no-install-recommends chromium fonts-liberation xvfb xdotool"
+    ]
     installs = [line for line in installs if line not in debian]
     assert installs
-    assert all(re.match(r'("\$name/|\.venv(-oldest)?/)bin/python"? -m pip ', line) for line in installs)
-    assert not re.search(r"(?<![./])\b(apt|dnf|yum|apk|brew|conda|uv|sudo|curl|wget|git) ", "\n".join(lines))
+    assert all(
+        re.match(r'("\$name/|\.venv(-oldest)?/)bin/python"? -m pip ', line) for line in installs
+    )
+    assert not re.search(
+        r"(?<![./])\b(apt|dnf|yum|apk|brew|conda|uv|sudo|curl|wget|git) ", "\n".join(lines)
+    )
 
 
 def command_lines(program):
     """The words after a program's name in each of README.md's lines that call it, without comments."""
     code = "\n".join(code for _, code, _ in fenced("sh"))
-    return [line.split("#")[0].split() for line in re.findall(rf"^{program}\b(.*)$", code, re.MULTILINE)]
+    return [
+        line.split("#")[0].split() for line in re.findall(rf"^{program}\b(.*)$", code, re.MULTILINE)
+    ]
 
 
 @pytest.mark.parametrize("words", command_lines("popgym-arcade-record"), ids=" ".join)
@@ -140,10 +154,14 @@ def test_the_game_can_be_played(words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.setattr(window, "next_event", lambda session: pygame.event.Event(pygame.QUIT))
-    monkeypatch.setattr(web, "run", lambda options: print(f"a page at {options.host}"))  # test_web.py runs it
+    monkeypatch.setattr(
+        web, "run", lambda options: print(f"a page at {options.host}")
+    )  # test_web.py runs it
     play.main(words)
     printed = capsys.readouterr().out
-    assert ("a page at 127.0.0.1" if "--web" in words else words[0] if words else "NavigatorEasy") in printed
+    assert (
+        "a page at 127.0.0.1" if "--web" in words else words[0] if words else "NavigatorEasy"
+    ) in printed
     assert "--record" not in words or (tmp_path / words[-1]).exists()
 
 
@@ -160,9 +178,13 @@ def test_the_oldest_versions_in_ci_are_the_lower_bounds_of_all_that_is_installed
     config.read(ROOT / "setup.cfg")
     extras = config["options.extras_require"]
     brought = re.search(r"^popgym-arcade\[(.*)\]$", extras["test"], re.MULTILINE)[1].split(",")
-    lines = "\n".join([config["options"]["install_requires"], extras["test"], *(extras[name] for name in brought)])
+    lines = "\n".join(
+        [config["options"]["install_requires"], extras["test"], *(extras[name] for name in brought)]
+    )
     bounds = dict(re.findall(r"^(\S+) >= (\S+)$", lines, re.MULTILINE))
-    pins = dict(re.findall(r"^(\S+)==(\S+)$", (ROOT / ".ci" / "oldest.txt").read_text(), re.MULTILINE))
+    pins = dict(
+        re.findall(r"^(\S+)==(\S+)$", (ROOT / ".ci" / "oldest.txt").read_text(), re.MULTILINE)
+    )
     assert {"jax", "gymnasium", "aiohttp", "pytest"} <= bounds.keys() == pins.keys()
     for name, bound in bounds.items():
         assert (pins[name] + ".").startswith(bound + "."), name

@@ -20,9 +20,13 @@ def shown(state, params, partial_obs):
 def scramble(rng, state, params):
     """Another deck, and once all of it was shown another number of answers; another suit selected."""
     count = len(state.time)
-    answered = np.where(state.time < params.num_cards, 0, rng.integers(0, params.num_cards, count)).astype(np.int32)
+    answered = np.where(
+        state.time < params.num_cards, 0, rng.integers(0, params.num_cards, count)
+    ).astype(np.int32)
     selected = rng.integers(0, 4, count).astype(np.int32)
-    return state._replace(cards=rng.permuted(state.cards, axis=1), answered=answered, selected=selected)
+    return state._replace(
+        cards=rng.permuted(state.cards, axis=1), answered=answered, selected=selected
+    )
 
 
 CASES = [
@@ -61,7 +65,9 @@ def test_a_deck_is_a_uniform_shuffle_of_the_suits(name):
 
 def autoencode_state(cards, **fields):
     zero = jnp.int32(0)
-    state = autoencode.State(jnp.array(cards, jnp.int32), answered=zero, selected=zero, time=zero, score=zero)
+    state = autoencode.State(
+        jnp.array(cards, jnp.int32), answered=zero, selected=zero, time=zero, score=zero
+    )
     return state._replace(**{key: jnp.int32(value) for key, value in fields.items()})
 
 
@@ -88,6 +94,13 @@ def test_autoencode_asks_the_deck_back_in_reverse():
 def test_autoencode_pays_for_an_answer_on_the_last_step():
     params = autoencode.Params(num_cards=3, max_steps_in_episode=30)
     state = autoencode_state([3, 0, 2], time=29, selected=0, answered=1)
-    run_script(autoencode, state, params, [(FIRE, 1 / 3, dict(answered=2, truncated=True, discount=1.0))])
+    run_script(
+        autoencode, state, params, [(FIRE, 1 / 3, dict(answered=2, truncated=True, discount=1.0))]
+    )
     state = state._replace(answered=jnp.int32(2), selected=jnp.int32(3))
-    run_script(autoencode, state, params, [(FIRE, 1 / 3, dict(answered=3, truncated=True, terminated=True, discount=0.0))])
+    run_script(
+        autoencode,
+        state,
+        params,
+        [(FIRE, 1 / 3, dict(answered=3, truncated=True, terminated=True, discount=0.0))],
+    )

@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 
 from popgym_arcade.games import battleship
-from tests.testing import DOWN, FIRE, LEFT, RIGHT, UP, Case, board_of, cell_of, chi_square_p, keys, many_starts, run_script
+from tests.testing import (
+    DOWN,
+    FIRE,
+    LEFT,
+    RIGHT,
+    UP,
+    Case,
+    board_of,
+    cell_of,
+    chi_square_p,
+    keys,
+    many_starts,
+    run_script,
+)
 
 LEVELS = [battleship.NAME + level for level in battleship.LEVELS]
 
@@ -59,7 +72,9 @@ def test_a_ship_is_uniform_over_the_placements_that_fit(length):
     size, taken = 6, np.zeros((6, 6), bool)
     taken[1, 1:4] = taken[3:5, 5] = True
     sea = (taken << np.arange(size)).sum(axis=1).astype(np.uint32)
-    rows = jax.jit(jax.vmap(lambda key: battleship.place_ship(key, jnp.asarray(sea), length, size)))(keys(1, 30_000))
+    rows = jax.jit(
+        jax.vmap(lambda key: battleship.place_ship(key, jnp.asarray(sea), length, size))
+    )(keys(1, 30_000))
     ships = (np.asarray(rows)[:, :, None] >> np.arange(size)) & 1 == 1
     allowed = set()
     for row, col in np.ndindex(size, size):
@@ -82,7 +97,9 @@ def battleship_state(drawing, time=0):
     row, col = cell_of(drawing, cursor)
     ships = jnp.asarray(board_of(drawing, "S") | board_of(drawing, "D"))
     zero = jnp.int32(0)
-    return battleship.State(ships, jnp.zeros_like(ships), row, col, repeats=zero, time=jnp.int32(time), score=zero)
+    return battleship.State(
+        ships, jnp.zeros_like(ships), row, col, repeats=zero, time=jnp.int32(time), score=zero
+    )
 
 
 BATTLESHIP = battleship.Params(board_size=6, max_steps_in_episode=72)
@@ -108,18 +125,31 @@ def test_battleship_pays_for_hits_once_and_charges_for_repeats():
 
 def test_battleship_ends_on_the_very_shot_that_uses_up_the_repeats():
     repeats = [(FIRE, REPEAT, dict(repeats=i)) for i in range(1, 18)]
-    script = [(FIRE, 0, dict(repeats=0)), *repeats, (FIRE, REPEAT, dict(repeats=18, terminated=True, discount=0.0, time=19))]
+    script = [
+        (FIRE, 0, dict(repeats=0)),
+        *repeats,
+        (FIRE, REPEAT, dict(repeats=18, terminated=True, discount=0.0, time=19)),
+    ]
     run_script(battleship, battleship_state(FLEET), BATTLESHIP, script)
 
 
 def test_battleship_ends_when_the_last_ship_cell_is_hit():
     state = battleship_state("DSS... ....S. SSS.S. ....S. ...... ..SSS.", time=71)
-    state = state._replace(shots=state.ships.at[state.row, state.col].set(False), score=jnp.int32(11))
+    state = state._replace(
+        shots=state.ships.at[state.row, state.col].set(False), score=jnp.int32(11)
+    )
     won = dict(score=12, terminated=True, truncated=True, discount=0.0)
     run_script(battleship, state, BATTLESHIP, [(FIRE, 1 / 12, won)])
-    run_script(battleship, state, BATTLESHIP, [(RIGHT, 0, dict(score=11, truncated=True, discount=1.0))])
+    run_script(
+        battleship, state, BATTLESHIP, [(RIGHT, 0, dict(score=11, truncated=True, discount=1.0))]
+    )
 
 
 def test_battleships_cursor_stops_at_the_far_edges():
     state = battleship_state("SSSSSS SSSSSS ...... ...... ...... .....C")
-    run_script(battleship, state, BATTLESHIP, [(DOWN, 0, dict(row=5)), (RIGHT, 0, dict(col=5)), (LEFT, 0, dict(row=5, col=4))])
+    run_script(
+        battleship,
+        state,
+        BATTLESHIP,
+        [(DOWN, 0, dict(row=5)), (RIGHT, 0, dict(col=5)), (LEFT, 0, dict(row=5, col=4))],
+    )

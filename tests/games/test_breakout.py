@@ -16,7 +16,18 @@ import pytest
 
 from popgym_arcade import REGISTRY, experts
 from popgym_arcade.games import breakout
-from tests.testing import FIRE, LEFT, RIGHT, UP, Case, as_numpy, chi_square_p, compiled_rules, many_starts, run_script
+from tests.testing import (
+    FIRE,
+    LEFT,
+    RIGHT,
+    UP,
+    Case,
+    as_numpy,
+    chi_square_p,
+    compiled_rules,
+    many_starts,
+    run_script,
+)
 
 LEVELS = [breakout.NAME + level for level in breakout.LEVELS]
 
@@ -43,14 +54,25 @@ class Ball(NamedTuple):
 def starts(width):
     """Every way in which an episode may begin: a list of Balls."""
     paddles = range(COLUMNS - width + 1)
-    return [Ball(13, col, -1, right, paddle) for col in range(COLUMNS) for right in (-1, 1) for paddle in paddles]
+    return [
+        Ball(13, col, -1, right, paddle)
+        for col in range(COLUMNS)
+        for right in (-1, 1)
+        for paddle in paddles
+    ]
 
 
 def step(ball, action, width):
     """Play one step: (Ball, the points it pays, whether the ball is lost)."""
     paddle = min(max(ball.paddle + (action == RIGHT) - (action == LEFT), 0), COLUMNS - width)
     covered = range(paddle, paddle + width)
-    row, col, down, right, bricks = ball.row + ball.down, ball.col + ball.right, ball.down, ball.right, ball.bricks
+    row, col, down, right, bricks = (
+        ball.row + ball.down,
+        ball.col + ball.right,
+        ball.down,
+        ball.right,
+        ball.bricks,
+    )
     points, lost = 0, False
     if col not in range(COLUMNS):
         col, right = ball.col, -right
@@ -108,7 +130,12 @@ def least_of(col, right, width):
 def worst_return(start, params):
     """What the search through all ways to play finds."""
     right = np.where(start.direction == breakout.UP_RIGHT, 1, -1)
-    return np.array([least_of(int(col), int(way), params.paddle_width) for col, way in zip(start.ball_col, right)])
+    return np.array(
+        [
+            least_of(int(col), int(way), params.paddle_width)
+            for col, way in zip(start.ball_col, right)
+        ]
+    )
 
 
 def shown(state, params, partial_obs):
@@ -125,9 +152,17 @@ def scramble(rng, state, params):
     """Other bricks, and the ball, its past and the paddle anywhere."""
     number = len(state.time)
     bricks = state.bricks & (rng.random(state.bricks.shape) < rng.random((number, 1, 1)))
-    drawn = {"ball_row": ROWS, "ball_col": COLUMNS, "direction": 4, "last_row": ROWS, "last_col": COLUMNS}
+    drawn = {
+        "ball_row": ROWS,
+        "ball_col": COLUMNS,
+        "direction": 4,
+        "last_row": ROWS,
+        "last_col": COLUMNS,
+    }
     drawn["paddle"] = COLUMNS + 1 - params.paddle_width
-    fields = {field: rng.integers(0, most, number).astype(np.int32) for field, most in drawn.items()}
+    fields = {
+        field: rng.integers(0, most, number).astype(np.int32) for field, most in drawn.items()
+    }
     return state._replace(bricks=bricks, strike=rng.random(number) < 0.5, **fields)
 
 
@@ -154,7 +189,9 @@ def game_state(ball, last=None, score=0, time=0):
     bricks[tuple(np.array(sorted(ball.bricks), int).reshape(-1, 2).T)] = True
     numbers = (ball.row, ball.col, direction, *(last or (ball.row, ball.col)), ball.paddle)
     numbers = map(jnp.int32, numbers)
-    return breakout.State(*numbers, jnp.asarray(bricks), jnp.bool_(ball.strike), jnp.int32(time), jnp.int32(score))
+    return breakout.State(
+        *numbers, jnp.asarray(bricks), jnp.bool_(ball.strike), jnp.int32(time), jnp.int32(score)
+    )
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -164,21 +201,30 @@ def test_breakout_plays_like_the_rules_in_plain_python(name):
     broken = passed = reversed_ = 0
     for _ in range(8):
         first = starts(params.paddle_width)[rng.integers(len(starts(params.paddle_width)))]
-        ball = first._replace(bricks=frozenset(cell for cell in sorted(WALL) if rng.random() < rng.random()))
+        ball = first._replace(
+            bricks=frozenset(cell for cell in sorted(WALL) if rng.random() < rng.random())
+        )
         state = game_state(ball, score=60 - len(ball.bricks))
         for time in range(150):
             action = int(rng.integers(-1, 6)) if rng.random() < 0.3 else int(follow(state, params))
             before, (ball, points, lost) = ball, step(ball, action, params.paddle_width)
-            state, reward, done, info = as_numpy(rules(jax.random.key(0), state, jnp.int32(action), params))
-            assert game_state(ball, (before.row, before.col), 60 - len(ball.bricks), time + 1)._replace(bricks=None) == (
-                state._replace(bricks=None)
+            state, reward, done, info = as_numpy(
+                rules(jax.random.key(0), state, jnp.int32(action), params)
             )
+            assert game_state(
+                ball, (before.row, before.col), 60 - len(ball.bricks), time + 1
+            )._replace(bricks=None) == (state._replace(bricks=None))
             assert {tuple(cell) for cell in np.argwhere(state.bricks).tolist()} == ball.bricks
             assert reward == pytest.approx(points * UNIT, abs=1e-6)
             assert bool(info["terminated"]) == (lost or not ball.bricks) == bool(done)
             broken += len(ball.bricks) < len(before.bricks)
             passed += ball.strike and before.strike
-            reversed_ += ball.row == ROWS - 2 and ball.down < 0 and ball.right != before.right and 0 < ball.col < COLUMNS - 1
+            reversed_ += (
+                ball.row == ROWS - 2
+                and ball.down < 0
+                and ball.right != before.right
+                and 0 < ball.col < COLUMNS - 1
+            )
             if done:
                 break
     assert broken > 20 and passed > 0, "too little happened to compare the rules"
@@ -187,15 +233,21 @@ def test_breakout_plays_like_the_rules_in_plain_python(name):
 @pytest.mark.parametrize("name", LEVELS)
 def test_the_expert_clears_the_board_from_every_start(name):
     params = REGISTRY[name].params
-    start = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(game_state, starts(params.paddle_width)))
+    start = jax.tree.map(
+        lambda *leaves: jnp.stack(leaves), *map(game_state, starts(params.paddle_width))
+    )
 
     def one_step(carry, _):
         state, total, alive = carry
-        state, reward, done, _ = breakout.step(jax.random.key(0), state, experts.expert(state, params), params)[1:]
+        state, reward, done, _ = breakout.step(
+            jax.random.key(0), state, experts.expert(state, params), params
+        )[1:]
         return (state, total + alive * reward, alive & ~done), None
 
     def episode(state):
-        return jax.lax.scan(one_step, (state, jnp.float32(0), jnp.bool_(True)), length=params.max_steps_in_episode)[0]
+        return jax.lax.scan(
+            one_step, (state, jnp.float32(0), jnp.bool_(True)), length=params.max_steps_in_episode
+        )[0]
 
     _, total, alive = jax.jit(jax.vmap(episode))(start)
     assert not np.any(alive)
@@ -209,7 +261,15 @@ def test_the_expert_clears_the_board_from_every_start(name):
 def test_ball_direction_and_paddle_start_uniformly_and_independently(name):
     start, places = many_starts(name), 11 - REGISTRY[name].params.paddle_width
     assert np.all(start.ball_row == 13) and start.paddle.min() >= 0 and start.paddle.max() < places
-    assert chi_square_p(np.bincount((start.ball_col * 2 + start.direction) * places + start.paddle, minlength=20 * places)) > 1e-4
+    assert (
+        chi_square_p(
+            np.bincount(
+                (start.ball_col * 2 + start.direction) * places + start.paddle,
+                minlength=20 * places,
+            )
+        )
+        > 1e-4
+    )
     assert np.all(start.bricks == np.isin(np.arange(20), range(1, 7))[:, None])
 
 
@@ -221,7 +281,11 @@ HARD = breakout.Params(paddle_width=4)
 def test_a_struck_brick_pays_by_its_row_and_the_next_one_is_passed():
     ball = Ball(5, 3, -1, 1, paddle=0, bricks=frozenset({(4, 4), (3, 5), (5, 5), (1, 9)}))
     script = [
-        (UP, (3 - 0.4 * 3) / 120, dict(ball_row=5, ball_col=4, direction=breakout.DOWN_RIGHT, strike=True, score=57)),
+        (
+            UP,
+            (3 - 0.4 * 3) / 120,
+            dict(ball_row=5, ball_col=4, direction=breakout.DOWN_RIGHT, strike=True, score=57),
+        ),
         (UP, 0, dict(ball_row=6, ball_col=5, strike=False, score=57)),
     ]
     run_script(breakout, game_state(ball, score=56), HARD, script)
@@ -246,7 +310,9 @@ def test_the_ball_turns_at_walls_and_ceiling():
 
 def test_bricks_are_not_touched_at_the_ceiling():
     ball = Ball(0, 8, -1, 1, paddle=0, bricks=frozenset({(0, 9), (6, 0)}))  # as no play leaves them
-    script = [(UP, 0, dict(ball_row=0, ball_col=9, direction=breakout.DOWN_RIGHT, strike=False, score=58))]
+    script = [
+        (UP, 0, dict(ball_row=0, ball_col=9, direction=breakout.DOWN_RIGHT, strike=False, score=58))
+    ]
     run_script(breakout, game_state(ball, score=58), HARD, script)
 
 
@@ -254,7 +320,9 @@ def test_the_paddle_mirrors_reverses_or_loses_the_ball():
     ball = Ball(18, 5, 1, 1, paddle=3, bricks=frozenset({(1, 0), (1, 1)}))
     saved = dict(ball_row=18, ball_col=6, direction=breakout.UP_RIGHT)
     run_script(breakout, game_state(ball), HARD, [(FIRE, 0, saved)])
-    run_script(breakout, game_state(ball._replace(paddle=6)), HARD, [(LEFT, 0, saved)])  # the paddle moves first
+    run_script(
+        breakout, game_state(ball._replace(paddle=6)), HARD, [(LEFT, 0, saved)]
+    )  # the paddle moves first
     turned = dict(ball_row=18, ball_col=6, direction=breakout.UP_LEFT)
     run_script(breakout, game_state(ball._replace(paddle=6)), HARD, [(FIRE, 0, turned)])
     lost = dict(ball_row=19, ball_col=6, terminated=True, discount=0.0)
@@ -266,11 +334,23 @@ def test_the_last_brick_ends_the_game_also_on_the_last_step():
     won = dict(score=60, terminated=True, discount=0.0)
     run_script(breakout, game_state(ball, score=59), HARD, [(UP, (3 - 0.4 * 3) / 120, won)])
     last = dict(won, truncated=True, time=2000)
-    run_script(breakout, game_state(ball, score=59, time=1999), HARD, [(UP, (3 - 0.4 * 3) / 120, last)])
+    run_script(
+        breakout, game_state(ball, score=59, time=1999), HARD, [(UP, (3 - 0.4 * 3) / 120, last)]
+    )
 
 
 def test_the_paddle_stops_at_both_walls():
     ball = Ball(13, 5, -1, 1, paddle=1)
-    script = [(LEFT, 0, dict(paddle=0)), (LEFT, 0, dict(paddle=0)), (RIGHT, 0, dict(paddle=1)), (-3, 0, dict(paddle=1))]
+    script = [
+        (LEFT, 0, dict(paddle=0)),
+        (LEFT, 0, dict(paddle=0)),
+        (RIGHT, 0, dict(paddle=1)),
+        (-3, 0, dict(paddle=1)),
+    ]
     run_script(breakout, game_state(ball), HARD, script)
-    run_script(breakout, game_state(ball._replace(paddle=6)), HARD, [(RIGHT, 0, dict(paddle=6)), (LEFT, 0, dict(paddle=5))])
+    run_script(
+        breakout,
+        game_state(ball._replace(paddle=6)),
+        HARD,
+        [(RIGHT, 0, dict(paddle=6)), (LEFT, 0, dict(paddle=5))],
+    )

@@ -31,7 +31,9 @@ NOISY_LEVELS = [cartpole.NOISY_NAME + level for level in cartpole.NOISY_LEVELS]
 
 def fewest_survived(start, params, horizon=10):
     """The fewest steps that any sequence of pushes survives, by trying them all: int[episodes]."""
-    sequences = np.stack(np.meshgrid(*[[LEFT, FIRE, RIGHT]] * horizon, indexing="ij"), -1).reshape(-1, horizon)
+    sequences = np.stack(np.meshgrid(*[[LEFT, FIRE, RIGHT]] * horizon, indexing="ij"), -1).reshape(
+        -1, horizon
+    )
 
     def survived(state, actions):
         def push(carry, action):
@@ -75,9 +77,12 @@ CASES = [
 
 @pytest.mark.parametrize("name", LEVELS + NOISY_LEVELS)
 @pytest.mark.parametrize(
-    ("variable", "change", "hidden"), [("x", 3e-3, True), ("theta", 2e-3, True), ("x_dot", 0.03, False), ("theta_dot", 0.03, False)]
+    ("variable", "change", "hidden"),
+    [("x", 3e-3, True), ("theta", 2e-3, True), ("x_dot", 0.03, False), ("theta_dot", 0.03, False)],
 )
-def test_a_small_change_of_the_cart_changes_some_pixel_where_it_is_shown(name, variable, change, hidden):
+def test_a_small_change_of_the_cart_changes_some_pixel_where_it_is_shown(
+    name, variable, change, hidden
+):
     state = some_states(name, 512)
     state = state._replace(time=np.maximum(state.time, 1))
     changed = state._replace(**{variable: getattr(state, variable) + change})
@@ -86,13 +91,22 @@ def test_a_small_change_of_the_cart_changes_some_pixel_where_it_is_shown(name, v
         frames = (rendered(name, partial_obs, states) for states in (one, other))
         return np.any(np.not_equal(*frames), axis=(1, 2, 3))
 
-    in_view = np.abs(np.asarray(getattr(state, variable) + state.noise[:, "x x_dot theta theta_dot".split().index(variable)]))
+    in_view = np.abs(
+        np.asarray(
+            getattr(state, variable)
+            + state.noise[:, "x x_dot theta theta_dot".split().index(variable)]
+        )
+    )
     limit = {"x": cartpole.X_LIMIT, "theta": cartpole.THETA_LIMIT}.get(variable, np.inf) - change
     in_mdp, in_pomdp = differs(False, state, changed), differs(True, state, changed)
     assert np.all(in_mdp[in_view < limit]) and np.mean(in_view < limit) > 0.25
     assert not np.any(in_pomdp) if hidden else np.all(in_pomdp)
-    start, changed_start = (states._replace(time=np.zeros_like(state.time)) for states in (state, changed))
-    assert np.array_equal(differs(True, start, changed_start), in_mdp)  # at time 0 the POMDP shows everything
+    start, changed_start = (
+        states._replace(time=np.zeros_like(state.time)) for states in (state, changed)
+    )
+    assert np.array_equal(
+        differs(True, start, changed_start), in_mdp
+    )  # at time 0 the POMDP shows everything
 
 
 @pytest.mark.parametrize("name", ["CartPoleEasy", "NoisyCartPoleEasy"])
@@ -101,14 +115,19 @@ def test_the_noise_is_drawn_and_does_not_move_the_cart(name):
     state = some_states(name, BATCH)
     noisy = state._replace(noise=state.noise + jnp.array([0.5, 0.5, 0.05, 0.5]))
     assert not np.array_equal(*(rendered(name, False, states) for states in (state, noisy)))
-    moved, noisy_moved = (functions.step_env(keys(0), s, jnp.full(BATCH, LEFT), functions.params)[1] for s in (state, noisy))
+    moved, noisy_moved = (
+        functions.step_env(keys(0), s, jnp.full(BATCH, LEFT), functions.params)[1]
+        for s in (state, noisy)
+    )
     assert_same(moved, noisy_moved)
 
 
 # --- chance ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["CartPoleEasy", "NoisyCartPoleEasy", "NoisyCartPoleMedium", "NoisyCartPoleHard"])
+@pytest.mark.parametrize(
+    "name", ["CartPoleEasy", "NoisyCartPoleEasy", "NoisyCartPoleMedium", "NoisyCartPoleHard"]
+)
 def test_the_cart_starts_uniformly_and_the_noise_is_normal_and_new_on_every_step(name):
     start, sigma = many_starts(name), REGISTRY[name].params.noise_sigma
     for value in start[:4]:
@@ -119,7 +138,9 @@ def test_the_cart_starts_uniformly_and_the_noise_is_normal_and_new_on_every_step
     if sigma == 0:
         assert not start.noise.any() and not np.asarray(stepped.noise).any()
         return
-    assert all(stats.kstest(noise / np.float32(sigma), "norm").pvalue > 1e-4 for noise in start.noise.T)
+    assert all(
+        stats.kstest(noise / np.float32(sigma), "norm").pvalue > 1e-4 for noise in start.noise.T
+    )
     assert np.all(np.abs(np.corrcoef(start.noise.T) - np.eye(4)) < 0.05)
     assert not np.any(np.asarray(stepped.noise) == first.noise)
 
@@ -135,7 +156,12 @@ def cart_reference(state, force):
     matrix = [[cart + pole, pole * half * np.cos(theta)], [np.cos(theta), 4 / 3 * half]]
     right = [force + pole * half * theta_dot**2 * np.sin(theta), gravity * np.sin(theta)]
     x_acceleration, theta_acceleration = np.linalg.solve(matrix, right)
-    return x + tau * x_dot, x_dot + tau * x_acceleration, theta + tau * theta_dot, theta_dot + tau * theta_acceleration
+    return (
+        x + tau * x_dot,
+        x_dot + tau * x_acceleration,
+        theta + tau * theta_dot,
+        theta_dot + tau * theta_acceleration,
+    )
 
 
 def cart_state(x=0.0, x_dot=0.0, theta=0.0, theta_dot=0.0, time=0):
@@ -143,7 +169,9 @@ def cart_state(x=0.0, x_dot=0.0, theta=0.0, theta_dot=0.0, time=0):
     return cartpole.State(*values, noise=jnp.zeros(4), time=jnp.int32(time), score=jnp.int32(time))
 
 
-@pytest.mark.parametrize(("action", "force"), [(LEFT, -10), (RIGHT, 10), (UP, 0), (DOWN, 0), (FIRE, 0), (7, 0)])
+@pytest.mark.parametrize(
+    ("action", "force"), [(LEFT, -10), (RIGHT, 10), (UP, 0), (DOWN, 0), (FIRE, 0), (7, 0)]
+)
 def test_the_cart_follows_the_equations_of_motion(action, force):
     rng = np.random.default_rng(action)
     for _ in range(20):
@@ -154,7 +182,10 @@ def test_the_cart_follows_the_equations_of_motion(action, force):
 
 def test_the_cart_is_paid_for_each_step_that_ends_in_range_and_not_for_the_fatal_one():
     params = cartpole.Params(max_steps_in_episode=200)
-    alive, fatal = (1 / 200, dict(score=1, time=1, discount=1.0)), (0, dict(score=0, terminated=True, discount=0.0))
+    alive, fatal = (
+        (1 / 200, dict(score=1, time=1, discount=1.0)),
+        (0, dict(score=0, terminated=True, discount=0.0)),
+    )
     limit_x, limit_theta = 2.4, 12 * np.pi / 180
     for start, outcome in [
         (cart_state(x=limit_x - 0.03, x_dot=1.0), alive),

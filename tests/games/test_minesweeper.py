@@ -49,7 +49,9 @@ def scramble(rng, state, params):
     count, n = len(state.time), params.board_size
     mines = rng.random(state.mines.shape) < rng.random((count, 1, 1))
     dug = rng.random(state.dug.shape) < rng.random((count, 1, 1))
-    return state._replace(mines=mines, dug=dug, repeats=rng.integers(0, n**2 // 2, count).astype(np.int32))
+    return state._replace(
+        mines=mines, dug=dug, repeats=rng.integers(0, n**2 // 2, count).astype(np.int32)
+    )
 
 
 def worst_return(start, params):
@@ -60,7 +62,11 @@ def worst_return(start, params):
 CASES = [
     Case(
         game=minesweeper.NAME,
-        levels={"board_size": (4, 6, 8), "num_mines": (2, 6, 10), "max_steps_in_episode": (32, 72, 128)},
+        levels={
+            "board_size": (4, 6, 8),
+            "num_mines": (2, 6, 10),
+            "max_steps_in_episode": (32, 72, 128),
+        },
         best_return=lambda start, params: np.ones(start.time.shape),
         worst_return=worst_return,
         lowest_return=-1,
@@ -73,7 +79,10 @@ CASES = [
 
 @pytest.mark.parametrize("name", LEVELS)
 def test_all_digits_and_the_mine_look_different_with_and_without_the_cursor(name):
-    n, state = REGISTRY[name].params.board_size, jax.tree.map(lambda leaf: leaf[:16], many_starts(name, 2000))
+    n, state = (
+        REGISTRY[name].params.board_size,
+        jax.tree.map(lambda leaf: leaf[:16], many_starts(name, 2000)),
+    )
     around = [(row, col) for row in (0, 1, 2) for col in (0, 1, 2) if (row, col) != (1, 1)]
     mines = np.zeros((16, n, n), bool)
     for number in range(9):
@@ -101,10 +110,15 @@ def test_minesweepers_cursor_starts_on_every_cell_equally_often_also_on_mines():
 
 @pytest.mark.parametrize(("size", "count"), [(4, 2), (2, 1), (2, 3), (4, 14)])
 def test_every_set_of_cells_is_as_likely_to_hold_the_mines(size, count):
-    mines = np.asarray(jax.jit(jax.vmap(lambda key: minesweeper.place_mines(key, count, size)))(keys(3, 20_000)))
+    mines = np.asarray(
+        jax.jit(jax.vmap(lambda key: minesweeper.place_mines(key, count, size)))(keys(3, 20_000))
+    )
     assert np.all(mines.sum(axis=(1, 2)) == count)
     sets, counts = np.unique(mines.reshape(len(mines), -1), axis=0, return_counts=True)
-    assert len(sets) == len(list(itertools.combinations(range(size * size), count))) and chi_square_p(counts) > 1e-4
+    assert (
+        len(sets) == len(list(itertools.combinations(range(size * size), count)))
+        and chi_square_p(counts) > 1e-4
+    )
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -124,7 +138,9 @@ def mine_field(drawing, time=0):
     row, col = cell_of(drawing, "D" if "D" in drawing else "C")
     mines = jnp.asarray(board_of(drawing, "M") | board_of(drawing, "D"))
     zero = jnp.int32(0)
-    return minesweeper.State(mines, jnp.zeros_like(mines), row, col, repeats=zero, time=jnp.int32(time), score=zero)
+    return minesweeper.State(
+        mines, jnp.zeros_like(mines), row, col, repeats=zero, time=jnp.int32(time), score=zero
+    )
 
 
 def test_minesweeper_pays_for_safe_cells_once_and_ends_on_a_mine():
@@ -146,18 +162,35 @@ def test_minesweeper_pays_for_safe_cells_once_and_ends_on_a_mine():
 def test_minesweeper_ends_on_the_very_dig_that_uses_up_the_repeats():
     repeats = [(FIRE, REPEAT, dict(repeats=i)) for i in range(1, 8)]
     last = (FIRE, REPEAT, dict(repeats=8, score=1, terminated=True, discount=0.0, time=9))
-    run_script(minesweeper, mine_field("C... .M.. .... ...M"), PARAMS, [(FIRE, SAFE, dict(repeats=0)), *repeats, last])
+    run_script(
+        minesweeper,
+        mine_field("C... .M.. .... ...M"),
+        PARAMS,
+        [(FIRE, SAFE, dict(repeats=0)), *repeats, last],
+    )
 
 
 def test_minesweeper_ends_when_the_last_safe_cell_is_dug():
     state = mine_field("C... .M.. .... ...M", time=31)
     state = state._replace(dug=(~state.mines).at[0, 0].set(False), score=jnp.int32(13))
-    run_script(minesweeper, state, PARAMS, [(FIRE, SAFE, dict(score=14, terminated=True, truncated=True, discount=0.0))])
-    run_script(minesweeper, state, PARAMS, [(RIGHT, 0, dict(score=13, truncated=True, discount=1.0))])
+    run_script(
+        minesweeper,
+        state,
+        PARAMS,
+        [(FIRE, SAFE, dict(score=14, terminated=True, truncated=True, discount=0.0))],
+    )
+    run_script(
+        minesweeper, state, PARAMS, [(RIGHT, 0, dict(score=13, truncated=True, discount=1.0))]
+    )
 
 
 def test_minesweepers_cursor_stops_at_the_far_edges_and_may_pass_over_mines():
-    script = [(DOWN, 0, dict(row=3)), (RIGHT, 0, dict(col=3)), (UP, 0, dict(row=2, col=3)), (DOWN, 0, dict(row=3))]
+    script = [
+        (DOWN, 0, dict(row=3)),
+        (RIGHT, 0, dict(col=3)),
+        (UP, 0, dict(row=2, col=3)),
+        (DOWN, 0, dict(row=3)),
+    ]
     run_script(minesweeper, mine_field("M... .... .... ...D"), PARAMS, script)
 
 
@@ -165,5 +198,8 @@ def test_minesweepers_cursor_stops_at_the_far_edges_and_may_pass_over_mines():
 
 
 def test_a_field_without_a_safe_cell_is_refused_with_the_nearest_number_of_mines():
-    with pytest.raises(ValueError, match=r"num_mines must be in 1 \.\.\. 15 .* board_size is 4, but it is 16; the nearest is 15"):
+    with pytest.raises(
+        ValueError,
+        match=r"num_mines must be in 1 \.\.\. 15 .* board_size is 4, but it is 16; the nearest is 15",
+    ):
         make("MineSweeperEasy", num_mines=16)

@@ -8,7 +8,20 @@ from scipy import stats
 
 from popgym_arcade import REGISTRY, experts
 from popgym_arcade.games import navigator
-from tests.testing import DOWN, FIRE, LEFT, RIGHT, UP, Case, board_of, cell_of, chi_square_p, keys, many_starts, run_script
+from tests.testing import (
+    DOWN,
+    FIRE,
+    LEFT,
+    RIGHT,
+    UP,
+    Case,
+    board_of,
+    cell_of,
+    chi_square_p,
+    keys,
+    many_starts,
+    run_script,
+)
 
 LEVELS = [navigator.NAME + level for level in navigator.LEVELS]
 
@@ -68,7 +81,10 @@ def test_navigator_starts_anywhere_but_on_a_hazard_and_the_treasure_can_be_reach
     assert chi_square_p(pairs.sum(axis=0)) > 1e-4 and chi_square_p(pairs.sum(axis=1)) > 1e-4
     tnt = start.tnt.reshape(len(agent), -1)
     assert np.all(tnt.sum(axis=1) == 7)
-    assert not tnt[np.arange(len(agent)), agent].any() and not tnt[np.arange(len(agent)), treasure].any()
+    assert (
+        not tnt[np.arange(len(agent)), agent].any()
+        and not tnt[np.arange(len(agent)), treasure].any()
+    )
     goal = np.arange(n * n) == treasure[:, None]
     distance = jax.jit(jax.vmap(experts.distances))(goal.reshape(start.tnt.shape), start.tnt)
     distance = np.asarray(distance).reshape(len(agent), -1)[np.arange(len(agent)), agent]
@@ -82,11 +98,21 @@ def test_the_treasure_is_uniform_for_every_start_cell():
     assert chi_square_p(table[~np.eye(64, dtype=bool)]) > 1e-4
 
 
-@pytest.mark.parametrize(("start", "end"), [((0, 0), (2, 2)), ((4, 1), (2, 4)), ((3, 3), (3, 0)), ((1, 4), (4, 4))])
+@pytest.mark.parametrize(
+    ("start", "end"), [((0, 0), (2, 2)), ((4, 1), (2, 4)), ((3, 3), (3, 0)), ((1, 4), (4, 4))]
+)
 def test_a_path_is_uniform_over_the_shortest_ones(start, end):
     size, (row, col), (to_row, to_col) = 5, start, end
-    path = jax.jit(jax.vmap(lambda key: navigator.random_path(key, *map(jnp.int32, (row, col, to_row, to_col)), size)))
-    paths, counts = np.unique(np.asarray(path(keys(2, 20_000))).reshape(-1, size * size), axis=0, return_counts=True)
+    path = jax.jit(
+        jax.vmap(
+            lambda key: navigator.random_path(
+                key, *map(jnp.int32, (row, col, to_row, to_col)), size
+            )
+        )
+    )
+    paths, counts = np.unique(
+        np.asarray(path(keys(2, 20_000))).reshape(-1, size * size), axis=0, return_counts=True
+    )
     rows, cols = abs(to_row - row), abs(to_col - col)
     assert len(paths) == round(stats.binom(rows + cols, 0.5).pmf(rows) * 2 ** (rows + cols))
     assert np.all(paths.sum(axis=1) == rows + cols + 1)
@@ -94,7 +120,9 @@ def test_a_path_is_uniform_over_the_shortest_ones(start, end):
     grid = paths.reshape(-1, size, size)
     assert np.all(grid[:, row, col]) and np.all(grid[:, to_row, to_col])
     connected = jax.vmap(experts.distances, in_axes=(None, 0))(
-        np.zeros((size, size), bool) | (np.indices((size, size)) == np.array([[[to_row]], [[to_col]]])).all(axis=0), ~grid
+        np.zeros((size, size), bool)
+        | (np.indices((size, size)) == np.array([[[to_row]], [[to_col]]])).all(axis=0),
+        ~grid,
     )
     assert np.all(np.asarray(connected)[:, row, col] == rows + cols)
 
@@ -102,7 +130,9 @@ def test_a_path_is_uniform_over_the_shortest_ones(start, end):
 def test_tnt_takes_every_set_of_free_cells_equally_often():
     path = np.zeros((4, 4), bool)
     path[0], path[:, 3] = True, True  # nine cells are free
-    tnt = np.asarray(jax.jit(jax.vmap(lambda key: navigator.place_tnt(key, jnp.asarray(path))))(keys(3, 20_000)))
+    tnt = np.asarray(
+        jax.jit(jax.vmap(lambda key: navigator.place_tnt(key, jnp.asarray(path))))(keys(3, 20_000))
+    )
     assert not (tnt & path).any() and np.all(tnt.sum(axis=(1, 2)) == 7)
     sets, counts = np.unique(tnt.reshape(len(tnt), -1), axis=0, return_counts=True)
     assert len(sets) == 36 and chi_square_p(counts) > 1e-4
@@ -117,7 +147,9 @@ def navigator_state(drawing, time=0):
     row, col = cell_of(drawing, agent)
     treasure_row, treasure_col = (row, col) if agent == "B" else cell_of(drawing, "X")
     tnt = jnp.asarray(board_of(drawing, "T"))
-    return navigator.State(tnt, treasure_row, treasure_col, row, col, time=jnp.int32(time), score=jnp.int32(0))
+    return navigator.State(
+        tnt, treasure_row, treasure_col, row, col, time=jnp.int32(time), score=jnp.int32(0)
+    )
 
 
 NAVIGATOR = navigator.Params(board_size=4, max_steps_in_episode=16)
@@ -153,7 +185,19 @@ def test_navigator_dies_on_tnt_and_stops_at_the_far_edges():
 
 def test_navigator_pays_for_the_last_step_and_both_flags_may_be_true():
     limit = dict(truncated=True, time=16)
-    run_script(navigator, navigator_state("A... .... .... ..XT", time=15), NAVIGATOR, [(UP, IDLE, dict(limit, discount=1.0))])
-    run_script(navigator, navigator_state("AT.. .... .... ..X.", time=15), NAVIGATOR, [(RIGHT, -0.5, dict(limit, terminated=True))])
+    run_script(
+        navigator,
+        navigator_state("A... .... .... ..XT", time=15),
+        NAVIGATOR,
+        [(UP, IDLE, dict(limit, discount=1.0))],
+    )
+    run_script(
+        navigator,
+        navigator_state("AT.. .... .... ..X.", time=15),
+        NAVIGATOR,
+        [(RIGHT, -0.5, dict(limit, terminated=True))],
+    )
     found = dict(limit, terminated=True, score=100, discount=0.0)
-    run_script(navigator, navigator_state("BT.. .... .... ....", time=15), NAVIGATOR, [(FIRE, 1.0, found)])
+    run_script(
+        navigator, navigator_state("BT.. .... .... ....", time=15), NAVIGATOR, [(FIRE, 1.0, found)]
+    )

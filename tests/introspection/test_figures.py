@@ -20,7 +20,13 @@ from matplotlib.text import Text  # noqa: E402, because they need these
 
 from popgym_arcade.introspection import episode, figures, measures  # noqa: E402
 
-CONFIG = {"ENV_NAME": "NavigatorEasy", "PARTIAL": True, "MEMORY_TYPE": "lru", "SEED": 0, "OBS_SIZE": 128}
+CONFIG = {
+    "ENV_NAME": "NavigatorEasy",
+    "PARTIAL": True,
+    "MEMORY_TYPE": "lru",
+    "SEED": 0,
+    "OBS_SIZE": 128,
+}
 SNIPPET = """
 from popgym_arcade.baselines.model.builder import QNetworkRNN
 from popgym_arcade.baselines.utils import get_saliency_maps, vis_fn
@@ -49,7 +55,11 @@ def a_decision(length=12, size=16, seed=0):
 
 def texts(figure):
     """All that is written in a figure."""
-    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")) if text.get_text()]
+    return [
+        text.get_text()
+        for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))
+        if text.get_text()
+    ]
 
 
 def pictures(figure):
@@ -62,12 +72,19 @@ def test_the_snippet_runs_as_it_is_written(tmp_path):
     save += 'eqx.tree_serialise_leaves("PATH_TO_YOUR_MODEL_WEIGHTS.pkl", Q(jax.random.PRNGKey(5), "lru"))\n'
     environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
     done = subprocess.run(
-        [sys.executable, "-c", save + SNIPPET + CHECKS], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", save + SNIPPET + CHECKS],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("mode, length, shown", [("line", 12, 8), ("line", 3, 3), ("grid", 12, 12), ("grid", 90, 40)])
+@pytest.mark.parametrize(
+    "mode, length, shown", [("line", 12, 8), ("line", 3, 3), ("grid", 12, 12), ("grid", 90, 40)]
+)
 def test_frames_are_drawn_above_their_maps(mode, length, shown):
     maps, frames = a_decision(length)
     figure = figures.vis_fn(maps, frames, CONFIG, mode)
@@ -78,13 +95,22 @@ def test_frames_are_drawn_above_their_maps(mode, length, shown):
     grey = [picture for picture in drawn if picture.ndim == 2]
     np.testing.assert_array_equal(colored, frames[chosen])
     darkest = (
-        next(axis for axis in figure.axes if axis.get_images() and axis.get_images()[0].get_array().ndim == 2)
+        next(
+            axis
+            for axis in figure.axes
+            if axis.get_images() and axis.get_images()[0].get_array().ndim == 2
+        )
         .get_images()[0]
         .norm.vmin
     )
     np.testing.assert_allclose(grey, np.maximum(np.abs(maps[chosen]).sum(-1), darkest), rtol=1e-5)
     above, below = (
-        next(axis for axis in figure.axes if axis.get_images() and axis.get_images()[0].get_array().ndim == n) for n in (3, 2)
+        next(
+            axis
+            for axis in figure.axes
+            if axis.get_images() and axis.get_images()[0].get_array().ndim == n
+        )
+        for n in (3, 2)
     )
     assert above.get_position().y0 > below.get_position().y0
     assert "NavigatorEasy, POMDP, memory lru" in " ".join(texts(figure))
@@ -103,7 +129,12 @@ def test_all_maps_have_one_brightness_unless_each_is_to_have_its_own():
     maps[0] /= 100
     for each, same in ((False, True), (True, False)):
         figure = figures.vis_fn(maps, frames, CONFIG, each=each)
-        limits = {image.norm.vmax for axis in figure.axes for image in axis.get_images() if image.get_array().ndim == 2}
+        limits = {
+            image.norm.vmax
+            for axis in figure.axes
+            for image in axis.get_images()
+            if image.get_array().ndim == 2
+        }
         assert (len(limits) == 1) == same
 
 
@@ -129,7 +160,15 @@ def test_wrong_arguments_are_told():
 
 
 @pytest.mark.parametrize(
-    "share, text", [(0, "0"), (1, "100 %"), (0.5, "50 %"), (0.996, "100 %"), (0.0123, "1.2 %"), (1e-6, "0.0001 %")]
+    "share, text",
+    [
+        (0, "0"),
+        (1, "100 %"),
+        (0.5, "50 %"),
+        (0.996, "100 %"),
+        (0.0123, "1.2 %"),
+        (1e-6, "0.0001 %"),
+    ],
 )
 def test_shares_are_written_short(share, text):
     assert figures.percent(share) == text
@@ -138,10 +177,15 @@ def test_shares_are_written_short(share, text):
 def played(policy=False, length=6):
     """An Episode that nobody played."""
     rng = np.random.default_rng(0)
-    frames, values = np.zeros((length, 4, 4, 3), np.uint8), rng.normal(size=(length, 5)).astype(np.float32)
+    frames, values = (
+        np.zeros((length, 4, 4, 3), np.uint8),
+        rng.normal(size=(length, 5)).astype(np.float32),
+    )
     output = (values, values[:, 0]) if policy else values
     numbers = np.arange(length)
-    return episode.Episode(frames, numbers - 1, numbers == 0, values.argmax(1), values[:, 0], output, True, False)
+    return episode.Episode(
+        frames, numbers - 1, numbers == 0, values.argmax(1), values[:, 0], output, True, False
+    )
 
 
 @pytest.mark.parametrize("policy, lines", [(False, 6), (True, 1)])
@@ -155,18 +199,26 @@ def test_measures_are_drawn():
     recall = measures.recall_density([[[1, 2, 3, 4]], [[1, 1]]], bins=4)
     axis = figures.draw_recall({"lru": recall, "gru": recall}).axes[0]
     assert "lru: 55 % in the past" in texts(axis) and "gru: 55 % in the past" in texts(axis)
-    contamination = measures.Contamination(np.arange(3), np.array([0]), *(np.array([[0.5, 0.2, 0.1]]),) * 3)
+    contamination = measures.Contamination(
+        np.arange(3), np.array([0]), *(np.array([[0.5, 0.2, 0.1]]),) * 3
+    )
     left, right = figures.draw_contamination([contamination] * 2, [contamination], 0.1).axes
     np.testing.assert_allclose(left.lines[0].get_ydata(), [0.5, 0.2, 0.1])
-    difference = measures.observability_gap(measures.returns_of([[0.1, 0.9]]), measures.returns_of([[0.1, 0.2]]))
+    difference = measures.observability_gap(
+        measures.returns_of([[0.1, 0.9]]), measures.returns_of([[0.1, 0.2]])
+    )
     written = texts(figures.draw_differences({"observability gap": difference}))
     assert {"observability gap", "mean", "final", "best"} <= set(written)
 
 
 def test_with_latex_no_text_holds_a_character_that_latex_would_swallow_or_refuse():
     recall = measures.recall_density([[[1, 2, 3, 4]]], bins=4)
-    contamination = measures.Contamination(np.arange(3), np.array([0]), *(np.array([[0.5, 0.2, 0.1]]),) * 3)
-    gap = measures.observability_gap(measures.returns_of([[0.1, 0.9]]), measures.returns_of([[0.1, 0.2]]))
+    contamination = measures.Contamination(
+        np.arange(3), np.array([0]), *(np.array([[0.5, 0.2, 0.1]]),) * 3
+    )
+    gap = measures.observability_gap(
+        measures.returns_of([[0.1, 0.9]]), measures.returns_of([[0.1, 0.2]])
+    )
     noisy = figures.draw_contamination([contamination] * 2, [contamination], 0.1, use_latex=True)
     drawn = [
         figures.vis_fn(*a_decision(), CONFIG, use_latex=True),
@@ -177,7 +229,9 @@ def test_with_latex_no_text_holds_a_character_that_latex_would_swallow_or_refuse
     ]
     written = [text for figure in drawn for text in figure.findobj(Text) if text.get_text()]
     assert len(written) > 40 and all(text.get_usetex() for text in written)
-    said = [text.get_text() for text in written] + [noisy.axes[1].yaxis.get_major_formatter()(0.25, 0)]
+    said = [text.get_text() for text in written] + [
+        noisy.axes[1].yaxis.get_major_formatter()(0.25, 0)
+    ]
     for text in said:
         assert text.isascii() and not re.search(r"(?<!\\)[%#&~^|<>]", text), text
     assert r"difference of returns, with its 95 \% interval" in said and r"25 \%" in said

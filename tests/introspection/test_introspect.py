@@ -18,9 +18,18 @@ from popgym_arcade.introspection import introspect, measures  # noqa: E402, for 
 
 def saved(folder, algorithm="pqn", **changes):
     """A checkpoint of an agent that has learned nothing: its Path."""
-    config = {"env": "NavigatorEasy", "partial": True, "memory": "mingru", "obs_size": 128, "hidden_size": 8, "num_layers": 1}
+    config = {
+        "env": "NavigatorEasy",
+        "partial": True,
+        "memory": "mingru",
+        "obs_size": 128,
+        "hidden_size": 8,
+        "num_layers": 1,
+    }
     config.update(changes)
-    networks = {seed: checkpoint.network_of(algorithm, config)(jax.random.key(seed)) for seed in (3, 4)}
+    networks = {
+        seed: checkpoint.network_of(algorithm, config)(jax.random.key(seed)) for seed in (3, 4)
+    }
     return checkpoint.save(folder, algorithm, config, 1000, np.zeros(1), networks)
 
 
@@ -36,7 +45,9 @@ def of_pqn(tmp_path_factory):
 def test_the_command_writes_everything(algorithm, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     saved("run", algorithm, partial=algorithm == "ppo")
-    introspect.main(["run", "--max-steps", "6", "--episodes", "2", "--samples", "2", "--twin", "mdp"])
+    introspect.main(
+        ["run", "--max-steps", "6", "--episodes", "2", "--samples", "2", "--twin", "mdp"]
+    )
     folder = tmp_path / "introspection-NavigatorEasy-MDP-mingru"
     named = ("saliency_line", "saliency_grid", "values", "recall_density", "contamination")
     expected = {f"{name}.{suffix}" for name in named for suffix in ("png", "pdf")}
@@ -48,10 +59,14 @@ def test_the_command_writes_everything(algorithm, tmp_path, monkeypatch, capsys)
     length = len(arrays["frames"])
     assert arrays["magnitudes"].shape == (length, length)
     assert arrays["sum"].shape == (length, 128, 128)
-    np.testing.assert_allclose(arrays["maps"].sum((2, 3), dtype=np.float64), np.tril(np.ones((length, length))), rtol=0.01)
+    np.testing.assert_allclose(
+        arrays["maps"].sum((2, 3), dtype=np.float64), np.tril(np.ones((length, length))), rtol=0.01
+    )
     assert ("probabilities" in arrays) == (algorithm == "ppo")
     assert numbers["recall_density"].mean() == pytest.approx(1)
-    assert len(numbers["returns"]) == 2 and numbers["noise1_values"].shape[0] == len(numbers["noise1_frames"])
+    assert len(numbers["returns"]) == 2 and numbers["noise1_values"].shape[0] == len(
+        numbers["noise1_frames"]
+    )
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["target"] == ("log_probability" if algorithm == "ppo" else "chosen_value")
     assert summary["recall_past"]["value"] == pytest.approx(float(numbers["recall_past"][0]))
@@ -68,7 +83,9 @@ def test_a_checkpoint_of_another_game_size_or_rule_version_is_refused_unless_for
         "rule version 99 of NavigatorEasy, but this is version 1": (other_version, {}),
     }
     for message, (one, options) in cases.items():
-        with pytest.raises(checkpoint.CheckpointError, match=f"{message}.*--force goes on nevertheless"):
+        with pytest.raises(
+            checkpoint.CheckpointError, match=f"{message}.*--force goes on nevertheless"
+        ):
             introspect.setting_to_play(one, **options)
         told = []
         setting = introspect.setting_to_play(one, **options, force=True, warn=told.append)
@@ -82,7 +99,10 @@ def test_a_checkpoint_of_another_game_size_or_rule_version_is_refused_unless_for
     [
         (["--env", "TetrisEasy"], "the agent was trained on NavigatorEasy, not on TetrisEasy"),
         (["-o", "256"], "the agent reads frames of 128 pixels, not of 256"),
-        (["--env", "Tetris", "--force"], "there is no environment 'Tetris'; the nearest are: Tetris"),
+        (
+            ["--env", "Tetris", "--force"],
+            "there is no environment 'Tetris'; the nearest are: Tetris",
+        ),
         (["--network-seed", "5"], "has no seed 5; there are 3, 4"),
         (["--episodes", "0"], "episodes must be at least 1, but it is 0"),
         (["--sigma", "25"], "sigma must lie in 0 ... 1"),
@@ -91,7 +111,9 @@ def test_a_checkpoint_of_another_game_size_or_rule_version_is_refused_unless_for
 )
 def test_bad_input_exits_with_2_and_says_why(of_pqn, arguments, message, capsys, tmp_path):
     with pytest.raises(SystemExit) as end:
-        introspect.main([str(of_pqn), "--out", str(tmp_path / "out"), "--max-steps", "2", *arguments])
+        introspect.main(
+            [str(of_pqn), "--out", str(tmp_path / "out"), "--max-steps", "2", *arguments]
+        )
     assert end.value.code == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -125,8 +147,12 @@ def test_gap_and_bias_come_from_the_evaluations_on_the_twin_trained_on(tmp_path)
     pomdp = run_with(tmp_path / "b", {0: [0.1, 0.2]}, partial=True)
     memoryless = run_with(tmp_path / "c", {0: [0.5, 0.6]}, memory="none")
     found = introspect.differences_of_runs([mdp], [pomdp], [memoryless])
-    assert [one.value for one in found["observability gap"]] == pytest.approx([0.45 - 0.15, 0.7 - 0.2, 0.7 - 0.2])
-    assert [one.value for one in found["memory bias"]] == pytest.approx([0.45 - 0.55, 0.7 - 0.6, 0.7 - 0.6])
+    assert [one.value for one in found["observability gap"]] == pytest.approx(
+        [0.45 - 0.15, 0.7 - 0.2, 0.7 - 0.2]
+    )
+    assert [one.value for one in found["memory bias"]] == pytest.approx(
+        [0.45 - 0.55, 0.7 - 0.6, 0.7 - 0.6]
+    )
     assert isinstance(found["memory bias"], measures.Returns)
     assert list(introspect.differences_of_runs([mdp], memoryless=[memoryless])) == ["memory bias"]
     assert introspect.differences_of_runs([mdp]) == {}
@@ -136,7 +162,9 @@ def test_runs_that_do_not_belong_together_are_refused_unless_forced(tmp_path):
     mdp = run_with(tmp_path / "a", {0: [0.1]})
     wrong = {
         "has partial False, but it must be True": {"pomdp": [run_with(tmp_path / "b", {0: [0.1]})]},
-        "has memory 'gru', but it must be 'lru'": {"pomdp": [run_with(tmp_path / "c", {0: [0.1]}, True, "gru")]},
+        "has memory 'gru', but it must be 'lru'": {
+            "pomdp": [run_with(tmp_path / "c", {0: [0.1]}, True, "gru")]
+        },
         "has memory 'lru', but it must be 'none'": {"memoryless": [mdp]},
         "has env 'TetrisEasy', but it must be 'NavigatorEasy'": {
             "pomdp": [run_with(tmp_path / "d", {0: [0]}, True, env="TetrisEasy")]
@@ -146,5 +174,7 @@ def test_runs_that_do_not_belong_together_are_refused_unless_forced(tmp_path):
         with pytest.raises(ValueError, match=f"{message}.*--force"):
             introspect.differences_of_runs([mdp], **sides, name="NavigatorEasy", obs_size=128)
         told = []
-        introspect.differences_of_runs([mdp], **sides, name="NavigatorEasy", obs_size=128, force=True, warn=told.append)
+        introspect.differences_of_runs(
+            [mdp], **sides, name="NavigatorEasy", obs_size=128, force=True, warn=told.append
+        )
         assert len(told) == 1

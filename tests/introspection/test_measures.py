@@ -21,13 +21,21 @@ def maps_of(model, length=12, size=4, starts=(0,), seed=0):
     rng = np.random.default_rng(seed)
     actions = rng.integers(0, 5, length)
     frames = rng.integers(64, 192, (length, size, size, 3)).astype(np.uint8)
-    return SaliencyMaps(model, frames, np.concatenate([[-1], actions[:-1]]), np.isin(np.arange(length), starts), actions)
+    return SaliencyMaps(
+        model,
+        frames,
+        np.concatenate([[-1], actions[:-1]]),
+        np.isin(np.arange(length), starts),
+        actions,
+    )
 
 
 @pytest.fixture(scope="module")
 def memoryless():
     """The maps of a real network without a memory."""
-    return maps_of(QNetworkRNN(jax.random.key(0), "none", obs_size=16, hidden_size=16, num_layers=1), size=16)
+    return maps_of(
+        QNetworkRNN(jax.random.key(0), "none", obs_size=16, hidden_size=16, num_layers=1), size=16
+    )
 
 
 # --- returns ----------------------------------------------------------------------------------------------------------------
@@ -62,13 +70,20 @@ def test_pairs_have_a_narrower_interval_where_they_belong_together():
     rng = np.random.default_rng(1)
     episodes = rng.normal(0, 1, 50)
     first, second = episodes + 0.1 + rng.normal(0, 0.01, 50), episodes
-    paired, apart = measures.difference(first, second, paired=True), measures.difference(first, second)
+    paired, apart = (
+        measures.difference(first, second, paired=True),
+        measures.difference(first, second),
+    )
     assert paired.value == pytest.approx(apart.value)
     assert 10 * (paired.high - paired.low) < apart.high - apart.low
 
 
 def test_returns_that_make_no_sense_are_refused():
-    for curves, message in (([0.1, 0.2], r"shape is \(2,\)"), ([[]], r"shape is \(1, 0\)"), ([[0.1, np.nan]], "1 of 2 are not")):
+    for curves, message in (
+        ([0.1, 0.2], r"shape is \(2,\)"),
+        ([[]], r"shape is \(1, 0\)"),
+        ([[0.1, np.nan]], "1 of 2 are not"),
+    ):
         with pytest.raises(ValueError, match=message):
             measures.returns_of(curves)
     with pytest.raises(ValueError, match="there are 0 and 1"):
@@ -93,7 +108,9 @@ def test_the_bins_of_a_decision_are_those_of_its_own_length():
     np.testing.assert_allclose(recall.even, [1, 1, 1, 1])
     assert recall.past.value == pytest.approx(0.6)
     # 1/3, 2/3, 1: the second of four bins, the third and the fourth
-    np.testing.assert_allclose(measures.recall_density([[[3, 2, 5]]], bins=4).density, [0, 1.2, 0.8, 2])
+    np.testing.assert_allclose(
+        measures.recall_density([[[3, 2, 5]]], bins=4).density, [0, 1.2, 0.8, 2]
+    )
     # as a share of each decision's own past, whatever the scale of its gradient
     both = measures.recall_density([[[1, 2, 3, 4], [300, 200, 500]]], bins=4)
     np.testing.assert_allclose(both.density, [0.2, 1.0, 1.0, 1.8])
@@ -143,7 +160,9 @@ def test_noise_on_one_frame_decays_as_the_memory_does():
         expected = found.values[row, k] * 0.5 ** np.arange(12 - k)
         np.testing.assert_allclose(found.values[row, k:], expected, rtol=1e-2, atol=1e-6)
     np.testing.assert_allclose(
-        found.chosen[0, 2:] / found.values[0, 2:], np.abs(model.out)[maps.sequence[-1][2:12]] / np.abs(model.out).mean(), rtol=1e-2
+        found.chosen[0, 2:] / found.values[0, 2:],
+        np.abs(model.out)[maps.sequence[-1][2:12]] / np.abs(model.out).mean(),
+        rtol=1e-2,
     )
 
 
@@ -151,7 +170,9 @@ def test_the_size_of_the_noise_is_a_share_of_the_pixels_range():
     model = linear_recurrence(size=8)  # all pixels are in the middle, so that nothing is clipped
     maps = maps_of(model, size=8)
     found = measures.contamination(maps, jax.random.key(1), sigma=0.02, frames=[0], samples=400)
-    spread = 0.02 * np.sqrt(np.sum(np.square(model.weights)))  # of the normal distribution of the change of h
+    spread = 0.02 * np.sqrt(
+        np.sum(np.square(model.weights))
+    )  # of the normal distribution of the change of h
     expected = np.sqrt(2 / np.pi) * spread * np.abs(model.out).mean()
     assert found.values[0, 0] == pytest.approx(expected, rel=0.15)
 
@@ -163,11 +184,15 @@ def test_noise_is_clipped_to_what_a_pixel_can_be():
     white.network = positive
     loud = measures.contamination(white, jax.random.key(0), sigma=1.0, samples=50)
     most = np.sum(np.abs(model.weights)) * np.abs(model.out).mean()
-    assert 0.2 * most < loud.values[0, 0] < 0.6 * most  # half of the pixels stay white, the others become darker
+    assert (
+        0.2 * most < loud.values[0, 0] < 0.6 * most
+    )  # half of the pixels stay white, the others become darker
 
 
 def test_a_memoryless_agent_is_contaminated_by_its_own_frame_only(memoryless):
-    found = measures.contamination(memoryless, jax.random.key(0), sigma=0.3, frames=[0, 4], samples=2)
+    found = measures.contamination(
+        memoryless, jax.random.key(0), sigma=0.3, frames=[0, 4], samples=2
+    )
     assert found.values[1, 4] > 0
     assert found.values[0, 1:].tolist() == [0.0] * 11
     assert found.actions[1, 5:].tolist() == [0.0] * 7
@@ -179,7 +204,9 @@ def test_a_memoryless_agent_is_contaminated_by_its_own_frame_only(memoryless):
 
 def test_a_shuffled_past_matters_to_a_memory_of_order_only():
     sums, decays = (
-        measures.shuffled_past(maps_of(linear_recurrence(decay=decay)), jax.random.key(0), [0, 1, 2, 11], samples=4)
+        measures.shuffled_past(
+            maps_of(linear_recurrence(decay=decay)), jax.random.key(0), [0, 1, 2, 11], samples=4
+        )
         for decay in (1.0, 0.5)
     )
     np.testing.assert_allclose(sums.values, 0, atol=1e-5)
@@ -198,11 +225,17 @@ def test_a_past_before_the_episode_stays_where_it_is():
 
 
 def test_the_best_action_of_a_policy_is_its_likeliest():
-    weights = jnp.tile(jnp.array([1.0, -1.0])[:, None], (4, 2, 3))  # of a grey picture they see nothing: h = 0
-    model = LinearRecurrence(0.5, weights, jnp.arange(5.0), policy=True)  # h > 0: fire is the best; otherwise up is
+    weights = jnp.tile(
+        jnp.array([1.0, -1.0])[:, None], (4, 2, 3)
+    )  # of a grey picture they see nothing: h = 0
+    model = LinearRecurrence(
+        0.5, weights, jnp.arange(5.0), policy=True
+    )  # h > 0: fire is the best; otherwise up is
     grey = SaliencyMaps(model, np.full((2, 4, 4, 3), 128, np.uint8), [-1, 0], [True, False], [0, 0])
     found = measures.contamination(grey, jax.random.key(0), sigma=0.2, frames=[0], samples=400)
-    assert found.actions[0] == pytest.approx([0.5, 0.5], abs=0.08)  # up becomes fire wherever h is above 0 now
+    assert found.actions[0] == pytest.approx(
+        [0.5, 0.5], abs=0.08
+    )  # up becomes fire wherever h is above 0 now
     assert found.values[0, 0] == found.chosen[0, 0] > 0  # there is one value, that of the state
 
 

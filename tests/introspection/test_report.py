@@ -15,9 +15,7 @@ client("matplotlib")
 from popgym_arcade.introspection import episode, figures, measures, report  # noqa: E402, because they need these
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-OPTIONS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update".split()
-)
+OPTIONS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update".split()
 PATIENCE = 60_000  # milliseconds
 LENGTH, SIZE, SIDE = 20, 32, 16
 
@@ -25,15 +23,21 @@ LENGTH, SIZE, SIDE = 20, 32, 16
 def an_episode(policy=False):
     """An Episode that nobody played, each of whose frames is of one colour."""
     rng = np.random.default_rng(0)
-    frames = np.broadcast_to(rng.integers(0, 256, (LENGTH, 1, 1, 3)), (LENGTH, SIZE, SIZE, 3)).astype(np.uint8)
+    frames = np.broadcast_to(
+        rng.integers(0, 256, (LENGTH, 1, 1, 3)), (LENGTH, SIZE, SIZE, 3)
+    ).astype(np.uint8)
     values, numbers = rng.normal(size=(LENGTH, 5)).astype(np.float32), np.arange(LENGTH)
     output = (values, values[:, 0]) if policy else values
-    return episode.Episode(frames, numbers - 1, numbers == 0, values.argmax(1), values[:, 0] / 10, output, False, True)
+    return episode.Episode(
+        frames, numbers - 1, numbers == 0, values.argmax(1), values[:, 0] / 10, output, False, True
+    )
 
 
 def some_maps():
     """Maps of which frame 3 means most to each decision after it, in its square of row 2 and column 5."""
-    pooled = np.tril(np.random.default_rng(1).random((LENGTH, LENGTH)) * 0.1)[..., None, None] * np.ones((SIDE, SIDE), np.float32)
+    pooled = np.tril(np.random.default_rng(1).random((LENGTH, LENGTH)) * 0.1)[
+        ..., None, None
+    ] * np.ones((SIDE, SIDE), np.float32)
     pooled[4:, 3] /= 10
     pooled[4:, 3, 2, 5] = 100
     return pooled.astype(np.float32)
@@ -44,7 +48,15 @@ def written(path, policy=False, decisions=None):
     decisions = np.arange(LENGTH) if decisions is None else decisions
     figure = figures.draw_recall(measures.recall_density([[[1, 2, 3]]]))
     drawn = [("A <figure>", "What it shows & means.", figure)]
-    report.write(path, "Navigator <Easy>", [("memory", "lru & more")], an_episode(policy), decisions, some_maps()[decisions], drawn)
+    report.write(
+        path,
+        "Navigator <Easy>",
+        [("memory", "lru & more")],
+        an_episode(policy),
+        decisions,
+        some_maps()[decisions],
+        drawn,
+    )
     return path
 
 
@@ -55,7 +67,9 @@ def browser():
     try:
         from playwright import sync_api
     except ModuleNotFoundError:
-        (pytest.fail if os.environ.get("REQUIRE_PROGRAMS") else pytest.skip)("this test needs playwright")
+        (pytest.fail if os.environ.get("REQUIRE_PROGRAMS") else pytest.skip)(
+            "this test needs playwright"
+        )
     with sync_api.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=OPTIONS)
         yield browser
@@ -69,7 +83,9 @@ def opened(browser, tmp_path):
 
     def opened(width=1280, height=900, **options):
         path = written(tmp_path / "report.html", **options)
-        contexts.append(browser.new_context(viewport={"width": width, "height": height}, offline=True))
+        contexts.append(
+            browser.new_context(viewport={"width": width, "height": height}, offline=True)
+        )
         page = contexts[-1].new_page()
         page.set_default_timeout(PATIENCE)
         page.on("console", lambda message: complaints.append(message.text))
@@ -114,7 +130,9 @@ def test_the_last_decision_and_the_frame_that_means_most_to_it_are_shown_first(o
     assert page.inner_text("h1") == page.title() == "Navigator <Easy>"
     assert "lru & more" in page.inner_text("dl")
     assert page.inner_text("#then-title") == "Frame 3, 16 steps ago"
-    assert page.inner_text("#where") == f"decision 19 of 0 … 19: {figures.ACTIONS[played.actions[-1]]}"
+    assert (
+        page.inner_text("#where") == f"decision 19 of 0 … 19: {figures.ACTIONS[played.actions[-1]]}"
+    )
     shares = some_maps()[-1].sum((1, 2)) / some_maps()[-1].sum()
     found = re.search(r": (\d+) % of the gradient", page.inner_text("#then-note"))[1]
     assert int(found) == round(100 * shares[3])
@@ -168,7 +186,9 @@ def test_the_strip_has_all_frames_and_dims_what_is_to_come(opened):
     assert page.locator(".cell.later").count() == LENGTH - 6
     assert page.locator(".cell.now").get_attribute("aria-label") == "frame 5"
     assert page.locator(".cell.looked").get_attribute("aria-label") == "frame 3"
-    page.click("button[aria-label='frame 8']")  # it is still to come, so the choice goes back to the one that means most
+    page.click(
+        "button[aria-label='frame 8']"
+    )  # it is still to come, so the choice goes back to the one that means most
     wait_for(page, 5, 3)
 
 
@@ -177,13 +197,18 @@ def test_the_bars_are_the_values_or_the_policys_probabilities(opened):
     wait_for(page, LENGTH - 1, 3)
     numbers = [text.replace("−", "-") for text in page.locator("#bars .number").all_inner_texts()]
     assert numbers == [f"{value:.3f}" for value in played.values[-1]]
-    assert page.inner_text("#bars .number.chosen").replace("−", "-") == f"{played.values[-1].max():.3f}"
+    assert (
+        page.inner_text("#bars .number.chosen").replace("−", "-")
+        == f"{played.values[-1].max():.3f}"
+    )
     page = opened(policy=True)
     wait_for(page, LENGTH - 1, 3)
     assert page.inner_text("#values-title") == "What the policy would do"
     shares = [text for text in page.locator("#bars .number").all_inner_texts()]
     expected = 100 * an_episode(policy=True).probabilities[-1]
-    np.testing.assert_allclose([float(text.removesuffix(" %")) for text in shares], expected, atol=0.51)
+    np.testing.assert_allclose(
+        [float(text.removesuffix(" %")) for text in shares], expected, atol=0.51
+    )
 
 
 def test_playing_runs_to_the_end_and_stops(opened):
@@ -202,7 +227,9 @@ def test_nothing_sticks_out(opened, width, height):
     page = opened(width, height)
     wait_for(page, LENGTH - 1, 3)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert page.evaluate(
+        "[...document.images].every(image => image.complete && image.naturalWidth > 0)"
+    )
     assert page.inner_text("figcaption") == "What it shows & means."
     assert page.inner_text("figure h3") == "A <figure>"
 

@@ -36,7 +36,9 @@ def network(memory, kind="q", seed=0):
 def powers(decay, n, starts=(0,)):
     """decay^(n - k) for k = 0 ... n, and 0 before the last start: float64[n + 1]."""
     ages = n - np.arange(n + 1)
-    return np.where(np.arange(n + 1) >= max(start for start in starts if start <= n), decay**ages, 0.0)
+    return np.where(
+        np.arange(n + 1) >= max(start for start in starts if start <= n), decay**ages, 0.0
+    )
 
 
 # --- closed forms -----------------------------------------------------------------------------------------------------------
@@ -57,7 +59,9 @@ def test_a_start_inside_of_the_sequence_blocks_the_closed_form_exactly():
     frames, last, flags, actions = sequence(40, starts=starts)
     maps = SaliencyMaps(model, frames, last, flags, actions)
     for n in (4, 5, 20, 32, 33, 39):
-        expected = model.out[actions[n]] * np.einsum("k,rcx->krcx", powers(0.8, n, starts), model.weights)
+        expected = model.out[actions[n]] * np.einsum(
+            "k,rcx->krcx", powers(0.8, n, starts), model.weights
+        )
         np.testing.assert_allclose(maps[n], expected, rtol=1e-4, atol=1e-7)
         first = max(start for start in starts if start <= n)
         assert not maps[n][:first].any()
@@ -66,10 +70,22 @@ def test_a_start_inside_of_the_sequence_blocks_the_closed_form_exactly():
 def test_all_values_are_squared_and_summed():
     model, (frames, last, starts, actions) = linear_recurrence(), sequence(20)
     maps = SaliencyMaps(model, frames, last, starts, actions, "all_values")
-    state = np.cumsum(np.einsum("trcx,rcx->t", frames / 255, model.weights) * 0.8 ** -np.arange(20.0))[11] * 0.8**11
-    expected = 2 * state * np.sum(np.square(model.out)) * np.einsum("k,rcx->krcx", powers(0.8, 11), model.weights)
+    state = (
+        np.cumsum(np.einsum("trcx,rcx->t", frames / 255, model.weights) * 0.8 ** -np.arange(20.0))[
+            11
+        ]
+        * 0.8**11
+    )
+    expected = (
+        2
+        * state
+        * np.sum(np.square(model.out))
+        * np.einsum("k,rcx->krcx", powers(0.8, 11), model.weights)
+    )
     np.testing.assert_allclose(maps[11], expected, rtol=1e-3, atol=1e-6)
-    np.testing.assert_allclose(maps.targets()[11], np.sum(np.square(model.out)) * state**2, rtol=1e-4)
+    np.testing.assert_allclose(
+        maps.targets()[11], np.sum(np.square(model.out)) * state**2, rtol=1e-4
+    )
 
 
 def test_the_log_probability_of_a_linear_policy_has_its_closed_form():
@@ -77,15 +93,26 @@ def test_the_log_probability_of_a_linear_policy_has_its_closed_form():
     maps = SaliencyMaps(model, frames, last, starts, actions, "log_probability")
     _, (logits, _) = model(model.initialize_carry(), frames, last, starts)
     slope = model.out[actions[9]] - jnp.sum(jax.nn.softmax(logits[9]) * model.out)
-    np.testing.assert_allclose(maps[9], slope * np.einsum("k,rcx->krcx", powers(0.8, 9), model.weights), rtol=1e-3, atol=1e-6)
-    values = SaliencyMaps(model, frames, last, starts, actions)  # of a policy's network: the value of the state, h
-    np.testing.assert_allclose(values[9], np.einsum("k,rcx->krcx", powers(0.8, 9), model.weights), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(
+        maps[9],
+        slope * np.einsum("k,rcx->krcx", powers(0.8, 9), model.weights),
+        rtol=1e-3,
+        atol=1e-6,
+    )
+    values = SaliencyMaps(
+        model, frames, last, starts, actions
+    )  # of a policy's network: the value of the state, h
+    np.testing.assert_allclose(
+        values[9], np.einsum("k,rcx->krcx", powers(0.8, 9), model.weights), rtol=1e-4, atol=1e-7
+    )
 
 
 def test_bytes_are_scaled_once_and_the_gradient_is_that_of_the_scaled_frames():
     model, (frames, *rest) = linear_recurrence(), sequence(6)
     floats = np.asarray(scaled(jnp.asarray(frames)))
-    of_bytes, of_floats = (SaliencyMaps(model, some, *rest, "all_values") for some in (frames, floats))
+    of_bytes, of_floats = (
+        SaliencyMaps(model, some, *rest, "all_values") for some in (frames, floats)
+    )
     np.testing.assert_array_equal(of_bytes[5], of_floats[5])
     assert of_bytes.frames.dtype == np.uint8
 
@@ -95,7 +122,11 @@ def test_the_carry_before_the_sequence_counts():
     going_on = np.zeros(5, bool)
     maps = SaliencyMaps(model, frames, last, going_on, actions, carry=jnp.float32(100.0))
     plain = SaliencyMaps(model, frames, last, going_on, actions)
-    np.testing.assert_allclose(maps.targets() - plain.targets(), 100 * 0.8 ** np.arange(1, 6) * model.out[actions], rtol=1e-4)
+    np.testing.assert_allclose(
+        maps.targets() - plain.targets(),
+        100 * 0.8 ** np.arange(1, 6) * model.out[actions],
+        rtol=1e-4,
+    )
 
 
 def test_the_sum_is_that_of_the_maps():
@@ -111,7 +142,9 @@ def test_pooled_maps_lose_nothing():
     dense = np.abs(np.asarray(maps)).sum(-1)
     pooled = maps.pooled(4)
     assert pooled.shape == (35, 35, 4, 4)
-    np.testing.assert_allclose(pooled[:, :, 1, 2], dense[:, :, 2:4, 4:6].sum((2, 3)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        pooled[:, :, 1, 2], dense[:, :, 2:4, 4:6].sum((2, 3)), rtol=1e-4, atol=1e-6
+    )
     np.testing.assert_allclose(maps.magnitudes(), dense.sum((2, 3)), rtol=1e-4, atol=1e-6)
     assert not np.triu(maps.magnitudes(), 1).any()
 
@@ -136,11 +169,17 @@ def test_a_memoryless_network_has_exactly_no_saliency_on_earlier_frames(kind):
     assert not (norms - np.diag(np.diag(norms))).any()
 
 
-@pytest.mark.parametrize("memory, kind, target", [("lru", "q", "chosen_value"), ("gru", "policy", "log_probability")])
+@pytest.mark.parametrize(
+    "memory, kind, target", [("lru", "q", "chosen_value"), ("gru", "policy", "log_probability")]
+)
 def test_finite_differences_agree(memory, kind, target):
     net, (frames, last, starts, actions) = network(memory, kind), sequence(9, SIZE, seed=1)
     floats = np.asarray(scaled(jnp.asarray(frames)))
-    maps, rng, step = SaliencyMaps(net, floats, last, starts, actions, target), np.random.default_rng(0), 1e-2
+    maps, rng, step = (
+        SaliencyMaps(net, floats, last, starts, actions, target),
+        np.random.default_rng(0),
+        1e-2,
+    )
 
     def value(frames, n):
         return float(SaliencyMaps(net, frames, last, starts, actions, target).targets()[n])
@@ -164,8 +203,12 @@ def test_the_maps_are_the_gradient_of_the_whole_network_over_the_whole_sequence(
 
     @jax.jit
     def whole(images):
-        _, backward = jax.vjp(lambda images: net(net.initialize_carry(), images, last, jnp.asarray(starts))[1], images)
-        return jax.vmap(lambda n: backward(jnp.zeros((length, 5)).at[n, actions[n]].set(1))[0])(jnp.arange(length))
+        _, backward = jax.vjp(
+            lambda images: net(net.initialize_carry(), images, last, jnp.asarray(starts))[1], images
+        )
+        return jax.vmap(lambda n: backward(jnp.zeros((length, 5)).at[n, actions[n]].set(1))[0])(
+            jnp.arange(length)
+        )
 
     expected = whole(images)
     for n in (3, 4, length - 1):
@@ -184,15 +227,21 @@ class MemoryAlone(eqx.Module):
 
     def __call__(self, carry, observations, last_actions, starts):
         """As a network, with five of the memory's outputs for values."""
-        carry, outputs = self.memory(carry, (observations.reshape(len(observations), -1)[:, :16], starts))
+        carry, outputs = self.memory(
+            carry, (observations.reshape(len(observations), -1)[:, :16], starts)
+        )
         return carry, outputs[:, :5]
 
 
 @pytest.mark.parametrize("memory", memory_names())
 def test_every_memory_has_finite_gradients_that_a_start_blocks_exactly(memory, monkeypatch):
-    monkeypatch.setattr(saliency, "BLOCK", 4)  # compiles faster, and a sequence of 7 has two blocks all the same
+    monkeypatch.setattr(
+        saliency, "BLOCK", 4
+    )  # compiles faster, and a sequence of 7 has two blocks all the same
     monkeypatch.setattr(saliency, "FRAMES_AT_ONCE", 4)
-    maps = SaliencyMaps(MemoryAlone(make_memory(memory, 16, 1, jax.random.key(1))), *sequence(7, starts=(0, 2)))
+    maps = SaliencyMaps(
+        MemoryAlone(make_memory(memory, 16, 1, jax.random.key(1))), *sequence(7, starts=(0, 2))
+    )
     maps = maps[6]
     assert np.isfinite(maps).all()
     assert not maps[:2].any()
@@ -216,9 +265,13 @@ def test_a_map_is_the_gradient_without_any_compiled_program():
     net = QNetworkRNN(jax.random.key(0), "lru", obs_size=128, hidden_size=16, num_layers=1)
     frames, last, starts, actions = sequence(3, 128)
     images = scaled(jnp.asarray(frames))
-    value = lambda images: net(net.initialize_carry(), images, jnp.asarray(last), jnp.asarray(starts))[1][2, actions[2]]  # noqa: E731
+    value = lambda images: net(
+        net.initialize_carry(), images, jnp.asarray(last), jnp.asarray(starts)
+    )[1][2, actions[2]]  # noqa: E731
     expected = jax.grad(value)(images)
-    np.testing.assert_allclose(SaliencyMaps(net, frames, last, starts, actions)[2], expected, rtol=1e-2, atol=1e-6)
+    np.testing.assert_allclose(
+        SaliencyMaps(net, frames, last, starts, actions)[2], expected, rtol=1e-2, atol=1e-6
+    )
 
 
 def test_nothing_is_compiled_anew_for_another_decision_or_a_sequence_of_similar_length():
@@ -240,14 +293,20 @@ def test_nothing_is_compiled_anew_for_another_decision_or_a_sequence_of_similar_
 
 
 def test_few_lengths_are_compiled():
-    assert [saliency.padded_length(length) for length in (1, 32, 33, 64, 65, 200, 256, 257, 3000)] == [
-        *(32, 32, 64, 64, 128, 256, 256, 512, 4096)
-    ]
+    assert [
+        saliency.padded_length(length) for length in (1, 32, 33, 64, 65, 200, 256, 257, 3000)
+    ] == [*(32, 32, 64, 64, 128, 256, 256, 512, 4096)]
 
 
 # --- episodes ---------------------------------------------------------------------------------------------------------------
 
-CONFIG = {"ENV_NAME": "NavigatorEasy", "PARTIAL": True, "MEMORY_TYPE": "mingru", "SEED": 0, "OBS_SIZE": 128}
+CONFIG = {
+    "ENV_NAME": "NavigatorEasy",
+    "PARTIAL": True,
+    "MEMORY_TYPE": "mingru",
+    "SEED": 0,
+    "OBS_SIZE": 128,
+}
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +340,9 @@ def test_the_frames_of_an_episode_are_the_environments_own(looked):
     step = jax.jit(env.step_env)
     for n in range(5):
         np.testing.assert_array_equal(played.frames[n], frame)
-        frame, state, reward, *_ = step(jax.random.key(9), state, played.actions[n], params)  # chance plays no part here
+        frame, state, reward, *_ = step(
+            jax.random.key(9), state, played.actions[n], params
+        )  # chance plays no part here
         assert played.rewards[n] == reward
 
 
@@ -299,7 +360,9 @@ def test_max_steps_cuts_an_episode(looked, agent):
 
 
 def test_the_terminal_maps_are_those_of_the_last_decision(agent):
-    maps, frames, total = saliency.get_terminal_saliency_maps(jax.random.key(0), agent, CONFIG, max_steps=5)
+    maps, frames, total = saliency.get_terminal_saliency_maps(
+        jax.random.key(0), agent, CONFIG, max_steps=5
+    )
     expected = saliency.get_saliency_maps(jax.random.key(0), agent, CONFIG, max_steps=5)[0][-1]
     np.testing.assert_array_equal(maps, expected)
     np.testing.assert_array_equal(total, expected)
@@ -309,18 +372,26 @@ def test_the_terminal_maps_are_those_of_the_last_decision(agent):
 def test_an_episode_can_begin_with_a_given_state_and_the_other_twins_frame(agent):
     mdp, params = episode.environment(episode.Setting("NavigatorEasy", False, 128))
     frame, state = mdp.reset(jax.random.key(8), params)
-    frame, state, *_ = mdp.step_env(jax.random.key(0), state, 4, params)  # after the first step, where the twins differ
-    maps, frames, _ = saliency.get_saliency_maps(jax.random.key(0), agent, CONFIG, 3, (state, frame))
+    frame, state, *_ = mdp.step_env(
+        jax.random.key(0), state, 4, params
+    )  # after the first step, where the twins differ
+    maps, frames, _ = saliency.get_saliency_maps(
+        jax.random.key(0), agent, CONFIG, 3, (state, frame)
+    )
     np.testing.assert_array_equal(frames[0], frame)
     assert maps.episode.starts[0]
-    assert (frames[1] != np.asarray(frame)).any(axis=-1).sum() > 100  # the POMDP hides the TNT again
+    assert (frames[1] != np.asarray(frame)).any(
+        axis=-1
+    ).sum() > 100  # the POMDP hides the TNT again
 
 
 def test_both_twins_and_a_policy_are_looked_at():
     network = ActorCriticRNN(jax.random.key(3), "gru", hidden_size=8, num_layers=1)
     for partial_obs in (False, True):
         config = {"env": "NavigatorEasy", "partial": partial_obs}
-        maps, frames, _ = saliency.get_saliency_maps(jax.random.key(1), network, config, 6, target="log_probability", sample=True)
+        maps, frames, _ = saliency.get_saliency_maps(
+            jax.random.key(1), network, config, 6, target="log_probability", sample=True
+        )
         tnt = (frames[-1] == frames[0]).all()
         assert maps[-1].shape == (len(frames), 128, 128, 3)
         assert maps[-1].any() and tnt != partial_obs or len(frames) > 1
@@ -332,7 +403,9 @@ def test_both_twins_and_a_policy_are_looked_at():
 
 
 def test_errors_name_what_is_allowed(agent):
-    play = lambda **changes: saliency.get_saliency_maps(jax.random.key(0), agent, {**CONFIG, **changes})  # noqa: E731
+    play = lambda **changes: saliency.get_saliency_maps(
+        jax.random.key(0), agent, {**CONFIG, **changes}
+    )  # noqa: E731
     with pytest.raises(ValueError, match="no target 'chosen_valu'; the nearest are: chosen_value"):
         saliency.get_saliency_maps(jax.random.key(0), agent, CONFIG, target="chosen_valu")
     with pytest.raises(ValueError, match="log_probability needs a policy"):
@@ -343,12 +416,18 @@ def test_errors_name_what_is_allowed(agent):
         play(OBS_SIZE=256)
     with pytest.raises(ValueError, match="needs PARTIAL or partial, but it has only ENV_NAME"):
         saliency.get_saliency_maps(jax.random.key(0), agent, {"ENV_NAME": "NavigatorEasy"})
-    with pytest.raises(ValueError, match="max_steps must be at least 1, but it is 0; the nearest is 1"):
+    with pytest.raises(
+        ValueError, match="max_steps must be at least 1, but it is 0; the nearest is 1"
+    ):
         saliency.get_saliency_maps(jax.random.key(0), agent, CONFIG, max_steps=0)
     with pytest.raises(ValueError, match="sample=True needs a policy"):
         saliency.get_saliency_maps(jax.random.key(0), agent, CONFIG, sample=True)
-    with pytest.raises(ValueError, match=r"must be uint8\[128, 128, 3\], but its shape is \(4, 4, 3\)"):
-        saliency.get_saliency_maps(jax.random.key(0), agent, CONFIG, None, (None, np.zeros((4, 4, 3))))
+    with pytest.raises(
+        ValueError, match=r"must be uint8\[128, 128, 3\], but its shape is \(4, 4, 3\)"
+    ):
+        saliency.get_saliency_maps(
+            jax.random.key(0), agent, CONFIG, None, (None, np.zeros((4, 4, 3)))
+        )
 
 
 def test_a_sequence_must_be_one():
@@ -357,7 +436,9 @@ def test_a_sequence_must_be_one():
         SaliencyMaps(model, frames, last, starts, actions[:3])
     with pytest.raises(ValueError, match="at least one frame"):
         SaliencyMaps(model, frames[:0], last[:0], starts[:0], actions[:0])
-    with pytest.raises(ValueError, match="side must divide the frames' 4 pixels, but it is 3; the nearest is 2"):
+    with pytest.raises(
+        ValueError, match="side must divide the frames' 4 pixels, but it is 3; the nearest is 2"
+    ):
         SaliencyMaps(model, frames, last, starts, actions).pooled(3)
     with pytest.raises(IndexError):
         SaliencyMaps(model, frames, last, starts, actions)[4]

@@ -28,13 +28,18 @@ def recording(name="NavigatorEasy", policy="expert", **options):
 def noise(count=FRAME_COUNT, colors=200):
     """Frames of random colours, all different: uint8[count, 40, 50, 3]."""
     rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (colors, 3), dtype=np.uint8)[rng.integers(0, colors, (count, 40, 50))]
+    return rng.integers(0, 256, (colors, 3), dtype=np.uint8)[
+        rng.integers(0, colors, (count, 40, 50))
+    ]
 
 
 def animation(path):
     """A GIF's frames, uint8[count, height, width, 3], and how many milliseconds each lasts, [count]."""
     with Image.open(path) as image:
-        shown = [(np.asarray(frame.convert("RGB")), frame.info["duration"]) for frame in ImageSequence.Iterator(image)]
+        shown = [
+            (np.asarray(frame.convert("RGB")), frame.info["duration"])
+            for frame in ImageSequence.Iterator(image)
+        ]
         assert image.info["loop"] == 0
     return np.stack([frame for frame, _ in shown]), [duration for _, duration in shown]
 
@@ -70,7 +75,9 @@ def test_the_same_seed_plays_the_same_and_another_seed_does_not():
 def test_each_named_policy_plays_its_part():
     assert recording(policy="expert").rewards.sum() > 0.5
     assert recording(policy="worst").rewards.sum() < -0.9
-    assert set(recording("BattleShipEasy", "random", max_steps=50).actions.tolist()) == set(range(5))
+    assert set(recording("BattleShipEasy", "random", max_steps=50).actions.tolist()) == set(
+        range(5)
+    )
 
 
 def test_a_policy_of_the_users_sees_each_observation_of_its_twin_once_in_order():
@@ -112,7 +119,9 @@ def test_an_action_that_does_not_exist_is_refused(action):
 def test_a_gif_holds_the_observations_to_the_byte(name, tmp_path):
     played = record.record(tmp_path / "a.gif", name, both=True, max_steps=40)
     frames, durations = animation(tmp_path / "a.gif")
-    repeated = np.repeat(frames, np.diff(np.cumsum([0, *durations]) // 100), axis=0)  # a tenth of a second each
+    repeated = np.repeat(
+        frames, np.diff(np.cumsum([0, *durations]) // 100), axis=0
+    )  # a tenth of a second each
     assert (repeated[: len(played.frames)] == played.frames).all()
     assert (repeated[len(played.frames) :] == played.frames[-1]).all()
 
@@ -122,7 +131,9 @@ def test_a_gif_takes_its_time_and_rests_on_the_last_frame(frames_per_second, tmp
     record.write_gif(tmp_path / "a.gif", noise(), frames_per_second=frames_per_second)
     _, durations = animation(tmp_path / "a.gif")
     assert len(durations) == FRAME_COUNT
-    assert sum(durations) == pytest.approx(1000 * (FRAME_COUNT / frames_per_second + record.LAST_FRAME_SECONDS), abs=10)
+    assert sum(durations) == pytest.approx(
+        1000 * (FRAME_COUNT / frames_per_second + record.LAST_FRAME_SECONDS), abs=10
+    )
     assert max(durations[:-1]) - min(durations[:-1]) <= 10
 
 
@@ -201,14 +212,19 @@ BAD_FILES = {
 }
 BAD_OPTIONS = [
     (dict(scale=0), "scale must be in 1 ... 64, but it is 0; the nearest is 1"),
-    (dict(frames_per_second=1000), "frames_per_second must be in 0.1 ... 50, but it is 1000; the nearest is 50"),
+    (
+        dict(frames_per_second=1000),
+        "frames_per_second must be in 0.1 ... 50, but it is 1000; the nearest is 50",
+    ),
     (dict(policy="expret"), "no policy 'expret'; the nearest are: expert"),
     (dict(name="NavigatorEsay"), "the nearest are: NavigatorEasy"),
 ]
 
 
 @pytest.mark.parametrize("path", BAD_FILES)
-def test_a_file_that_cannot_be_written_is_refused_before_anything_is_played(path, tmp_path, monkeypatch):
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_played(
+    path, tmp_path, monkeypatch
+):
     monkeypatch.setattr(record, "rollout", None)
     error, message = BAD_FILES[path]
     with pytest.raises(error, match=message):
@@ -232,13 +248,32 @@ def test_no_frames_are_no_recording(write, tmp_path):
 
 def test_the_command_writes_a_recording_and_says_what_it_played(tmp_path, capsys):
     path = str(tmp_path / "a.gif")
-    record.main(["NavigatorEasy", path, "--policy", "worst", "--both", "--seed", "3", "--max-steps", "5", "--scale", "2"])
-    assert capsys.readouterr().out == f"wrote {path}: NavigatorEasy, 5 steps, return {-0.5 / 64 * 5:.3f}\n"
+    record.main(
+        [
+            "NavigatorEasy",
+            path,
+            "--policy",
+            "worst",
+            "--both",
+            "--seed",
+            "3",
+            "--max-steps",
+            "5",
+            "--scale",
+            "2",
+        ]
+    )
+    assert (
+        capsys.readouterr().out
+        == f"wrote {path}: NavigatorEasy, 5 steps, return {-0.5 / 64 * 5:.3f}\n"
+    )
     assert animation(path)[0].shape[1:] == (256, 2 * (2 * 128 + 4), 3)
 
 
 def test_the_command_takes_a_policy_of_the_users(tmp_path, monkeypatch, capsys):
-    (tmp_path / "my_policy.py").write_text("def always_left(observation):\n    return 2\n\nnot_a_function = 3\n")
+    (tmp_path / "my_policy.py").write_text(
+        "def always_left(observation):\n    return 2\n\nnot_a_function = 3\n"
+    )
     monkeypatch.chdir(tmp_path)
     record.main(["CartPoleEasy", "a.png", "--policy", "my_policy:always_left"])
     assert Image.open("a.png").size[0] > 128
@@ -249,7 +284,8 @@ def test_the_command_takes_a_policy_of_the_users(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "words, message", [(["Navigator", "a.gif"], "NavigatorEasy"), (["NavigatorEasy", "a.txt"], ".gif or .png")]
+    "words, message",
+    [(["Navigator", "a.gif"], "NavigatorEasy"), (["NavigatorEasy", "a.txt"], ".gif or .png")],
 )
 def test_bad_input_to_the_command_exits_with_2(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -280,7 +316,9 @@ def new_gallery(tmp_path_factory):
     """The folder of a gallery made now, by a process that compiles as for users: the last bits of CartPole's floats hang on it."""
     folder = tmp_path_factory.mktemp("gallery")
     environment = {**os.environ, "XLA_FLAGS": ""}
-    subprocess.run([sys.executable, "-m", "popgym_arcade.gallery", str(folder)], env=environment, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "popgym_arcade.gallery", str(folder)], env=environment, check=True
+    )
     return folder
 
 

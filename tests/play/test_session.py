@@ -42,7 +42,10 @@ def test_a_cabinet_plays_as_the_environment_does(name):
         episode = cabinet.advance(machine, episode, action)
         total += float(reward)
         assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), state, episode.state))
-        assert (episode.reward, episode.terminated, episode.truncated) == (float(reward), *map(bool, list(info.values())[:2]))
+        assert (episode.reward, episode.terminated, episode.truncated) == (
+            float(reward),
+            *map(bool, list(info.values())[:2]),
+        )
         assert episode.episode_return == total and episode.done == bool(done)
 
 
@@ -108,7 +111,14 @@ def test_the_clock_begins_with_the_first_key_and_then_goes_on_by_itself():
     assert not played.press(FIRE, 100.0)
     played.release(FIRE)
     assert played.due == 100.25 and played.episode.time == 0 and played.message() == ""
-    assert [played.tick(now) for now in (100.2, 100.25, 100.3, 100.49, 100.5, 100.75)] == [False, True, False, False, True, True]
+    assert [played.tick(now) for now in (100.2, 100.25, 100.3, 100.49, 100.5, 100.75)] == [
+        False,
+        True,
+        False,
+        False,
+        True,
+        True,
+    ]
     assert played.episode.time == 3
 
 
@@ -197,9 +207,14 @@ def test_a_swap_changes_the_view_and_nothing_else():
 def test_both_views_show_one_state():
     played = session(both=True)
     played.press(LEFT, 0.0)
-    parts = [cabinet.observe(played.machine, played.episode, partial_obs) for partial_obs in (False, True)]
+    parts = [
+        cabinet.observe(played.machine, played.episode, partial_obs)
+        for partial_obs in (False, True)
+    ]
     assert (played.picture() == cabinet.side_by_side(parts)).all()
-    assert (played.picture()[:, :128] == parts[0]).all() and (played.picture()[:, -128:] == parts[1]).all()
+    assert (played.picture()[:, :128] == parts[0]).all() and (
+        played.picture()[:, -128:] == parts[1]
+    ).all()
 
 
 def test_a_seed_decides_every_episode_and_the_episodes_differ():
@@ -216,7 +231,12 @@ def test_the_status_counts_return_and_steps():
     played.press(FIRE, 0.0)
     status = played.status()
     assert (status["game"], status["level"], status["view"]) == ("Navigator", "Easy", "MDP")
-    assert (status["return"], status["step"], status["seed"], status["episode"]) == ("-0.008", "1 of 64", "7", "1")
+    assert (status["return"], status["step"], status["seed"], status["episode"]) == (
+        "-0.008",
+        "1 of 64",
+        "7",
+        "1",
+    )
 
 
 @pytest.mark.parametrize("keep_all, count", [(False, 2), (True, 5)])
@@ -260,7 +280,11 @@ BAD_COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("words, message", BAD_COMMANDS, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+@pytest.mark.parametrize(
+    "words, message",
+    BAD_COMMANDS,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
 def test_bad_input_exits_with_2_and_says_what_is_allowed(words, message, capsys):
     with pytest.raises(SystemExit) as caught:
         command.main(words)
@@ -268,7 +292,9 @@ def test_bad_input_exits_with_2_and_says_what_is_allowed(words, message, capsys)
 
 
 def test_names_may_be_written_in_any_case():
-    assert [registered_name(name.lower()) for name in REGISTERED_ENVIRONMENTS] == list(REGISTERED_ENVIRONMENTS)
+    assert [registered_name(name.lower()) for name in REGISTERED_ENVIRONMENTS] == list(
+        REGISTERED_ENVIRONMENTS
+    )
     entries = REGISTRY["CartPoleHard"], REGISTRY["NoisyCartPoleEasy"]
     assert [(entry.game, entry.level) for entry in entries] == [
         ("CartPole", "Hard"),
@@ -276,14 +302,21 @@ def test_names_may_be_written_in_any_case():
     ]
 
 
-@pytest.mark.parametrize("library, module, words", [("pygame", "window", ["NavigatorEasy"]), ("aiohttp", "web", ["--web"])])
-def test_a_missing_library_is_named_with_the_line_that_installs_it(library, module, words, monkeypatch):
+@pytest.mark.parametrize(
+    "library, module, words",
+    [("pygame", "window", ["NavigatorEasy"]), ("aiohttp", "web", ["--web"])],
+)
+def test_a_missing_library_is_named_with_the_line_that_installs_it(
+    library, module, words, monkeypatch
+):
     monkeypatch.setitem(sys.modules, library, None)
     monkeypatch.delitem(sys.modules, f"popgym_arcade.play.{module}", raising=False)
     monkeypatch.delattr(f"popgym_arcade.play.{module}", raising=False)
     with pytest.raises(SystemExit) as caught:
         command.main(words)
-    assert library in caught.value.code and 'pip install "popgym-arcade[human]"' in caught.value.code
+    assert (
+        library in caught.value.code and 'pip install "popgym-arcade[human]"' in caught.value.code
+    )
 
 
 def test_without_a_display_it_says_what_to_do_instead():
@@ -293,7 +326,11 @@ def test_without_a_display_it_says_what_to_do_instead():
     command = [sys.executable, "-m", "popgym_arcade.play", "NavigatorEasy"]
     run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert run.returncode == 1
-    assert "no display" in run.stderr and "--web" in run.stderr and "popgym-arcade-record" in run.stderr
+    assert (
+        "no display" in run.stderr
+        and "--web" in run.stderr
+        and "popgym-arcade-record" in run.stderr
+    )
     assert "Traceback" not in run.stderr and "compiling" not in run.stdout
 
 
@@ -304,4 +341,8 @@ def test_the_core_imports_none_of_the_extras():
 
 def test_pictures_are_numpy_bytes():
     picture = session().picture()
-    assert isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape == (128, 128, 3)
+    assert (
+        isinstance(picture, np.ndarray)
+        and picture.dtype == np.uint8
+        and picture.shape == (128, 128, 3)
+    )

@@ -82,14 +82,21 @@ class Server:
         """What the server answers to GET: (status, headers, text)."""
 
         async def request():
-            async with aiohttp.ClientSession() as client, client.get(self.address + path) as response:
+            async with (
+                aiohttp.ClientSession() as client,
+                client.get(self.address + path) as response,
+            ):
                 return response.status, response.headers, await response.text()
 
         return self.wait_for(request())
 
     def session(self, name, seed=1, **options):
         """A session of our own, on the cabinet that the server plays on too."""
-        return Session(self.wait_for(self.cabinets.get(name, options.pop("obs_size", 128))), seed=seed, **options)
+        return Session(
+            self.wait_for(self.cabinets.get(name, options.pop("obs_size", 128))),
+            seed=seed,
+            **options,
+        )
 
 
 class Wire:
@@ -104,7 +111,9 @@ class Wire:
         """Connect."""
         self.client = aiohttp.ClientSession()
         try:
-            self.socket = await self.client.ws_connect(self.server.address + "play", headers=headers)
+            self.socket = await self.client.ws_connect(
+                self.server.address + "play", headers=headers
+            )
         except Exception:
             await self.client.close()
             raise
@@ -192,7 +201,12 @@ def assert_shows(status_and_frame, session):
 def sections(text):
     """Rules as the page gets them."""
     return [
-        {"heading": heading, "parts": [part for paragraph in paragraphs for part in rules.paragraph_parts(paragraph)]}
+        {
+            "heading": heading,
+            "parts": [
+                part for paragraph in paragraphs for part in rules.paragraph_parts(paragraph)
+            ],
+        }
         for heading, paragraphs in rules
     ]
 
@@ -201,7 +215,9 @@ def test_the_menu_lists_all_games_with_their_rules(server):
     status, _, text = server.get("games")
     listed = json.loads(text)
     assert status == 200
-    assert [(game["name"], game["levels"]) for game in listed["games"]] == [(name, list(GAMES[name][1])) for name in GAMES]
+    assert [(game["name"], game["levels"]) for game in listed["games"]] == [
+        (name, list(GAMES[name][1])) for name in GAMES
+    ]
     for game in listed["games"]:
         text = rules.rules(game["name"] + "Easy")
         assert game["rules"] == json.loads(json.dumps(sections(text)))
@@ -211,13 +227,22 @@ def test_the_menu_lists_all_games_with_their_rules(server):
 
 
 def test_the_games_name_what_the_command_line_asks_for():
-    options = play.parser().parse_args(["--web", "TetrisHard", "--partial", "--seed", "7", "--fps", "3", "--obs-size", "256"])
+    options = play.parser().parse_args(
+        ["--web", "TetrisHard", "--partial", "--seed", "7", "--fps", "3", "--obs-size", "256"]
+    )
 
     async def answer():
         request = SimpleNamespace(app=web.application(options))
         return json.loads((await web.serve_games(request)).text)["start"]
 
-    expected = {"name": "TetrisHard", "partial_obs": True, "both": False, "obs_size": 256, "seed": 7, "fps": 3.0}
+    expected = {
+        "name": "TetrisHard",
+        "partial_obs": True,
+        "both": False,
+        "obs_size": 256,
+        "seed": 7,
+        "fps": 3.0,
+    }
     assert asyncio.run(answer()) == expected
 
 
@@ -316,7 +341,10 @@ def test_a_request_that_is_too_long_ends_the_connection_and_nothing_else(server,
     message = server.wait_for(wire.socket.receive(timeout=PATIENCE))
     assert message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
     # The reason may be lost, because the rest of the request is not read.
-    assert wire.socket.close_code in (aiohttp.WSCloseCode.MESSAGE_TOO_BIG, aiohttp.WSCloseCode.ABNORMAL_CLOSURE)
+    assert wire.socket.close_code in (
+        aiohttp.WSCloseCode.MESSAGE_TOO_BIG,
+        aiohttp.WSCloseCode.ABNORMAL_CLOSURE,
+    )
     assert connect().open("NavigatorEasy")[0]["step"] == "0 of 64"
     assert caplog.records == []
 
@@ -324,7 +352,9 @@ def test_a_request_that_is_too_long_ends_the_connection_and_nothing_else(server,
 # --- playing ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"partial_obs": True}, {"both": True}], ids=["MDP", "POMDP", "both"])
+@pytest.mark.parametrize(
+    "options", [{}, {"partial_obs": True}, {"both": True}], ids=["MDP", "POMDP", "both"]
+)
 def test_every_frame_is_the_environments(server, connect, options):
     wire, session = connect(), server.session("NavigatorEasy", seed=3, **options)
     assert_shows(wire.open("navigatoreasy", seed=3, **options), session)
@@ -341,7 +371,9 @@ def test_swap_shows_the_twin_and_keeps_the_state(server, connect):
     for partial_obs in (True, False):
         wire.ask("swap")
         status, frame = wire.frame()
-        np.testing.assert_array_equal(frame, cabinet.observe(session.machine, session.episode, partial_obs))
+        np.testing.assert_array_equal(
+            frame, cabinet.observe(session.machine, session.episode, partial_obs)
+        )
         assert (status["step"], status["partial_obs"]) == ("2 of 64", partial_obs)
 
 
@@ -393,7 +425,10 @@ def test_nothing_of_a_player_who_hangs_up_stays_behind(server):
 
 def test_two_players_do_not_mix(server, connect):
     wires = [connect(), connect()]
-    sessions = [server.session("NavigatorEasy", seed=3), server.session("NavigatorEasy", seed=4, partial_obs=True)]
+    sessions = [
+        server.session("NavigatorEasy", seed=3),
+        server.session("NavigatorEasy", seed=4, partial_obs=True),
+    ]
     assert_shows(wires[0].open("NavigatorEasy", seed=3), sessions[0])
     assert_shows(wires[1].open("NavigatorEasy", seed=4, partial_obs=True), sessions[1])
     for actions in ([RIGHT, DOWN], [LEFT, UP], [UP, RIGHT]):
@@ -454,7 +489,11 @@ def test_a_gif_holds_the_frames_of_the_episode(server, connect):
     assert message["gif"] == "NavigatorEasy-seed3-episode1.gif"
     with Image.open(io.BytesIO(message["file"])) as animation:
         frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(animation)]
-    different = [picture for i, picture in enumerate(session.pictures) if i == 0 or (picture != session.pictures[i - 1]).any()]
+    different = [
+        picture
+        for i, picture in enumerate(session.pictures)
+        if i == 0 or (picture != session.pictures[i - 1]).any()
+    ]
     np.testing.assert_array_equal(np.stack(frames), np.stack(different))
 
 
@@ -548,7 +587,9 @@ def command(*arguments):
 def test_the_command_tells_its_address_and_a_signal_ends_it_with_0(signal_number):
     with command("--port", "0") as process:
         greeting = process.stdout.readline()
-        port = re.fullmatch(r"Open http://127\.0\.0\.1:(\d+)/ in a browser\. Ctrl-C ends it\.\n", greeting)[1]
+        port = re.fullmatch(
+            r"Open http://127\.0\.0\.1:(\d+)/ in a browser\. Ctrl-C ends it\.\n", greeting
+        )[1]
         socket.create_connection((play.HOST, int(port)), timeout=PATIENCE).close()
         process.send_signal(signal_number)
         out, err = process.stdout.read(), process.stderr.read()
@@ -558,7 +599,10 @@ def test_the_command_tells_its_address_and_a_signal_ends_it_with_0(signal_number
 
 def test_a_signal_ends_the_server_though_a_page_is_open():
     async def stay_connected(port, process):
-        async with aiohttp.ClientSession() as client, client.ws_connect(f"http://{play.HOST}:{port}/play") as wire:
+        async with (
+            aiohttp.ClientSession() as client,
+            client.ws_connect(f"http://{play.HOST}:{port}/play") as wire,
+        ):
             process.send_signal(signal.SIGINT)
             return (await wire.receive(timeout=PATIENCE)).data
 
@@ -577,7 +621,8 @@ def test_a_port_in_use_exits_with_1_and_says_what_to_do(server):
 
 
 @pytest.mark.parametrize(
-    "host, message", [("no.such.host.invalid", "there is no host"), ("192.0.2.1", "no address of this machine")]
+    "host, message",
+    [("no.such.host.invalid", "there is no host"), ("192.0.2.1", "no address of this machine")],
 )
 def test_a_host_that_cannot_be_had_exits_with_1(host, message):
     with pytest.raises(SystemExit, match=message) as end:
@@ -643,7 +688,9 @@ def new_page(server, browser):
             return page
 
         yield new_page
-    complaints = [text for text in complaints if "willReadFrequently" not in text]  # a hint to us who read the canvas
+    complaints = [
+        text for text in complaints if "willReadFrequently" not in text
+    ]  # a hint to us who read the canvas
     assert complaints == []
     assert asked and all(url.startswith(tuple(own)) for url in asked)
 
@@ -664,7 +711,9 @@ def wait_for_step(page, step, view="MDP", episode=1):
 
 def wait_until_after_step(page, step):
     """Wait until the page shows a later step of the first episode. On a clock a page may miss any one step."""
-    page.wait_for_selector("#frame" + "".join(f':not([data-shown^="1/{early} of "])' for early in range(step + 1)))
+    page.wait_for_selector(
+        "#frame" + "".join(f':not([data-shown^="1/{early} of "])' for early in range(step + 1))
+    )
 
 
 def canvas(page):
@@ -701,12 +750,18 @@ def test_a_frame_in_the_browser_is_the_environments(server, new_page):
     session.restart()
     wait_for_step(page, 0, "POMDP", episode=2)
     np.testing.assert_array_equal(canvas(page), session.picture())
-    shown = {field: page.inner_text(f"#{field}") for field in ("return", "step", "episode", "seed", "view", "level", "message")}
+    shown = {
+        field: page.inner_text(f"#{field}")
+        for field in ("return", "step", "episode", "seed", "view", "level", "message")
+    }
     assert shown == {field: session.status()[field] for field in shown}
 
 
 def test_the_canvas_is_enlarged_by_a_whole_number(server, new_page):
-    page, session = new_page("#NavigatorEasy/both/seed=3"), server.session("NavigatorEasy", seed=3, both=True)
+    page, session = (
+        new_page("#NavigatorEasy/both/seed=3"),
+        server.session("NavigatorEasy", seed=3, both=True),
+    )
     wait_for_step(page, 0, "MDP and POMDP")
     np.testing.assert_array_equal(canvas(page), session.picture())
     for width, scale in ((1280, 3), (1000, 2)):
@@ -717,7 +772,10 @@ def test_the_canvas_is_enlarged_by_a_whole_number(server, new_page):
 
 
 def test_a_clock_runs_in_the_browser_and_a_reload_begins_anew(server, new_page):
-    page, session = new_page("#SkittlesEasy/MDP/seed=1/fps=5"), server.session("SkittlesEasy", seed=1)
+    page, session = (
+        new_page("#SkittlesEasy/MDP/seed=1/fps=5"),
+        server.session("SkittlesEasy", seed=1),
+    )
     wait_for_step(page, 0)
     page.wait_for_timeout(1000 * A_WHILE)
     assert page.inner_text("#step") == "0 of 100"
@@ -744,7 +802,10 @@ def test_keys_that_are_held_repeat_only_where_steps_wait_for_keys(new_page):
     wait_for_step(page, 3)
     page.keyboard.up("ArrowLeft")
     sent = []
-    page.on("websocket", lambda socket: socket.on("framesent", lambda text: sent.append(json.loads(text))))
+    page.on(
+        "websocket",
+        lambda socket: socket.on("framesent", lambda text: sent.append(json.loads(text))),
+    )
     page.goto(page.url.split("#")[0] + "?again#SkittlesEasy/MDP")
     wait_for_step(page, 0)
     for _ in range(3):
@@ -781,9 +842,13 @@ def test_the_rules_open_with_h_and_hold_their_lists_and_drawings(new_page):
     assert page.locator("#rules ol > li").count() == 4
     drawings = page.locator("#rules pre").all_text_contents()
     assert "\n".join(drawings) == "\n".join(
-        "\n".join(line[4:] for line in text.split("\n")) for text in dict(rules)["Pieces"] if text.startswith("    ")
+        "\n".join(line[4:] for line in text.split("\n"))
+        for text in dict(rules)["Pieces"]
+        if text.startswith("    ")
     )
-    page.evaluate("writeRules([{heading: '<b>x</b>', parts: [['item', '* <img src=x> and'], ['item', '* two']]}])")
+    page.evaluate(
+        "writeRules([{heading: '<b>x</b>', parts: [['item', '* <img src=x> and'], ['item', '* two']]}])"
+    )
     assert page.locator("#rules li").all_text_contents() == ["<img src=x> and", "two"]
 
 

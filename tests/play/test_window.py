@@ -67,7 +67,10 @@ def frame_in(shot, picture, scale):
     """Whether a window shows a picture, each pixel as scale x scale pixels and nothing over it: a bool."""
     place = window.layout(picture, scale)
     part = shot[place.row :][: place.picture[1]]
-    return part.shape[1] == place.picture[0] and (part == picture.repeat(scale, 0).repeat(scale, 1)).all()
+    return (
+        part.shape[1] == place.picture[0]
+        and (part == picture.repeat(scale, 0).repeat(scale, 1)).all()
+    )
 
 
 def experts_keys(played):
@@ -92,7 +95,10 @@ def test_a_whole_game_is_played_with_posted_keys(display, shots, capsys):
     assert all(any(frame_in(shot, picture, 2) for shot in shots) for picture in shown)
     assert frame_in(shots[-1], shown[-1], 2)
     total = episodes[-1].episode_return
-    assert total > 0.5 and capsys.readouterr().out == f"episode 1: return {total:.3f} after {len(keys)} steps\n"
+    assert (
+        total > 0.5
+        and capsys.readouterr().out == f"episode 1: return {total:.3f} after {len(keys)} steps\n"
+    )
 
 
 @pytest.mark.parametrize("name", [game + "Easy" for game in GAMES])
@@ -102,7 +108,10 @@ def test_every_game_can_be_shown_played_swapped_and_explained(name, display, sho
     leave()
     window.run(played)
     assert played.episode.time == 1 and played.partial_obs
-    views = [cabinet.observe(played.machine, played.episode, partial_obs) for partial_obs in (False, True)]
+    views = [
+        cabinet.observe(played.machine, played.episode, partial_obs)
+        for partial_obs in (False, True)
+    ]
     scale = 5
     for picture in views:
         assert any(frame_in(shot, picture, scale) for shot in shots)
@@ -127,7 +136,11 @@ def test_while_the_rules_are_shown_keys_scroll_and_do_not_play(display, shots):
     window.run(played, scale=2)
     assert played.episode.time == 0 and played.due is None
     rules = [
-        shot for shot in shots if not any(frame_in(shot, picture, 2) for picture in (shots_picture(played, p) for p in (0, 1)))
+        shot
+        for shot in shots
+        if not any(
+            frame_in(shot, picture, 2) for picture in (shots_picture(played, p) for p in (0, 1))
+        )
     ]
     scrolled = {shot.tobytes() for shot in rules}
     assert len(scrolled) == 4  # the top, a line down, a page further, a line back
@@ -145,7 +158,11 @@ def test_the_rules_can_be_read_to_the_last_line(display):
     for _ in range(len(lines)):
         first = window.scrolled(first, pygame.K_DOWN, session("TetrisEasy"), place)
     assert first + window.lines_shown(place) == len(lines)
-    widest = max(window.font(window.rules_size(place)).size(line)[0] for kind, line in lines if kind != "drawing")
+    widest = max(
+        window.font(window.rules_size(place)).size(line)[0]
+        for kind, line in lines
+        if kind != "drawing"
+    )
     assert widest <= place.picture[0] - place.row
 
 
@@ -158,7 +175,14 @@ def test_escape_leaves(display):
 
 def test_a_key_that_repeats_restarts_once_and_fires_once_but_moves_on(display):
     played = session()
-    for key in (pygame.K_r, pygame.K_r, pygame.K_SPACE, pygame.K_SPACE, pygame.K_LEFT, pygame.K_LEFT):
+    for key in (
+        pygame.K_r,
+        pygame.K_r,
+        pygame.K_SPACE,
+        pygame.K_SPACE,
+        pygame.K_LEFT,
+        pygame.K_LEFT,
+    ):
         pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=key))
     leave()
     window.run(played)
@@ -201,8 +225,12 @@ def test_waiting_for_a_key_takes_no_processor_time(display):
     assert time.process_time() - start < 0.3
 
 
-@pytest.mark.parametrize("obs_size, both, scale", [(128, False, 5), (256, False, 2), (128, True, 3), (256, True, 1)])
-def test_the_window_is_a_whole_multiple_of_the_frame_and_fits_the_desktop(obs_size, both, scale, display, monkeypatch):
+@pytest.mark.parametrize(
+    "obs_size, both, scale", [(128, False, 5), (256, False, 2), (128, True, 3), (256, True, 1)]
+)
+def test_the_window_is_a_whole_multiple_of_the_frame_and_fits_the_desktop(
+    obs_size, both, scale, display, monkeypatch
+):
     monkeypatch.setattr(pygame.display, "get_desktop_sizes", lambda: [(1024, 800)])
     width = (2 * obs_size + obs_size // 32) if both else obs_size
     place = window.layout(np.zeros((obs_size, width, 3), np.uint8))
@@ -211,7 +239,9 @@ def test_the_window_is_a_whole_multiple_of_the_frame_and_fits_the_desktop(obs_si
 
 
 @pytest.mark.parametrize("fps", [0.01, 60])
-def test_a_clock_that_is_too_slow_or_too_fast_for_a_gif_does_not_lose_the_recording(fps, display, tmp_path):
+def test_a_clock_that_is_too_slow_or_too_fast_for_a_gif_does_not_lose_the_recording(
+    fps, display, tmp_path
+):
     played = session(fps=fps, keep_all=True)
     leave()
     window.run(played, recording=tmp_path / "a.gif")
@@ -225,8 +255,14 @@ def test_a_recording_holds_all_that_was_played(display, tmp_path, capsys):
     window.run(played, recording=tmp_path / "a.gif")
     with Image.open(tmp_path / "a.gif") as image:
         frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
-    distinct = [picture for i, picture in enumerate(played.pictures) if i == 0 or (picture != played.pictures[i - 1]).any()]
-    assert len(frames) == len(distinct) >= 4 and all((a == b).all() for a, b in zip(frames, distinct))
+    distinct = [
+        picture
+        for i, picture in enumerate(played.pictures)
+        if i == 0 or (picture != played.pictures[i - 1]).any()
+    ]
+    assert len(frames) == len(distinct) >= 4 and all(
+        (a == b).all() for a, b in zip(frames, distinct)
+    )
     assert f"wrote {tmp_path / 'a.gif'}" in capsys.readouterr().out
 
 
@@ -237,7 +273,16 @@ def test_a_recording_holds_all_that_was_played(display, tmp_path, capsys):
 def x_display():
     """A virtual X display's name, e.g. ":3"."""
     number, number_in = os.pipe()
-    command = [program("Xvfb"), "-displayfd", str(number_in), "-screen", "0", "1280x1024x24", "-nolisten", "tcp"]
+    command = [
+        program("Xvfb"),
+        "-displayfd",
+        str(number_in),
+        "-screen",
+        "0",
+        "1280x1024x24",
+        "-nolisten",
+        "tcp",
+    ]
     server = subprocess.Popen(command, pass_fds=[number_in], stderr=subprocess.DEVNULL)
     os.close(number_in)
     with os.fdopen(number) as line:
@@ -260,9 +305,20 @@ def test_a_real_window_shows_the_frames_and_takes_keys(x_display, tmp_path):
     expected = Session(cabinet.build("NavigatorEasy"), seed=3, both=True)
     env = {**os.environ, "DISPLAY": x_display}
     env.pop("SDL_VIDEODRIVER", None)
-    words = ["navigatoreasy", "--seed", "3", "--both", "--scale", "3", "--record", str(tmp_path / "a.gif")]
+    words = [
+        "navigatoreasy",
+        "--seed",
+        "3",
+        "--both",
+        "--scale",
+        "3",
+        "--record",
+        str(tmp_path / "a.gif"),
+    ]
     command = [sys.executable, "-m", "popgym_arcade.play", *words]
-    game = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    game = subprocess.Popen(
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
     def shows(picture):
         """Whether the picture is somewhere on the screen, enlarged."""
@@ -270,7 +326,9 @@ def test_a_real_window_shows_the_frames_and_takes_keys(x_display, tmp_path):
         big = picture.repeat(3, 0).repeat(3, 1)
         for top in np.flatnonzero((screen[:, :, 1] != 0).any(1))[:200]:
             for left in np.flatnonzero((screen[top] != 0).any(1))[:2]:
-                if np.array_equal(screen[top : top + big.shape[0], left : left + big.shape[1]], big):
+                if np.array_equal(
+                    screen[top : top + big.shape[0], left : left + big.shape[1]], big
+                ):
                     return True
         return False
 
@@ -289,15 +347,27 @@ def test_a_real_window_shows_the_frames_and_takes_keys(x_display, tmp_path):
     finally:
         game.kill()
     assert game.returncode == 0
-    assert re.search(r"NavigatorEasy, rule version \d+, seed 3\ncompiling \.\.\. done in [\d.]+ s\nwrote ", printed)
+    assert re.search(
+        r"NavigatorEasy, rule version \d+, seed 3\ncompiling \.\.\. done in [\d.]+ s\nwrote ",
+        printed,
+    )
     assert (tmp_path / "a.gif").stat().st_size > 0
 
 
 def test_control_c_in_the_terminal_leaves_and_keeps_the_recording(x_display, tmp_path):
     env = {**os.environ, "DISPLAY": x_display, "PYTHONUNBUFFERED": "1"}
     env.pop("SDL_VIDEODRIVER", None)
-    command = [sys.executable, "-m", "popgym_arcade.play", "NavigatorEasy", "--record", str(tmp_path / "a.gif")]
-    game = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "popgym_arcade.play",
+        "NavigatorEasy",
+        "--record",
+        str(tmp_path / "a.gif"),
+    ]
+    game = subprocess.Popen(
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     lines = [game.stdout.readline(), game.stdout.readline()]
     assert "done in" in lines[1]
     time.sleep(1)
@@ -314,7 +384,12 @@ def test_a_seed_that_was_not_given_is_printed(x_display):
         "window.next_event = lambda session: pygame.event.Event(pygame.QUIT); command.main(['NavigatorEasy'])"
     )
     seeds = {
-        re.search(r"seed (\d+)", subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True).stdout)[1]
+        re.search(
+            r"seed (\d+)",
+            subprocess.run(
+                [sys.executable, "-c", code], env=env, capture_output=True, text=True
+            ).stdout,
+        )[1]
         for _ in range(2)
     }
     assert len(seeds) == 2 and all(0 <= int(seed) <= MAX_SEED for seed in seeds)
