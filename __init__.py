@@ -1,4 +1,5 @@
-"""POPGym Arcade: arcade games drawn in pixels, as pure JAX functions, in fully and partially observable twins."""
+"""POPGym Arcade: arcade games drawn in pixels, as pure JAX functions, in fully and partially
+observable twins."""
 
 from popgym_arcade.registry import (
     GAMES,

@@ -1,16 +1,19 @@
-"""The benchmark: how many frames a second each environment makes, and how far that is from what the device could do.
+"""The benchmark: how many frames a second each environment makes, and how far that is from what the
+device could do.
 
-``python bench.py`` measures every environment and both twins. What is timed is the step a user gets from ``make``: it resets
-itself, with fresh keys and fresh random actions on every step, vmapped over ``--num-envs`` environments in one jitted loop.
+``python bench.py`` measures every environment and both twins. What is timed is the step a user gets
+from ``make``: it resets itself, with fresh keys and fresh random actions on every step, vmapped
+over ``--num-envs`` environments in one jitted loop.
 
 Columns:
 
 * compile s: seconds to trace and compile that loop.
 * frames/s: frames made a second. Every frame is written to memory, because the loop carries it.
-* fill: the same for a loop that only writes one byte value over each frame. No step can be faster than this limit. It is measured
-  in turn with the rows of the environment, so that a machine that changes its speed changes all of them.
-* steps/s: steps a second when nobody looks at the frames, so that the compiler leaves the drawing out. What is left is the same for
-  both twins, and is measured once.
+* fill: the same for a loop that only writes one byte value over each frame. No step can be faster
+  than this limit. It is measured in turn with the rows of the environment, so that a machine that
+  changes its speed changes all of them.
+* steps/s: steps a second when nobody looks at the frames, so that the compiler leaves the drawing
+  out. What is left is the same for both twins, and is measured once.
 * ratio: frames/s over fill, the median of the turns.
 * state B: bytes of state per environment.
 """
@@ -49,7 +52,8 @@ class Program(NamedTuple):
 
 
 def over_devices(count):
-    """How a batch of environments is spread over the first devices, each of which holds an equal part: a NamedSharding."""
+    """How a batch of environments is spread over the first devices, each of which holds an equal
+    part: a NamedSharding."""
     return NamedSharding(
         Mesh(np.array(jax.devices()[:count]), ("environments",)), PartitionSpec("environments")
     )
@@ -74,8 +78,9 @@ def first_states(env, params, num_envs):
 def step_program(env, params, states, with_frames, sharding):
     """A loop that steps all environments with fresh keys and random actions in each round.
 
-    It carries the states, the sum of the rewards and, ``with_frames``, the frames. Over several devices it is still one program:
-    each has a part of the batch, and nothing in a step looks at another environment.
+    It carries the states, the sum of the rewards and, ``with_frames``, the frames. Over several
+    devices it is still one program: each has a part of the batch, and nothing in a step looks at
+    another environment.
     """
     num_envs = states.time.shape[0]
     step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
@@ -100,7 +105,8 @@ def step_program(env, params, states, with_frames, sharding):
 
 
 def compiled(round_, carry, sharding):
-    """Compile a loop over a round, (index, carry) -> carry, for a carry that is spread over devices: a Program."""
+    """Compile a loop over a round, (index, carry) -> carry, for a carry that is spread over
+    devices: a Program."""
     carry = jax.device_put(carry, sharding)
 
     def loop(carry, rounds):
@@ -129,9 +135,11 @@ def calibrated(program):
 
 
 def measure(name, twins, options, fill):
-    """Measure one environment and the limit: (a dict of the COLUMNS for each twin, the fill program as it stands then).
+    """Measure one environment and the limit: (a dict of the COLUMNS for each twin, the fill program
+    as it stands then).
 
-    twins: False for the MDP, True for the POMDP. fill: the limit's program and how many rounds it runs in a turn.
+    twins: False for the MDP, True for the POMDP. fill: the limit's program and how many rounds it
+    runs in a turn.
     """
     env, params = make(name, obs_size=options.obs_size)
     states, sharding = first_states(env, params, options.num_envs), over_devices(options.devices)
@@ -158,7 +166,8 @@ def measure(name, twins, options, fill):
 
 
 def row(name, partial_obs, program, turns):
-    """The COLUMNS of a twin, a dict. turns: what each program made a second in each turn, the twin's own under ``partial_obs``."""
+    """The COLUMNS of a twin, a dict. turns: what each program made a second in each turn, the
+    twin's own under ``partial_obs``."""
     states, _, _ = program.carry
     return {
         "environment": name,
@@ -269,7 +278,8 @@ def parse(arguments):
 
 
 def check_devices(parser, options):
-    """End with an error unless there are so many devices and they can share the environments evenly."""
+    """End with an error unless there are so many devices and they can share the environments
+    evenly."""
     available = jax.device_count()
     if options.devices > available:
         parser.error(
@@ -289,7 +299,8 @@ def main():
 
 
 def benchmark(arguments):
-    """Run the benchmark with these command-line arguments, print its table, and return the report that ``--json`` writes."""
+    """Run the benchmark with these command-line arguments, print its table, and return the report
+    that ``--json`` writes."""
     options = parse(arguments)
     report = {"machine": machine(options.num_envs, options.obs_size, options.devices), "rows": []}
     print(", ".join(f"{key} {value}" for key, value in report["machine"].items()), flush=True)

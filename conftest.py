@@ -1,4 +1,5 @@
-"""Test set-up. What the tests spend their time on is compiling, so this is about compiling little, and quickly."""
+"""Test set-up. What the tests spend their time on is compiling, so this is about compiling little,
+and quickly."""
 
 import os
 import re
@@ -11,13 +12,15 @@ from xdist.scheduler import LoadScopeScheduling
 pytest.register_assert_rewrite("tests.testing")  # so that its failed asserts show their values too
 
 
-# Most programs of the tests run for a moment only. With these flags XLA compiles them with a fifth of the work, and they run ten
-# times as long. Those that run for longer, and those that are to be as a user has them, say so with options from testing.py.
+# Most programs of the tests run for a moment only. With these flags XLA compiles them with a fifth
+# of the work, and they run ten times as long. Those that run for longer, and those that are to be
+# as a user has them, say so with options from testing.py.
 QUICK_TO_COMPILE = "--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"
 
 
 def pytest_configure(config):
-    """Have the workers compile quickly, unless COMPILE_AS_FOR_USERS is set or, with ``-n 0``, there are none."""
+    """Have the workers compile quickly, unless COMPILE_AS_FOR_USERS is set or, with ``-n 0``, there
+    are none."""
     has_workers = getattr(config.option, "numprocesses", None) and not hasattr(
         config, "workerinput"
     )
@@ -29,7 +32,8 @@ def pytest_configure(config):
 
 
 def xla_takes(flag):
-    """Whether this version of XLA has a flag. It ends a process that sets one that it does not have."""
+    """Whether this version of XLA has a flag. It ends a process that sets one that it does not
+    have."""
     environment = {**os.environ, "XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
     return not subprocess.run(
         [sys.executable, "-c", "import jax; jax.devices()"], env=environment, capture_output=True
@@ -37,10 +41,12 @@ def xla_takes(flag):
 
 
 class ByEnvironment(LoadScopeScheduling):
-    """Hand out the tests by the environment that is among their parameters: it is then compiled once. Or else by their file.
+    """Hand out the tests by the environment that is among their parameters: it is then compiled
+    once. Or else by their file.
 
-    The tests of a file that are of one algorithm go by themselves, since they take long and share little with the others.
-    pytest-xdist's own ``--dist loadgroup`` does nothing, and says nothing, with pytest 9.2: pytest-dev/pytest-xdist#1386.
+    The tests of a file that are of one algorithm go by themselves, since they take long and share
+    little with the others. pytest-xdist's own ``--dist loadgroup`` does nothing, and says nothing,
+    with pytest 9.2: pytest-dev/pytest-xdist#1386.
     """
 
     def _split_scope(self, nodeid):

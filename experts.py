@@ -1,10 +1,12 @@
-"""Players that see the whole state: the best and the worst that can be done, for tests, pictures and upper bounds.
+"""Players that see the whole state: the best and the worst that can be done, for tests, pictures
+and upper bounds.
 
-``expert(state, params)`` earns the most that the episode allows and ``worst(state, params)`` the least. Both return an action,
-int32[], and work under jit and vmap, in every view, at every level: with the level's own limit of steps they reach the very
-maximum and minimum, but for rare episodes of three games: Skittles, where one would have to know what is not on the field yet,
-CountRecall, where a few decks need more steps than there are, and Tetris Hard (one in ten thousand). A much smaller
-``max_steps_in_episode`` may leave the experts of BattleShip and MineSweeper on a detour.
+``expert(state, params)`` earns the most that the episode allows and ``worst(state, params)`` the
+least. Both return an action, int32[], and work under jit and vmap, in every view, at every level:
+with the level's own limit of steps they reach the very maximum and minimum, but for rare episodes
+of three games: Skittles, where one would have to know what is not on the field yet, CountRecall,
+where a few decks need more steps than there are, and Tetris Hard (one in ten thousand). A much
+smaller ``max_steps_in_episode`` may leave the experts of BattleShip and MineSweeper on a detour.
 """
 
 from typing import NamedTuple
@@ -31,16 +33,18 @@ FAR = np.int32(1 << 20)  # a distance longer than any path
 
 
 def expert(state, params):
-    """The action of the best player: int32[]. state: a game's State. params: the same game's Params."""
+    """The action of the best player: int32[]. state: a game's State. params: the same game's
+    Params."""
     return PLAYERS[type(params)].expert(state, params).astype(jnp.int32)
 
 
 def worst(state, params):
-    """The action of the worst player: int32[]. state: a game's State. params: the same game's Params."""
+    """The action of the worst player: int32[]. state: a game's State. params: the same game's
+    Params."""
     return PLAYERS[type(params)].worst(state, params).astype(jnp.int32)
 
 
-# --- AutoEncode ---------------------------------------------------------------------------------------------------------------
+# --- AutoEncode ----------------------------------------------------------------------------------
 
 
 def autoencode_expert(state, params):
@@ -54,7 +58,7 @@ def autoencode_worst(state, params):
     return jnp.where(state.selected == autoencode.asked_suit(state), LEFT, FIRE)
 
 
-# --- BattleShip ---------------------------------------------------------------------------------------------------------------
+# --- BattleShip ----------------------------------------------------------------------------------
 
 
 def battleship_expert(state, params):
@@ -63,12 +67,14 @@ def battleship_expert(state, params):
 
 
 def battleship_worst(state, params):
-    """Miss once, then shoot the same cell until the budget of repeats is used up: a return of -1."""
+    """Miss once, then shoot the same cell until the budget of repeats is used up: a return of
+    -1."""
     return fire_at_nearest(state.row, state.col, state.shots | ~state.ships)
 
 
 def fire_at_nearest(row, col, targets):
-    """The action that walks to the nearest target of a board, bool[n, n], or fires if it stands on one: int[]."""
+    """The action that walks to the nearest target of a board, bool[n, n], or fires if it stands on
+    one: int[]."""
     rows, cols = np.indices(targets.shape)
     distance = jnp.where(targets, jnp.abs(rows - row) + jnp.abs(cols - col), FAR)
     target_row, target_col = divmod(jnp.argmin(distance), targets.shape[1])
@@ -76,14 +82,16 @@ def fire_at_nearest(row, col, targets):
     return jnp.where(target_row < row, UP, jnp.where(target_row > row, DOWN, sideways))
 
 
-# --- Breakout -----------------------------------------------------------------------------------------------------------------
+# --- Breakout ------------------------------------------------------------------------------------
 
 
 def breakout_expert(state, params):
-    """Hold the middle of the paddle under the ball until no brick is left, which takes 1718 steps: a return of 1.
+    """Hold the middle of the paddle under the ball until no brick is left, which takes 1718 steps:
+    a return of 1.
 
-    The ball then always turns around as from a mirror, so it breaks a brick at least every tenth time, wherever that is: up and
-    down is 38 steps, left and right is 20, and each brick lies on both the odd and the even diagonals of that 38 x 20 board.
+    The ball then always turns around as from a mirror, so it breaks a brick at least every tenth
+    time, wherever that is: up and down is 38 steps, left and right is 20, and each brick lies on
+    both the odd and the even diagonals of that 38 x 20 board.
     """
     comes_from, _ = breakout_landing(state)
     return breakout_slide(
@@ -93,7 +101,8 @@ def breakout_expert(state, params):
 
 
 def breakout_worst(state, params):
-    """Dodge the ball: a return of -0.975. Where the paddle is too wide for that, turn the ball as from a mirror first: -0.95."""
+    """Dodge the ball: a return of -0.975. Where the paddle is too wide for that, turn the ball as
+    from a mirror first: -0.95."""
     comes_from, goes_to = breakout_landing(state)
     right_wall = breakout.COLUMNS - params.paddle_width
     falls_on_left = jnp.maximum(comes_from, goes_to) < right_wall
@@ -110,8 +119,10 @@ def breakout_slide(state, wanted):
 
 
 def breakout_landing(state):
-    """The columns in which a falling ball will be on the row above the paddle's and on the paddle's: (int32[], int32[])."""
-    # A rising ball is taken for a falling one: where that sends the paddle does not matter, for the fall leaves enough time.
+    """The columns in which a falling ball will be on the row above the paddle's and on the
+    paddle's: (int32[], int32[])."""
+    # A rising ball is taken for a falling one: where that sends the paddle does not matter, for the
+    # fall leaves enough time.
     turns = 2 * breakout.COLUMNS  # steps from side to side and back
     goes_right = jnp.take(breakout.COLUMN_STEP, state.direction) > 0
     travelled = (
@@ -126,16 +137,18 @@ def breakout_landing(state):
     )
 
 
-# --- CartPole and NoisyCartPole -----------------------------------------------------------------------------------------------
+# --- CartPole and NoisyCartPole ------------------------------------------------------------------
 
-# Newtons per metre, metre a second, radian and radian a second: the linear-quadratic regulator of the cart-pole at rest, with
-# state weights (1, 1, 10, 1) and a force weight of 0.01, rounded. It keeps the cart within 0.6 m and the pole within 5 degrees.
+# Newtons per metre, metre a second, radian and radian a second: the linear-quadratic regulator of
+# the cart-pole at rest, with state weights (1, 1, 10, 1) and a force weight of 0.01, rounded. It
+# keeps the cart within 0.6 m and the pole within 5 degrees.
 CARTPOLE_GAINS = np.array([8.0, 14.0, 90.0, 24.0], np.float32)
 CARTPOLE_FALL_STEPS = 64  # a constant push always ends the episode sooner
 
 
 def cartpole_expert(state, params):
-    """Push with whichever of -10, 0 and 10 N is nearest to what a linear regulator asks for: a return of 1."""
+    """Push with whichever of -10, 0 and 10 N is nearest to what a linear regulator asks for: a
+    return of 1."""
     wanted = jnp.stack(state[:4]) @ CARTPOLE_GAINS
     return jnp.where(
         wanted > params.force / 2, RIGHT, jnp.where(wanted < -params.force / 2, LEFT, FIRE)
@@ -164,13 +177,14 @@ def steps_to_fall(state, action, params):
     return survived
 
 
-# --- CountRecall --------------------------------------------------------------------------------------------------------------
+# --- CountRecall ---------------------------------------------------------------------------------
 
 
 def count_recall_expert(state, params):
     """Count to the true number, then submit it: a return of 1.
 
-    Ten steps an answer are enough for any deck but a few where the suits come far apart and are asked in turns.
+    Ten steps an answer are enough for any deck but a few where the suits come far apart and are
+    asked in turns.
     """
     wanted = count_recall.true_count(state)
     return jnp.where(state.counter < wanted, UP, jnp.where(state.counter > wanted, DOWN, FIRE))
@@ -181,14 +195,14 @@ def count_recall_worst(state, params):
     return jnp.where(state.counter == count_recall.true_count(state), UP, FIRE)
 
 
-# --- MineSweeper --------------------------------------------------------------------------------------------------------------
+# --- MineSweeper ---------------------------------------------------------------------------------
 
 
 def minesweeper_expert(state, params):
     """Walk around a loop through all cells and dig up the safe ones: a return of 1.
 
-    The loop has as many cells as the field, so the walk and the digs fit into the limit of 2 n^2 steps from any cell. It goes
-    around in the direction in which the last safe cell comes sooner.
+    The loop has as many cells as the field, so the walk and the digs fit into the limit of 2 n^2
+    steps from any cell. It goes around in the direction in which the last safe cell comes sooner.
     """
     size = params.board_size
     order, moves = loop_through(size)
@@ -201,10 +215,12 @@ def minesweeper_expert(state, params):
 
 
 def loop_through(size):
-    """A loop through all cells of a board with an even side: the place of each cell in it, and the moves from each place.
+    """A loop through all cells of a board with an even side: the place of each cell in it, and the
+    moves from each place.
 
-    Along the first row, back and forth through the other rows without their first column, and up along that column. Returns
-    NumPy int[size, size] and int[2, size^2]: the action that leads to the next place, and the one that leads to the place before.
+    Along the first row, back and forth through the other rows without their first column, and up
+    along that column. Returns NumPy int[size, size] and int[2, size^2]: the action that leads to
+    the next place, and the one that leads to the place before.
     """
     rows = [(0, col) for col in range(size)]
     for row in range(1, size):
@@ -218,35 +234,40 @@ def loop_through(size):
 
 
 def minesweeper_worst(state, params):
-    """Dig up the nearest safe cell, for a mine would end the game, then dig there until the budget of repeats is used up."""
+    """Dig up the nearest safe cell, for a mine would end the game, then dig there until the budget
+    of repeats is used up."""
     return fire_at_nearest(
         state.row, state.col, jnp.where(jnp.any(state.dug), state.dug, ~state.mines)
     )
 
 
-# --- Navigator ----------------------------------------------------------------------------------------------------------------
+# --- Navigator -----------------------------------------------------------------------------------
 
 
 def navigator_expert(state, params):
-    """Walk the shortest way around the TNT, then dig: a return of 1 less the step cost of that way."""
+    """Walk the shortest way around the TNT, then dig: a return of 1 less the step cost of that
+    way."""
     treasure = jnp.zeros(state.tnt.shape, bool).at[state.treasure_row, state.treasure_col].set(True)
     distance = distances(treasure, state.tnt)
     return jnp.where(navigator.on_treasure(state), FIRE, jnp.argmin(after_moves(distance, state)))
 
 
 def navigator_worst(state, params):
-    """Dig where there is nothing until just enough steps are left to walk into TNT with the very last one."""
+    """Dig where there is nothing until just enough steps are left to walk into TNT with the very
+    last one."""
     distance = distances(state.tnt, jnp.zeros(state.tnt.shape, bool))
     reached = after_moves(distance, state)
     hurry = distance[state.row, state.col] >= params.max_steps_in_episode - state.time
-    # On the treasure, where digging would win, step aside instead: towards the TNT, but not into it yet.
+    # On the treasure, where digging would win, step aside instead: towards the TNT, but not into it
+    # yet.
     aside = jnp.where(jnp.min(reached) > 0, jnp.argmin(reached), jnp.argmax(reached))
     waste = jnp.where(navigator.on_treasure(state), aside, FIRE)
     return jnp.where(hurry, jnp.argmin(reached), waste)
 
 
 def distances(targets, walls):
-    """Steps from every cell to the nearest target without entering a wall, FAR where there is no way: int32[n, n].
+    """Steps from every cell to the nearest target without entering a wall, FAR where there is no
+    way: int32[n, n].
 
     targets, walls: bool[n, n]. Spreads from the targets by one step a round until nothing changes.
     """
@@ -272,11 +293,12 @@ def after_moves(distance, state):
     return distance[cells[:, 0], cells[:, 1]]
 
 
-# --- Skittles -----------------------------------------------------------------------------------------------------------------
+# --- Skittles ------------------------------------------------------------------------------------
 
 
 def skittles_expert(state, params):
-    """Survive as long as the skittles on the field allow, with room to go on: a return of 1 but for a few walls of skittles."""
+    """Survive as long as the skittles on the field allow, with room to go on: a return of 1 but for
+    a few walls of skittles."""
     actions = (FIRE, LEFT, RIGHT)
     prospects = [
         skittles_prospect(skittles.move(state, action, params), params) for action in actions
@@ -287,8 +309,8 @@ def skittles_expert(state, params):
 def skittles_prospect(state, params):
     """How good it is to have moved to this column, more is better: int32[].
 
-    First counts how many steps can be survived, then how many columns can be reached alive when the last skittle that is on the
-    field now has gone by, and one step later.
+    First counts how many steps can be survived, then how many columns can be reached alive when the
+    last skittle that is on the field now has gone by, and one step later.
     """
     lane = (2 << params.last_lane) - (1 << params.first_lane)  # sets of columns as bits
     rows = jnp.concatenate(
@@ -313,22 +335,24 @@ def skittles_worst(state, params):
     return jnp.where(col < state.col, LEFT, jnp.where(col > state.col, RIGHT, FIRE))
 
 
-# --- Tetris -------------------------------------------------------------------------------------------------------------------
+# --- Tetris --------------------------------------------------------------------------------------
 
-# A place is a rotation and a column of the piece's box; there are [4, 11] or, numbered in that order, [44].
+# A place is a rotation and a column of the piece's box; there are [4, 11] or, numbered in that
+# order, [44].
 TURNS = np.arange(4)
 BOX_COLS = np.arange(-2, tetris.COLUMNS - 1)
 LOOKS = np.array([2, 1, 4, 2, 2, 4, 4])  # how many rotations of each piece look different
 PLACES_TO_TRY = 3  # together with the next piece
-# The rows of a board are integers as in tetris.py: bit c + WALL for column c, and walls beside it. In the following, an edge
-# between two cells of a row is the bit of the left one.
+# The rows of a board are integers as in tetris.py: bit c + WALL for column c, and walls beside it.
+# In the following, an edge between two cells of a row is the bit of the left one.
 FULL_ROW = ~np.uint32(0)
 COLUMN_BITS = ~tetris.WALLS
 INNER_EDGES = COLUMN_BITS & COLUMN_BITS >> 1
 ALL_EDGES = COLUMN_BITS | COLUMN_BITS >> 1
-# What a board costs: each cell at or below the top block of its column (18, and 1 for each row of its height above the floor),
-# each hole, each row by which neighbouring columns differ in height, each edge between an empty and a filled cell of a row. All but
-# the last are features of Yiyuan Lee's "Tetris AI - The (Near) Perfect Bot" (2013), edges are Pierre Dellacherie's row transitions;
+# What a board costs: each cell at or below the top block of its column (18, and 1 for each row of
+# its height above the floor), each hole, each row by which neighbouring columns differ in height,
+# each edge between an empty and a filled cell of a row. All but the last are features of Yiyuan
+# Lee's "Tetris AI - The (Near) Perfect Bot" (2013), edges are Pierre Dellacherie's row transitions;
 # the numbers were found by trial on Hard.
 BLOCK_COST, HEIGHT_COST, HOLE_COST, STEP_COST, EDGE_COST = 18, 1, 13, 5, 3
 
@@ -344,7 +368,8 @@ class Falling(NamedTuple):
 
 
 def tetris_expert(state, params):
-    """Turn, shift, then drop the piece to the place that is best for it and the next one: nearly always a return of 1."""
+    """Turn, shift, then drop the piece to the place that is best for it and the next one: nearly
+    always a return of 1."""
     columns = np.uint32(1) << np.arange(tetris.WALL, tetris.WALL + tetris.COLUMNS, dtype=np.uint32)
     rows = jnp.sum((state.board > 0) * columns, axis=1, dtype=jnp.uint32) | tetris.WALLS
     following = state.next_pieces[jnp.minimum(state.just_locked, state.next_pieces.size - 1)]
@@ -367,7 +392,8 @@ def tetris_expert(state, params):
 
 
 def tetris_worst(state, params):
-    """Let every piece fall where it enters, in the columns 3 ... 6: no row gets full, and the pile ends the game with -1."""
+    """Let every piece fall where it enters, in the columns 3 ... 6: no row gets full, and the pile
+    ends the game with -1."""
     return jnp.int32(DOWN)
 
 
@@ -386,7 +412,8 @@ def without_full_rows(rows):
 
 
 def outcomes(falling, params):
-    """The board with the piece in each place, uint32[20, 4, 11], and its cost, int32[4, 11], FAR if it does not get there."""
+    """The board with the piece in each place, uint32[20, 4, 11], and its cost, int32[4, 11], FAR if
+    it does not get there."""
     blocks = jnp.asarray(tetris.BOX_ROWS)[falling.piece].T[:, :, None] << (
         BOX_COLS + tetris.WALL
     ).astype(np.uint32)
@@ -400,7 +427,8 @@ def outcomes(falling, params):
 
 
 def landing_rows(falling, blocks):
-    """Down to which row the piece falls in every place from its row, row - 1 where it does not fit: int32[4, 11].
+    """Down to which row the piece falls in every place from its row, row - 1 where it does not fit:
+    int32[4, 11].
 
     blocks: uint32[4, 4, 11], the rows of the piece's box in every place, as rows of the board.
     """
@@ -416,10 +444,11 @@ def landing_rows(falling, blocks):
 
 
 def reachable(falling, landing, params):
-    """Whether the piece, first turned, then shifted, gets to every place before it locks on the way: bool[4, 11].
+    """Whether the piece, first turned, then shifted, gets to every place before it locks on the
+    way: bool[4, 11].
 
-    landing: int32[4, 11], see landing_rows. Of rotations that look alike, the one with the fewest turns counts. Places under a
-    roof that is beside the piece now are taken for out of reach.
+    landing: int32[4, 11], see landing_rows. Of rotations that look alike, the one with the fewest
+    turns counts. Places under a roof that is beside the piece now are taken for out of reach.
     """
     turns, shifts = (TURNS - falling.rotation) % 4, BOX_COLS - falling.col
     actions = turns[:, None] + jnp.abs(shifts)
@@ -427,7 +456,8 @@ def reachable(falling, landing, params):
     locks = (
         landing <= falling.row + params.gravity * actions
     )  # too early, if another action is to follow
-    # Sets of columns and sets of numbers of turns are integers, too; the way to a column is without the column itself.
+    # Sets of columns and sets of numbers of turns are integers, too; the way to a column is without
+    # the column itself.
     column = np.uint32(1) << np.arange(BOX_COLS.size, dtype=np.uint32)
     here = np.uint32(1) << (falling.col - BOX_COLS[0]).astype(jnp.uint32)
     way = jnp.where(shifts > 0, column - here, 2 * here - 2 * column)

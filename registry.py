@@ -1,4 +1,5 @@
-"""The registry: every environment by name, and ``make``, which turns a name into the functions a user calls.
+"""The registry: every environment by name, and ``make``, which turns a name into the functions a
+user calls.
 
 To add a game, import its module and add it to GAMES; the loop below registers its levels.
 """
@@ -115,7 +116,7 @@ REGISTERED_ENVIRONMENTS: tuple[str, ...] = tuple(REGISTRY)
 """The names that ``make`` takes."""
 
 
-# --- names -------------------------------------------------------------------------------------
+# --- names ---------------------------------------------------------------------------------------
 
 
 def twin_name(partial_obs: bool) -> str:
@@ -137,7 +138,8 @@ def registered_name(text: str) -> str:
 
 
 def matching_names(words: Iterable[str]) -> list[str]:
-    """The environments that begin with one of the words, in the registry's order; all without words.
+    """The environments that begin with one of the words, in the registry's order; all without
+    words.
 
     Upper and lower case are the same. Raises ValueError for a word that no environment begins with.
     """
@@ -148,7 +150,7 @@ def matching_names(words: Iterable[str]) -> list[str]:
     return [name for name in REGISTRY if not prefixes or name.lower().startswith(tuple(prefixes))]
 
 
-# --- make --------------------------------------------------------------------------------------
+# --- make ----------------------------------------------------------------------------------------
 
 
 def make(
@@ -160,15 +162,17 @@ def make(
 ) -> tuple[Environment, Any]:
     """Make an environment.
 
-    name: one of REGISTERED_ENVIRONMENTS, e.g. "NavigatorEasy". partial_obs: False for the MDP view, True for the POMDP view;
-    the twins share states, so a state of one may be continued in the other. obs_size: pixels a side of a frame, 128 or 256.
-    final_observation: have ``step`` put the frame before the reset into ``info["final_observation"]`` (a second drawing).
-    overrides: other fields of the game's Params, e.g. max_steps_in_episode=50.
+    name: one of REGISTERED_ENVIRONMENTS, e.g. "NavigatorEasy". partial_obs: False for the MDP view,
+    True for the POMDP view; the twins share states, so a state of one may be continued in the
+    other. obs_size: pixels a side of a frame, 128 or 256. final_observation: have ``step`` put the
+    frame before the reset into ``info["final_observation"]`` (a second drawing). overrides: other
+    fields of the game's Params, e.g. max_steps_in_episode=50.
 
-    Returns (Environment, params). Observations are uint8[obs_size, obs_size, 3]: rows, columns, RGB.
+    Returns (Environment, params). Observations are uint8[obs_size, obs_size, 3]: rows, columns,
+    RGB.
 
-    Raises ValueError for an unknown name, override or value, and TypeError for a value of the wrong type; the message names what
-    is allowed and the nearest valid choice.
+    Raises ValueError for an unknown name, override or value, and TypeError for a value of the wrong
+    type; the message names what is allowed and the nearest valid choice.
     """
     spaces.check_name("environment", name, REGISTRY)
     if not isinstance(final_observation, bool):
@@ -182,7 +186,8 @@ def make(
 
 
 def _check_override(name, params, field_name, value):
-    """Raise an error that says what is allowed, if the environment has no such field or cannot have it set to this value."""
+    """Raise an error that says what is allowed, if the environment has no such field or cannot have
+    it set to this value."""
     fields = {field.name: field for field in dataclasses.fields(params)}
     if field_name not in fields:
         raise ValueError(

@@ -2,22 +2,25 @@
 
 The contract of every primitive here:
 
-* A **canvas** is ``uint8[height, 3 * width]``: one row a scanline, its bytes R, G, B, R, G, B, ... Canvases are values: a
-  primitive takes one as its first argument and returns a new one of the same shape. What is drawn comes second, where there
-  is such a thing, and every option is a keyword.
+* A **canvas** is ``uint8[height, 3 * width]``: one row a scanline, its bytes R, G, B, R, G, B, ...
+  Canvases are values: a primitive takes one as its first argument and returns a new one of the same
+  shape. What is drawn comes second, where there is such a thing, and every option is a keyword.
 * The origin is the top left corner. ``top`` and ``left`` count pixels down and to the right.
 * What sticks out of the canvas on a side is cut off. It never wraps around and never raises.
-* Arguments named in a primitive's ``static_argnames`` (sizes, places, art, colours) are Python values known when the
-  function is traced; the rest (tile ids, numbers, sub-pixel edges) are traced and may differ between environments.
-* Positions that come from floats are first quantised with :func:`fixed_point`, and all arithmetic after that is on integers. A
-  frame therefore has the same bytes under ``jit``, under ``vmap``, eagerly, and on every device.
+* Arguments named in a primitive's ``static_argnames`` (sizes, places, art, colours) are Python
+  values known when the function is traced; the rest (tile ids, numbers, sub-pixel edges) are traced
+  and may differ between environments.
+* Positions that come from floats are first quantised with :func:`fixed_point`, and all arithmetic
+  after that is on integers. A frame therefore has the same bytes under ``jit``, under ``vmap``,
+  eagerly, and on every device.
 
-Art is text: one character a pixel, ``.`` for transparent, any other character a key of :data:`PALETTE`. Art has no size in
-pixels; it is scaled by area averaging to whatever size it is drawn at. A **tile** is a tuple of arts, drawn one over another.
+Art is text: one character a pixel, ``.`` for transparent, any other character a key of
+:data:`PALETTE`. Art has no size in pixels; it is scaled by area averaging to whatever size it is
+drawn at. A **tile** is a tuple of arts, drawn one over another.
 
-Why scanlines of bytes: on a CPU a frame is written at the memory's speed only if the innermost loop runs along a whole row of
-bytes and is nothing but selects; gathers and per-pixel channel loops are several times slower. ``docs/performance.md`` has the
-measurements.
+Why scanlines of bytes: on a CPU a frame is written at the memory's speed only if the innermost loop
+runs along a whole row of bytes and is nothing but selects; gathers and per-pixel channel loops are
+several times slower. ``docs/performance.md`` has the measurements.
 """
 
 from functools import cache, partial
@@ -27,10 +30,12 @@ import jax.numpy as jnp
 import numpy as np
 
 OBS_SIZES = (128, 256)
-"""The frame sizes, in pixels, that the games offer. All layout is computed from the size, so adding one here is enough."""
+"""The frame sizes, in pixels, that the games offer. All layout is computed from the size, so adding
+one here is enough."""
 
 STEP_LIMITS = range(1, 2**31 - 1)
-"""What a game's ``max_steps_in_episode`` may be: ``time`` is an int32, and no step may overflow it."""
+"""What a game's ``max_steps_in_episode`` may be: ``time`` is an int32, and no step may overflow
+it."""
 
 ANY_REWARD = (-1e6, 1e6)
 """The lowest and the highest value that a game's Params takes for a reward."""
@@ -58,7 +63,8 @@ PALETTE = {
 BACKGROUND = "k"
 """The colour of a blank canvas and of what shows through transparent art."""
 
-# The frame from top to bottom, in 128ths of its side: the score, the playing field, the game's name.
+# The frame from top to bottom, in 128ths of its side: the score, the playing field, the game's
+# name.
 FRAME_UNITS = 128
 SCORE_UNITS = 14
 FIELD_UNITS = 104
@@ -77,7 +83,8 @@ BAR_MARGIN = 4  # between a bar and the frame's sides, in 128ths of the frame
 
 
 def _font(characters, art):
-    """Cut side-by-side glyphs, each 7 rows of 5 columns with one blank column between, into {character: bool[7, 5]}."""
+    """Cut side-by-side glyphs, each 7 rows of 5 columns with one blank column between, into
+    {character: bool[7, 5]}."""
     rows = np.array([[pixel == "#" for pixel in row] for row in art.strip("\n").split("\n")])
     return {c: rows[:, i * GLYPH_ADVANCE :][:, :GLYPH_WIDTH] for i, c in enumerate(characters)}
 
@@ -124,7 +131,7 @@ FONT = {
 """Digits, capitals and the space: {character: bool[7, 5]}, true where the glyph has ink."""
 
 
-# --- art that several games use -----------------------------------------------------------------------------------------------
+# --- art that several games use ------------------------------------------------------------------
 
 CARD = """
 ..wwwwwwww..
@@ -197,16 +204,19 @@ DIAMOND = """
 ............
 """
 CARDS = tuple((CARD, suit) for suit in (HEART, SPADE, CLUB, DIAMOND))
-"""A playing card of each suit, as tiles: heart, spade, club, diamond. They differ in shape and in hue."""
+"""A playing card of each suit, as tiles: heart, spade, club, diamond. They differ in shape and in
+hue."""
 
 
-# --- layout -----------------------------------------------------------------------------------------------------------------
+# --- layout --------------------------------------------------------------------------------------
 
 
 def field_row(obs_size, units):
-    """The field's pixel row that lies ``units`` 128ths of the frame below the field's top edge; an int.
+    """The field's pixel row that lies ``units`` 128ths of the frame below the field's top edge; an
+    int.
 
-    Differences of this are the heights of bands, so that bands which share an edge leave no gap at any size.
+    Differences of this are the heights of bands, so that bands which share an edge leave no gap at
+    any size.
     """
     return round((SCORE_UNITS + units) * obs_size / FRAME_UNITS) - round(
         SCORE_UNITS * obs_size / FRAME_UNITS
@@ -214,7 +224,8 @@ def field_row(obs_size, units):
 
 
 def field(obs_size, *, top=0, bottom=FIELD_UNITS, color=BACKGROUND):
-    """A blank canvas for a horizontal band of the field: from ``top`` to ``bottom``, in 128ths of the frame from the field's top.
+    """A blank canvas for a horizontal band of the field: from ``top`` to ``bottom``, in 128ths of
+    the frame from the field's top.
 
     Returns ``uint8[band height, 3 * obs_size]``. With the defaults it is the whole field.
     """
@@ -242,7 +253,7 @@ def text_width(characters, scale):
     return (characters * GLYPH_ADVANCE - 1) * scale
 
 
-# --- art, turned into NumPy constants while tracing -----------------------------------------------------------------------
+# --- art, turned into NumPy constants while tracing ----------------------------------------------
 
 
 def _bytes(color, width):
@@ -252,9 +263,11 @@ def _bytes(color, width):
 
 @cache
 def parse_art(art):
-    """Text art to ``uint8[rows, columns, 4]``: red, green, blue and opacity (0 or 255) of each of its pixels.
+    """Text art to ``uint8[rows, columns, 4]``: red, green, blue and opacity (0 or 255) of each of
+    its pixels.
 
-    Raises ValueError where the rows differ in length or a character is neither ``.`` nor in PALETTE.
+    Raises ValueError where the rows differ in length or a character is neither ``.`` nor in
+    PALETTE.
     """
     rows = art.strip().split()
     if len({len(row) for row in rows}) != 1:
@@ -271,7 +284,8 @@ def parse_art(art):
 
 
 def _area_average(pixels, size):
-    """Resize [rows, columns, channels] to [size, size, channels] by exact area averages; float64."""
+    """Resize [rows, columns, channels] to [size, size, channels] by exact area averages;
+    float64."""
     for axis in (0, 1):
         length = pixels.shape[axis]
         fine = np.repeat(np.asarray(pixels, np.float64), size, axis=axis)
@@ -282,7 +296,8 @@ def _area_average(pixels, size):
 
 @cache
 def tile_texture(tile, size, color=BACKGROUND):
-    """The pixels of a tile, ``uint8[size, size, 3]``: its arts scaled to ``size`` and laid one over another on ``color``."""
+    """The pixels of a tile, ``uint8[size, size, 3]``: its arts scaled to ``size`` and laid one over
+    another on ``color``."""
     image = np.broadcast_to(np.array(PALETTE[color], np.float64), (size, size, 3))
     for art in tile:
         pixels = parse_art(art).astype(np.float64)
@@ -302,7 +317,8 @@ def _ink(characters, scale):
 
 
 def _place(ink, height, width, top, left):
-    """Put a mask on an empty canvas of so many pixels, cutting off what sticks out: bool[height, 3 * width]."""
+    """Put a mask on an empty canvas of so many pixels, cutting off what sticks out: bool[height, 3
+    * width]."""
     mask = np.zeros((height, width), bool)
     rows, columns = (
         slice(max(top, 0), max(top + ink.shape[0], 0)),
@@ -313,17 +329,18 @@ def _place(ink, height, width, top, left):
     return np.repeat(mask, 3, axis=1)
 
 
-# --- primitives --------------------------------------------------------------------------------------------------------------
+# --- primitives ----------------------------------------------------------------------------------
 
 
 @partial(jax.jit, static_argnames=("tiles", "size", "top", "left", "step"))
 def board(canvas, ids, *, tiles, size=None, top=None, left=None, step=None):
     """Draw a board of square tiles.
 
-    canvas: uint8[height, 3 * width]. ids: int[rows, columns], the index into ``tiles`` of each cell; a cell whose id is not an
-    index of ``tiles`` (-1, say) is left as it is. tiles: a tuple of at most 255 tiles. size: pixels a side of a tile; by
-    default the largest that fits the canvas. top, left: pixels to the board's corner; by default it is centred. step: pixels
-    from one column to the next; by default ``size``.
+    canvas: uint8[height, 3 * width]. ids: int[rows, columns], the index into ``tiles`` of each
+    cell; a cell whose id is not an index of ``tiles`` (-1, say) is left as it is. tiles: a tuple of
+    at most 255 tiles. size: pixels a side of a tile; by default the largest that fits the canvas.
+    top, left: pixels to the board's corner; by default it is centred. step: pixels from one column
+    to the next; by default ``size``.
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
     rows, columns = ids.shape
@@ -347,7 +364,8 @@ def board(canvas, ids, *, tiles, size=None, top=None, left=None, step=None):
 
 
 def _spread(ids, where_columns, width):
-    """Spread tile ids over the bytes of scanlines, 255 off the board: int[rows, columns] -> uint8[rows, 3 * width]."""
+    """Spread tile ids over the bytes of scanlines, 255 off the board: int[rows, columns] ->
+    uint8[rows, 3 * width]."""
     rows, ids = ids.shape[0], _computed_once(ids.astype(jnp.uint8))
     pieces, edge = [], 0
     for column, (start, size) in enumerate(where_columns):
@@ -359,7 +377,8 @@ def _spread(ids, where_columns, width):
 
 
 def _computed_once(values):
-    """The same values, but computed here: XLA would otherwise compute them anew for each byte that they are spread over.
+    """The same values, but computed here: XLA would otherwise compute them anew for each byte that
+    they are spread over.
 
     It never repeats a sum, so this is one: of the values and of a zero for each.
     """
@@ -371,7 +390,8 @@ def _computed_once(values):
 
 
 def _scanlines(texture, where_columns, width):
-    """Repeat a texture at every column of a board: uint8[size, size, 3] -> uint8[size, 3 * width]."""
+    """Repeat a texture at every column of a board: uint8[size, size, 3] -> uint8[size, 3 *
+    width]."""
     size = texture.shape[0]
     lines = np.zeros((size, width, 3), np.uint8)
     for start, _ in where_columns:
@@ -384,12 +404,13 @@ def _scanlines(texture, where_columns, width):
 def cells(canvas, ids, *, colors, size, top=0, left=0, gap=0):
     """Draw a board of cells of one colour each.
 
-    canvas: uint8[height, 3 * width]. ids: int[rows, columns], the index into ``colors`` of each cell; all must be one. colors:
-    keys of PALETTE. size: pixels of a cell, (height, width). top, left: pixels to the board's corner. gap: pixels that each cell
-    leaves free at its bottom and its right.
+    canvas: uint8[height, 3 * width]. ids: int[rows, columns], the index into ``colors`` of each
+    cell; all must be one. colors: keys of PALETTE. size: pixels of a cell, (height, width). top,
+    left: pixels to the board's corner. gap: pixels that each cell leaves free at its bottom and its
+    right.
 
-    Like that of ``glyphs``, the cost of a pixel does not depend on the number of colours: the choices are made once for each
-    row of cells and column of bytes.
+    Like that of ``glyphs``, the cost of a pixel does not depend on the number of colours: the
+    choices are made once for each row of cells and column of bytes.
     """
     height, width = size
     line = _lines(
@@ -408,16 +429,20 @@ def cells(canvas, ids, *, colors, size, top=0, left=0, gap=0):
 
 @partial(jax.jit, static_argnames=("glyphs", "inks", "size", "top", "left"))
 def glyphs(canvas, ids, *, glyphs, inks, size, ink_ids=None, top=0, left=0):
-    """Draw a board of glyphs of one ink each, and leave the canvas as it is around them, as on a text screen.
+    """Draw a board of glyphs of one ink each, and leave the canvas as it is around them, as on a
+    text screen.
 
-    canvas: uint8[height, 3 * width]. ids: int[rows, columns], the index into ``glyphs`` of each cell; a cell whose id is none
-    (-1, say) is left as it is. glyphs: a tuple of characters of FONT, or of text art with ``#`` for ink, at most 8 rows high and
-    all of one height; each is drawn as large as whole multiples of its pixels allow, in the cell's middle. inks: keys of PALETTE,
-    the ink of each glyph, or one for all; with ``ink_ids``, int[rows, columns], the ink of each cell is chosen from ``inks`` by
-    that. size: pixels of a cell, (height, width). top, left: pixels to the board's corner.
+    canvas: uint8[height, 3 * width]. ids: int[rows, columns], the index into ``glyphs`` of each
+    cell; a cell whose id is none (-1, say) is left as it is. glyphs: a tuple of characters of FONT,
+    or of text art with ``#`` for ink, at most 8 rows high and all of one height; each is drawn as
+    large as whole multiples of its pixels allow, in the cell's middle. inks: keys of PALETTE, the
+    ink of each glyph, or one for all; with ``ink_ids``, int[rows, columns], the ink of each cell is
+    chosen from ``inks`` by that. size: pixels of a cell, (height, width). top, left: pixels to the
+    board's corner.
 
-    Unlike in ``board``, a pixel costs the same however many glyphs and inks there are: the choices are made once for each row of
-    cells and column of bytes, where the rows of a glyph are the bits of one byte.
+    Unlike in ``board``, a pixel costs the same however many glyphs and inks there are: the choices
+    are made once for each row of cells and column of bytes, where the rows of a glyph are the bits
+    of one byte.
     """
     width, columns = canvas.shape[1] // 3, ids.shape[1]
     line_bits, row_bits = _glyph_bits(glyphs, *size)
@@ -446,9 +471,10 @@ def glyphs(canvas, ids, *, glyphs, inks, size, ink_ids=None, top=0, left=0):
 def glyph(canvas, index, *, glyphs, row, column, columns, size, ink, top=0, left=0):
     """Draw one glyph in a cell of a board that may be another one in each environment.
 
-    canvas: uint8[height, 3 * width]. index: int[], the index into ``glyphs``, a tuple as in :func:`glyphs`; nothing is drawn
-    where it is none. row, column: int[], the cell. columns: how many the board has; rows go on above and below as far as there is
-    room. size: pixels of a cell, (height, width). ink: a key of PALETTE. top, left: pixels to the board's corner.
+    canvas: uint8[height, 3 * width]. index: int[], the index into ``glyphs``, a tuple as in
+    :func:`glyphs`; nothing is drawn where it is none. row, column: int[], the cell. columns: how
+    many the board has; rows go on above and below as far as there is room. size: pixels of a cell,
+    (height, width). ink: a key of PALETTE. top, left: pixels to the board's corner.
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
     line_bits, row_bits = _glyph_bits(glyphs, *size)
@@ -461,7 +487,8 @@ def glyph(canvas, index, *, glyphs, row, column, columns, size, ink, top=0, left
 
 
 def _paint_rows(canvas, top, board, paint):
-    """Change the canvas's part under a board of (rows, cell height) with ``paint``: uint8[rows, cell height, bytes] -> the same."""
+    """Change the canvas's part under a board of (rows, cell height) with ``paint``: uint8[rows,
+    cell height, bytes] -> the same."""
     first, last = (min(max(edge, 0), canvas.shape[0]) for edge in (top, top + board[0] * board[1]))
     if first == last:
         return canvas
@@ -482,7 +509,8 @@ def _glyph_art(glyph):
 
 
 def _glyph_bits(glyphs, height, width):
-    """Glyphs in cells of so many pixels: the bits of each byte along them, uint8[glyphs, 3 * width], and those of each row."""
+    """Glyphs in cells of so many pixels: the bits of each byte along them, uint8[glyphs, 3 *
+    width], and those of each row."""
     arts = [_glyph_art(glyph) for glyph in glyphs]
     rows = len(arts[0])
     if any(len(art) != rows for art in arts):
@@ -501,7 +529,8 @@ def _glyph_bits(glyphs, height, width):
 
 
 def _fit(length, cell, scale):
-    """Which of a glyph's rows (or columns) each pixel of a cell shows, -1 for none: a NumPy int[cell]."""
+    """Which of a glyph's rows (or columns) each pixel of a cell shows, -1 for none: a NumPy
+    int[cell]."""
     pixel = np.arange(cell)
     if scale == 0:  # the cell is too small for whole pixels
         return pixel * length // cell
@@ -512,9 +541,10 @@ def _fit(length, cell, scale):
 def _lines(ids, values, columns, left, width):
     """One line of bytes for each row of a board: uint8[rows, 3 * width], or a tuple of two.
 
-    ids: int[rows, columns]. values: uint8[choices, 3 * cell width], what a cell contributes; 0 where its id is no choice. Or a
-    tuple of two, which are looked up as one number of 16 bits for not much more than one costs.
-    A sum, because XLA computes a sum once and keeps it, but would repeat selects for every pixel below.
+    ids: int[rows, columns]. values: uint8[choices, 3 * cell width], what a cell contributes; 0
+    where its id is no choice. Or a tuple of two, which are looked up as one number of 16 bits for
+    not much more than one costs. A sum, because XLA computes a sum once and keeps it, but would
+    repeat selects for every pixel below.
     """
     pair = isinstance(values, tuple)
     values = values[0] | values[1].astype(np.uint16) << 8 if pair else values
@@ -546,8 +576,9 @@ def _lines(ids, values, columns, left, width):
 def digits(canvas, number, *, top, left, scale=1, count=SCORE_DIGITS, color="w"):
     """Draw a number in fixed-width digits, with leading zeros.
 
-    canvas: uint8[height, 3 * width]. number: int[], clipped to 0 ... 10**count - 1. top, left: pixels to the first digit's
-    corner. scale: pixels a side of one pixel of the font. count: how many digits. color: a key of PALETTE.
+    canvas: uint8[height, 3 * width]. number: int[], clipped to 0 ... 10**count - 1. top, left:
+    pixels to the first digit's corner. scale: pixels a side of one pixel of the font. count: how
+    many digits. color: a key of PALETTE.
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
     number = jnp.clip(number, 0, 10**count - 1)
@@ -577,9 +608,9 @@ def _place_line(values, length, start):
 def text(canvas, string, *, top, left=None, scale=1, color="w"):
     """Draw a string that is known when tracing.
 
-    canvas: uint8[height, 3 * width]. string: digits, letters (drawn as capitals) and spaces. top, left: pixels to the first
-    character's corner; by default the text is centred between left and right. scale: pixels a side of one pixel of the font.
-    color: a key of PALETTE.
+    canvas: uint8[height, 3 * width]. string: digits, letters (drawn as capitals) and spaces. top,
+    left: pixels to the first character's corner; by default the text is centred between left and
+    right. scale: pixels a side of one pixel of the font. color: a key of PALETTE.
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
     left = (width - text_width(len(string), scale)) // 2 if left is None else left
@@ -591,8 +622,8 @@ def text(canvas, string, *, top, left=None, scale=1, color="w"):
 def rectangle(canvas, *, top=0, bottom=None, left=0, right=None, color):
     """Fill a rectangle that is known when tracing.
 
-    canvas: uint8[height, 3 * width]. top, bottom, left, right: pixels, the second of each pair behind the last one filled; by
-    default the canvas's edges. color: a key of PALETTE.
+    canvas: uint8[height, 3 * width]. top, bottom, left, right: pixels, the second of each pair
+    behind the last one filled; by default the canvas's edges. color: a key of PALETTE.
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
     bottom, right = height if bottom is None else bottom, width if right is None else right
@@ -604,14 +635,16 @@ def rectangle(canvas, *, top=0, bottom=None, left=0, right=None, color):
 
 @partial(jax.jit, static_argnames=("art", "size", "top"))
 def sprite(canvas, art, *, size, top, left):
-    """Draw one art of ``size`` x ``size`` pixels that may move from side to side; what is transparent keeps the canvas.
+    """Draw one art of ``size`` x ``size`` pixels that may move from side to side; what is
+    transparent keeps the canvas.
 
-    canvas: uint8[height, 3 * width]. art: text art. size, top: pixels. left: int[], pixels to the sprite's left side, any
-    number. A pixel that the art covers less than half is transparent.
+    canvas: uint8[height, 3 * width]. art: text art. size, top: pixels. left: int[], pixels to the
+    sprite's left side, any number. A pixel that the art covers less than half is transparent.
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
     ink = _area_average(parse_art(art)[..., 3:] / 255, size) >= 0.5
-    # The sprite in the middle of a strip so wide that some window of the canvas's width shows it anywhere, or not at all.
+    # The sprite in the middle of a strip so wide that some window of the canvas's width shows it
+    # anywhere, or not at all.
     colors, opaque = (
         np.pad(pixels, ((0, 0), (width, width), (0, 0))).reshape(size, -1)
         for pixels in (tile_texture((art,), size), np.repeat(ink, 3, axis=2))
@@ -627,7 +660,8 @@ def sprite(canvas, art, *, size, top, left):
 
 
 def fixed_point(value, *, scale):
-    """Quantise ``value * scale`` to the nearest integer: float -> int32. Halves go to the even neighbour."""
+    """Quantise ``value * scale`` to the nearest integer: float -> int32. Halves go to the even
+    neighbour."""
     return jnp.round(value * jnp.float32(scale)).astype(jnp.int32)
 
 
@@ -635,12 +669,14 @@ def fixed_point(value, *, scale):
 def spans(canvas, *, left, right, colors):
     """Fill every scanline between two sub-pixel edges, with anti-aliased ends.
 
-    canvas: uint8[height, 3 * width], width below 1024. left, right: int32[] or int32[height], in 1 / SUBPIXEL of a pixel from
-    the canvas's left side; a pixel is mixed with the colour in proportion to the part of it that lies between them. A scanline
-    whose right edge is not beyond its left edge stays as it is. colors: a key of PALETTE, or a string of one for each scanline.
+    canvas: uint8[height, 3 * width], width below 1024. left, right: int32[] or int32[height], in 1
+    / SUBPIXEL of a pixel from the canvas's left side; a pixel is mixed with the colour in
+    proportion to the part of it that lies between them. A scanline whose right edge is not beyond
+    its left edge stays as it is. colors: a key of PALETTE, or a string of one for each scanline.
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
-    # 16 bits hold every intermediate value, and a vector register holds twice as many of them as of 32.
+    # 16 bits hold every intermediate value, and a vector register holds twice as many of them as of
+    # 32.
     starts = np.repeat(np.arange(width) * SUBPIXEL, 3).astype(np.int16)
     left, right = (
         jnp.clip(jnp.asarray(edge), 0, width * SUBPIXEL).astype(jnp.int16)[..., None]
@@ -656,7 +692,8 @@ def spans(canvas, *, left, right, colors):
 
 @partial(jax.jit, static_argnames=("of",))
 def bar(canvas, *, filled, of):
-    """Fill a band with a bar that grows from the left: red over the part that is filled, grey over the rest.
+    """Fill a band with a bar that grows from the left: red over the part that is filled, grey over
+    the rest.
 
     canvas: uint8[height, 3 * width]. filled: int32[], 0 ... ``of``. of: an int, below 1000.
     """
@@ -669,9 +706,11 @@ def bar(canvas, *, filled, of):
 
 
 def disc_half_widths(height, *, top, diameter):
-    """Half the width of a disc on each of ``height`` scanlines, in sub-pixels, 0 above and below it: NumPy int32[height].
+    """Half the width of a disc on each of ``height`` scanlines, in sub-pixels, 0 above and below
+    it: NumPy int32[height].
 
-    top: the scanline at the disc's upper edge. diameter: pixels. For spans around the disc's moving centre.
+    top: the scanline at the disc's upper edge. diameter: pixels. For spans around the disc's moving
+    centre.
     """
     rows = np.arange(height) - top + 0.5 - diameter / 2
     return np.round(np.sqrt(np.maximum((diameter / 2) ** 2 - rows**2, 0)) * SUBPIXEL).astype(
@@ -683,12 +722,12 @@ def disc_half_widths(height, *, top, diameter):
 def beam(canvas, *, x, y, angle, length, thickness, color):
     """Draw a straight beam that stands on a pivot and leans.
 
-    canvas: uint8[height, 3 * width]. x: int32[], the pivot in 1 / SUBPIXEL of a pixel. y: the row whose upper edge holds the
-    pivot. angle: int32[] in 1 / ANGLE_UNIT radian, 0 upright, positive to the right, at most 0.6 radian either way. length,
-    thickness: pixels. color: a key of PALETTE.
+    canvas: uint8[height, 3 * width]. x: int32[], the pivot in 1 / SUBPIXEL of a pixel. y: the row
+    whose upper edge holds the pivot. angle: int32[] in 1 / ANGLE_UNIT radian, 0 upright, positive
+    to the right, at most 0.6 radian either way. length, thickness: pixels. color: a key of PALETTE.
 
-    Sine and cosine are Taylor polynomials of the fifth degree in integers (error below 1e-4 in that range), so that no
-    device's floating point shows in the picture.
+    Sine and cosine are Taylor polynomials of the fifth degree in integers (error below 1e-4 in that
+    range), so that no device's floating point shows in the picture.
     """
     square = angle * angle // ANGLE_UNIT
     sine = (
@@ -708,17 +747,18 @@ def beam(canvas, *, x, y, angle, length, thickness, color):
     return spans(canvas, left=center - half, right=center + half, colors=color)
 
 
-# --- the frame -----------------------------------------------------------------------------------------------------------
+# --- the frame -----------------------------------------------------------------------------------
 
 
 @partial(jax.jit, static_argnames=("name", "corner_tiles"))
 def frame(bands, *, score, name, counter=None, corner_ids=None, corner_tiles=()):
     """Put the score above the field and the game's name below it, and make the observation.
 
-    bands: the field, as one canvas or as a tuple of canvases from top to bottom; together they are as high as
-    ``field(obs_size)``. A CPU writes up to about five bands in one go, and more of them at half the speed. score: int[], drawn
-    with three digits. name: the text at the bottom. counter: int[], a second number, drawn with two digits before the top right
-    corner. corner_ids: int[2], indices into ``corner_tiles`` of the tiles in the top left and top right corners, -1 for none.
+    bands: the field, as one canvas or as a tuple of canvases from top to bottom; together they are
+    as high as ``field(obs_size)``. A CPU writes up to about five bands in one go, and more of them
+    at half the speed. score: int[], drawn with three digits. name: the text at the bottom. counter:
+    int[], a second number, drawn with two digits before the top right corner. corner_ids: int[2],
+    indices into ``corner_tiles`` of the tiles in the top left and top right corners, -1 for none.
 
     Returns the observation, uint8[obs_size, obs_size, 3]: rows, columns, RGB.
     """

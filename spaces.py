@@ -1,7 +1,8 @@
 """Spaces: what actions, observations and arguments may be.
 
-``Discrete``, ``Box`` and ``Dict`` describe actions and observations; they sample and check under jit and vmap. The ``check_*``
-functions check an argument and raise an error that names the value, what is allowed and the nearest valid choice.
+``Discrete``, ``Box`` and ``Dict`` describe actions and observations; they sample and check under
+jit and vmap. The ``check_*`` functions check an argument and raise an error that names the value,
+what is allowed and the nearest valid choice.
 """
 
 import argparse
@@ -31,7 +32,8 @@ class Discrete(NamedTuple):
         return _random_integers(key, (), 0, self.n - 1, np.dtype(self.dtype))
 
     def contains(self, x):
-        """Whether x is a scalar of an integer dtype, not necessarily this one, in 0 ... n - 1: bool[]. A bool is no integer."""
+        """Whether x is a scalar of an integer dtype, not necessarily this one, in 0 ... n - 1:
+        bool[]. A bool is no integer."""
         x = _as_array(x)
         if x.shape != () or not jnp.issubdtype(x.dtype, jnp.integer):
             return jnp.bool_(False)
@@ -41,8 +43,8 @@ class Discrete(NamedTuple):
 class Box(NamedTuple):
     """Arrays of one shape and dtype with every element in low ... high, both included.
 
-    The dtype is bool, an integer or a floating type that jax can hold under its present setting (64 bits only with
-    jax_enable_x64). For a bool, False counts as 0 and True as 1.
+    The dtype is bool, an integer or a floating type that jax can hold under its present setting (64
+    bits only with jax_enable_x64). For a bool, False counts as 0 and True as 1.
     """
 
     low: float
@@ -53,8 +55,8 @@ class Box(NamedTuple):
     def sample(self, key):
         """A uniform element: dtype[shape]. key: a typed or raw PRNG key.
 
-        Raises ValueError where no such choice exists: no element of the dtype lies in range, or the range of a floating dtype
-        is infinite or wider than the dtype's largest number.
+        Raises ValueError where no such choice exists: no element of the dtype lies in range, or the
+        range of a floating dtype is infinite or wider than the dtype's largest number.
         """
         dtype = np.dtype(self.dtype)
         if _is_integer_or_bool(dtype):
@@ -69,7 +71,8 @@ class Box(NamedTuple):
         return jax.random.uniform(key, self.shape, dtype, self.low, self.high)
 
     def contains(self, x):
-        """Whether x has this very dtype and shape and every element lies in range: bool[]. NaN does not.
+        """Whether x has this very dtype and shape and every element lies in range: bool[]. NaN does
+        not.
 
         Python numbers and lists of them count as the array that jnp.asarray makes of them.
         """
@@ -85,7 +88,8 @@ class Dict(NamedTuple):
     spaces: dict[str, Any]  # a name to its space
 
     def sample(self, key):
-        """A dict of independent uniform elements. key: a typed or raw PRNG key. Raises what the spaces raise."""
+        """A dict of independent uniform elements. key: a typed or raw PRNG key. Raises what the
+        spaces raise."""
         keys = jax.random.split(key, len(self.spaces))
         return {name: space.sample(keys[i]) for i, (name, space) in enumerate(self.spaces.items())}
 
@@ -97,7 +101,8 @@ class Dict(NamedTuple):
 
 
 def _as_array(x):
-    """x itself if it has a dtype, for jnp.asarray would cut a NumPy integer of 64 bits down to 32; else what jax makes of it."""
+    """x itself if it has a dtype, for jnp.asarray would cut a NumPy integer of 64 bits down to 32;
+    else what jax makes of it."""
     if hasattr(x, "dtype"):
         return x
     try:
@@ -107,9 +112,11 @@ def _as_array(x):
 
 
 def _all_between(x, low, high):
-    """Whether every element of x lies in low ... high, which may lie outside the range of x's dtype: bool[]."""
+    """Whether every element of x lies in low ... high, which may lie outside the range of x's
+    dtype: bool[]."""
     if _is_integer_or_bool(x.dtype):
-        # Compared with a number that its dtype cannot hold, a jax array wraps that number around: uint8(3) >= -1 is false.
+        # Compared with a number that its dtype cannot hold, a jax array wraps that number around:
+        # uint8(3) >= -1 is false.
         low, high = _integers_between(low, high, x.dtype)
         if low > high:
             return jnp.bool_(x.size == 0)
@@ -122,7 +129,8 @@ def _is_integer_or_bool(dtype):
 
 
 def _integers_between(low, high, dtype):
-    """The least and the greatest number of an integer dtype (bool: 0 and 1) in low ... high; least > greatest if there is none."""
+    """The least and the greatest number of an integer dtype (bool: 0 and 1) in low ... high; least
+    > greatest if there is none."""
     smallest, largest = 0, 1
     if jnp.issubdtype(dtype, jnp.integer):
         smallest, largest = int(jnp.iinfo(dtype).min), int(jnp.iinfo(dtype).max)
@@ -130,23 +138,26 @@ def _integers_between(low, high, dtype):
 
 
 def _random_integers(key, shape, first, last, dtype):
-    """Uniform over first ... last, both included: dtype[shape]. dtype: a NumPy dtype, an integer or bool."""
+    """Uniform over first ... last, both included: dtype[shape]. dtype: a NumPy dtype, an integer or
+    bool."""
     wide = dtype if dtype.itemsize >= 4 else np.dtype(np.int32)
     if last - first == 2 ** (8 * wide.itemsize) - 1:
         return jax.random.bits(key, shape, f"uint{8 * wide.itemsize}").astype(dtype)
-    # The upper bound of randint is excluded and has to fit the dtype as well, so a range that ends at the limit is moved by 1.
+    # The upper bound of randint is excluded and has to fit the dtype as well, so a range that ends
+    # at the limit is moved by 1.
     shift = int(last == jnp.iinfo(wide).max)
     low, high = np.asarray([first - shift, last + 1 - shift], wide)
     return (jax.random.randint(key, shape, low, high, wide) + wide.type(shift)).astype(dtype)
 
 
-# --- arguments ---------------------------------------------------------------------------------
+# --- arguments -----------------------------------------------------------------------------------
 
 
 def check_name(kind: str, name: object, names: Iterable[str], hint: str = "") -> None:
     """Raise ValueError unless name is one of names; the message names the nearest ones.
 
-    kind: what is named, e.g. "environment". hint: appended to the message, e.g. "; or pass a function".
+    kind: what is named, e.g. "environment". hint: appended to the message, e.g. "; or pass a
+    function".
     """
     names = tuple(names)
     if name not in names:
@@ -154,7 +165,8 @@ def check_name(kind: str, name: object, names: Iterable[str], hint: str = "") ->
 
 
 def nearest_names(word: object, words: Iterable[str]) -> str:
-    """The end of a message about an unknown word: the closest known words or, if none is close, all of them."""
+    """The end of a message about an unknown word: the closest known words or, if none is close, all
+    of them."""
     by_lower_case = {known.lower(): known for known in words}
     close = difflib.get_close_matches(str(word).lower(), by_lower_case, n=3, cutoff=0.5)
     if close:
@@ -167,7 +179,8 @@ def check_range(
 ) -> None:
     """Raise ValueError unless value lies in [low, high]; NaN does not.
 
-    what: the argument's name. hint: appended to what is allowed, e.g. ", the devices of this machine".
+    what: the argument's name. hint: appended to what is allowed, e.g. ", the devices of this
+    machine".
     """
     if not low <= value <= high:
         allowed = f"at least {low:.15g}" if high == math.inf else f"in [{low:.15g}, {high:.15g}]"

@@ -1,9 +1,11 @@
-"""The contract that every game keeps. What is a game's own is tested beside it, in ``games/test_<game>.py``.
+"""The contract that every game keeps. What is a game's own is tested beside it, in
+``games/test_<game>.py``.
 
-What the tests here need to know of a game is its Case in that file; they find it by the game's name in GAMES.
+What the tests here need to know of a game is its Case in that file; they find it by the game's name
+in GAMES.
 
-``python test_games.py --write-golden`` writes the hashes of golden frames anew. It refuses while a game whose frames have changed
-still has the VERSION that the old hashes were made with.
+``python test_games.py --write-golden`` writes the hashes of golden frames anew. It refuses while a
+game whose frames have changed still has the VERSION that the old hashes were made with.
 """
 
 import ast
@@ -51,7 +53,8 @@ GOLDEN = pathlib.Path(__file__).parent / "tests" / "golden.json"
 
 
 def is_discrete(name):
-    """Whether the test of a game's views is for this one; it is to fail, too, where there is no Case."""
+    """Whether the test of a game's views is for this one; it is to fail, too, where there is no
+    Case."""
     try:
         return case_of(name).shown is not None
     except LookupError:
@@ -68,7 +71,7 @@ every_module = pytest.mark.parametrize("module", MODULES.values(), ids=MODULES.k
 both_twins = pytest.mark.parametrize("partial_obs", TWINS)
 
 
-# --- the contract, for every environment ------------------------------------------------------------
+# --- the contract, for every environment ---------------------------------------------------------
 
 
 @every_environment
@@ -136,7 +139,8 @@ def test_jit_vmap_a_loop_and_eager_agree(name, partial_obs):
         for i in (shift, 4 - shift, 5):
             eager = env.step(keys(shift)[i], one_of(state, i), actions[i], params)
             assert_same(eager[1:], one_of(batch[1:], i), exact=False)
-            # The frame is a function of the state, whose floats differ by rounding, so each is held to its own state.
+            # The frame is a function of the state, whose floats differ by rounding, so each is held
+            # to its own state.
             assert_same(eager[0], env.render(eager[1], params))
             assert_same(batch[0][i], env.render(one_of(batch[1], i), params))
         state = batch[1]
@@ -144,7 +148,8 @@ def test_jit_vmap_a_loop_and_eager_agree(name, partial_obs):
 
 @cache
 def compiled_for_one(name):
-    """An environment with its reset and its step, which keeps the final observation, compiled for one key and one state."""
+    """An environment with its reset and its step, which keeps the final observation, compiled for
+    one key and one state."""
     env, params = make(name, final_observation=True)
     return env, params, jax.jit(env.reset), jax.jit(env.step)
 
@@ -229,7 +234,7 @@ def test_twins_share_states(name):
         state = through_pomdp[1]
 
 
-# --- returns, flags and limits ------------------------------------------------------------
+# --- returns, flags and limits -------------------------------------------------------------------
 
 
 @every_environment
@@ -312,11 +317,12 @@ def test_an_unknown_action_only_lets_time_pass(name):
         assert_same(state._replace(time=state.time - 1), same_start)
 
 
-# --- auto-reset, overrides, errors ---------------------------------------------------------------------------------------------
+# --- auto-reset, overrides, errors ---------------------------------------------------------------
 
 
 def step_keys(seed):
-    """What ``step`` gives to ``step_env`` of keys(seed); the other half of each key is for the reset: key[BATCH]."""
+    """What ``step`` gives to ``step_env`` of keys(seed); the other half of each key is for the
+    reset: key[BATCH]."""
     return jax.vmap(lambda key: jax.random.split(key)[0])(keys(seed))
 
 
@@ -491,7 +497,7 @@ def test_importing_the_package_touches_no_device():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# --- golden frames ------------------------------------------------------------
+# --- golden frames -------------------------------------------------------------------------------
 
 
 @cache
@@ -503,7 +509,8 @@ def compiled_expert(name):
 def golden_hash(name, partial_obs):
     """A hash of the frames of 32 steps of BATCH episodes, half of them the expert's.
 
-    Float state is rounded to 1 / 1024 before it is drawn, so that another device's last bit does not show.
+    Float state is rounded to 1 / 1024 before it is drawn, so that another device's last bit does
+    not show.
     """
     functions, number = compiled(name, partial_obs), np.arange(BATCH, dtype=np.int32)
     _, state = functions.reset(keys(11), functions.params)
@@ -562,7 +569,7 @@ def write_golden():
     GOLDEN.write_text(json.dumps(new, indent=2) + "\n")
 
 
-# --- what the views show and hide ------------------------------------------------------------
+# --- what the views show and hide ----------------------------------------------------------------
 
 
 def described(shown):
@@ -636,14 +643,15 @@ def test_both_twins_draw_the_same_score_and_name(name):
     assert np.all(np.any(more[:, : edges[0]] != frames[0][:, : edges[0]], axis=(1, 2, 3)))
 
 
-# --- the MDP's view is Markov ------------------------------------------------------------
+# --- the MDP's view is Markov --------------------------------------------------------------------
 
 ROLLOUTS, EXPLORED_STEPS = 128, 64
 PAIRS, SEQUENCES, FUTURE_STEPS = 32, 8, 12
 
 
 def look(frame):
-    """A frame as two numbers that are different for different frames but for one in 2^64: uint32[2]."""
+    """A frame as two numbers that are different for different frames but for one in 2^64:
+    uint32[2]."""
     weights = np.random.default_rng(0).integers(0, 2**32, (frame.size, 2), np.uint32)
     return (
         frame.reshape(-1).astype(jnp.uint32) @ weights
@@ -652,7 +660,8 @@ def look(frame):
 
 @cache
 def explore(name):
-    """Play from one start in many ways; chance does the same in all of them: (states, looks, whether the episode was over)."""
+    """Play from one start in many ways; chance does the same in all of them: (states, looks,
+    whether the episode was over)."""
     env, params = make(name)
 
     @partial(jax.jit, compiler_options=FOR_MANY_STEPS)
@@ -679,7 +688,8 @@ def explore(name):
 
 @cache
 def futures_differ(name):
-    """Play two states with the same actions and the same chance: whether reward, termination or frame ever differ, bool[]."""
+    """Play two states with the same actions and the same chance: whether reward, termination or
+    frame ever differ, bool[]."""
     env, params = make(name)
 
     def differ(key, one, other, actions):
@@ -707,8 +717,9 @@ def futures_differ(name):
 def test_states_that_look_alike_in_the_mdp_have_the_same_future(name):
     """Search for two reachable states with equal frames and different futures.
 
-    What chance has decided but not shown yet (undealt cards, ships not hit) is the same in all rollouts from one start, so it
-    cannot tell them apart; what it decides later on must be the same in both. The elapsed time may differ.
+    What chance has decided but not shown yet (undealt cards, ships not hit) is the same in all
+    rollouts from one start, so it cannot tell them apart; what it decides later on must be the same
+    in both. The elapsed time may differ.
     """
     rng, explored = np.random.default_rng(0), 0
     for seed in range(4):
@@ -740,7 +751,7 @@ def test_states_that_look_alike_in_the_mdp_have_the_same_future(name):
     assert explored > 100  # where no two states look alike, none were compared: that is as good
 
 
-# --- levels ------------------------------------------------------------
+# --- levels --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("game", GAMES)
@@ -755,7 +766,7 @@ def test_levels_are_those_of_the_rulebook(game):
         )
 
 
-# --- the contract, by reflection ------------------------------------------------------------
+# --- the contract, by reflection -----------------------------------------------------------------
 
 SIGNATURES = {
     "reset": ["key", "params"],

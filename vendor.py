@@ -1,7 +1,7 @@
 """Copy a game into another code base: ``python -m popgym_arcade.vendor Navigator DEST``.
 
-A game needs two files, its own module and ``render.py``, and of these one line has to change: the game's import of render. What is
-copied imports jax and NumPy and nothing of this package.
+A game needs two files, its own module and ``render.py``, and of these one line has to change: the
+game's import of render. What is copied imports jax and NumPy and nothing of this package.
 """
 
 import argparse
@@ -16,17 +16,21 @@ IMPORT_IN_FOLDER = b"import render as draw"
 
 
 def vendor(game, destination, force=False):
-    """Copy a game's module and render.py into a folder, and change the game's import of render to the copy.
+    """Copy a game's module and render.py into a folder, and change the game's import of render to
+    the copy.
 
-    game: a name in registry.GAMES or registry.REGISTRY, in upper or lower case, e.g. "Navigator" or "navigatoreasy". destination:
-    a path; the folder is created if it is missing. If it is a package, that is, holds an __init__.py, the import is made
-    relative, else absolute. force: replace files whose content differs from what is to be written.
+    game: a name in registry.GAMES or registry.REGISTRY, in upper or lower case, e.g. "Navigator" or
+    "navigatoreasy". destination: a path; the folder is created if it is missing. If it is a
+    package, that is, holds an __init__.py, the import is made relative, else absolute. force:
+    replace files whose content differs from what is to be written.
 
-    Returns the paths of the files it wrote, the game's first; files that were there already with the same content are left
-    alone. All is checked before anything is written, and a file is replaced in one go or not at all.
+    Returns the paths of the files it wrote, the game's first; files that were there already with
+    the same content are left alone. All is checked before anything is written, and a file is
+    replaced in one go or not at all.
 
-    Raises ValueError for an unknown game or the package's own folder of games, NotADirectoryError if the destination is a
-    file, IsADirectoryError if a folder has a file's name, and FileExistsError if a file has other content and force is not set.
+    Raises ValueError for an unknown game or the package's own folder of games, NotADirectoryError
+    if the destination is a file, IsADirectoryError if a folder has a file's name, and
+    FileExistsError if a file has other content and force is not set.
     """
     source = module_file(game)
     destination = Path(destination)
@@ -48,7 +52,8 @@ def vendor(game, destination, force=False):
 
 
 def module_file(game):
-    """The file of a game's module: Path. Raises ValueError, with the nearest names, if there is no such game."""
+    """The file of a game's module: Path. Raises ValueError, with the nearest names, if there is no
+    such game."""
     games = {name.lower(): name for name in registry.GAMES}
     games |= {
         (name + level).lower(): name
@@ -67,7 +72,8 @@ def is_package(folder):
 
 
 def with_import(source, in_package):
-    """A game's source with its import of render changed: bytes. Raises RuntimeError unless it is imported in just one place."""
+    """A game's source with its import of render changed: bytes. Raises RuntimeError unless it is
+    imported in just one place."""
     content = source.read_bytes()
     if content.count(IMPORT) != 1:
         raise RuntimeError(
@@ -82,7 +88,8 @@ def holds(path, content):
 
 
 def check_may_write(paths, force):
-    """Raise an error that says what to do, if something that may not be replaced is in the way of one of the files."""
+    """Raise an error that says what to do, if something that may not be replaced is in the way of
+    one of the files."""
     folders = [str(path) for path in paths if path.is_dir()]
     if folders:
         raise IsADirectoryError(
@@ -97,7 +104,8 @@ def check_may_write(paths, force):
 
 
 def write_all(contents):
-    """Write files, {path: bytes}. None is put in place before all are on the disk; then each replaces the old one at once."""
+    """Write files, {path: bytes}. None is put in place before all are on the disk; then each
+    replaces the old one at once."""
     drafts = {path: path.with_name(f".{path.name}.{os.getpid()}.draft") for path in contents}
     try:
         for path, draft in drafts.items():
@@ -112,8 +120,8 @@ def write_all(contents):
 def import_line(game, destination):
     """The line that imports a vendored game: a str.
 
-    In a package it has the full name, e.g. ``from my_project.arcade import navigator``; in a folder it is ``import navigator`` and
-    a comment that the folder has to be on sys.path.
+    In a package it has the full name, e.g. ``from my_project.arcade import navigator``; in a folder
+    it is ``import navigator`` and a comment that the folder has to be on sys.path.
     """
     name = module_file(game).stem
     folder, packages = Path(destination).resolve(), []
@@ -128,7 +136,8 @@ def import_line(game, destination):
 
 
 def main(argv=None):
-    """The command line. argv: a list of str, by default that of the process. Prints what was written; bad input exits with 2."""
+    """The command line. argv: a list of str, by default that of the process. Prints what was
+    written; bad input exits with 2."""
     parser = argparse.ArgumentParser(
         prog="python -m popgym_arcade.vendor", description="Copy a game into another code base."
     )

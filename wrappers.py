@@ -1,8 +1,9 @@
 """Environments as functions, and wrappers: functions from an environment to an environment.
 
-A wrapper takes an ``Environment`` and returns one whose functions have the same signatures, so wrappers compose, and the
-result works under jit, vmap and scan like any other environment. What a wrapper has to remember, it keeps in a state of its own
-around the environment's. Wrap first and vmap after: a wrapper expects the functions of a single environment.
+A wrapper takes an ``Environment`` and returns one whose functions have the same signatures, so
+wrappers compose, and the result works under jit, vmap and scan like any other environment. What a
+wrapper has to remember, it keeps in a state of its own around the environment's. Wrap first and
+vmap after: a wrapper expects the functions of a single environment.
 """
 
 import dataclasses
@@ -32,17 +33,19 @@ __all__ = [
 ]
 
 NO_ACTION: int = -1
-"""An action that is none of the five: it does nothing but let time pass. Agents read it as the action before the first."""
+"""An action that is none of the five: it does nothing but let time pass. Agents read it as the
+action before the first."""
 
 COLORS = 3  # channels of a frame
 _VIEWS = {"partial": True, "full": False}  # of both_views, to their partial_obs
 
 
-# --- environments ----------------------------------------------------------------------------
+# --- environments --------------------------------------------------------------------------------
 
 
 class Params(Protocol):
-    """What every game's Params has. Each is a frozen dataclass, registered with JAX, with more fields of its own."""
+    """What every game's Params has. Each is a frozen dataclass, registered with JAX, with more
+    fields of its own."""
 
     @property
     def partial_obs(self) -> bool:
@@ -149,15 +152,17 @@ def auto_reset(
 ) -> Step:
     """A ``step`` that begins a new episode by itself, made of an environment's other functions.
 
-    reset, step_env, render: as in Environment. final_observation: put the last frame before a reset into
-    ``info["final_observation"]`` of every step. Returns the function that Environment describes.
+    reset, step_env, render: as in Environment. final_observation: put the last frame before a reset
+    into ``info["final_observation"]`` of every step. Returns the function that Environment
+    describes.
     """
 
     def step(key, state, action, params=None):
         """One transition and, if it ended the episode, the first state of a new one.
 
-        The observation and the state are the new episode's then; reward, done and info are the finished step's. The state is
-        chosen first and drawn once: under jit the frames that ``step_env`` and ``reset`` return here are never computed.
+        The observation and the state are the new episode's then; reward, done and info are the
+        finished step's. The state is chosen first and drawn once: under jit the frames that
+        ``step_env`` and ``reset`` return here are never computed.
         """
         step_key, reset_key = jax.random.split(key)
         last_observation, last_state, reward, done, info = step_env(step_key, state, action, params)
@@ -172,11 +177,12 @@ def auto_reset(
     return step
 
 
-# --- episodes ----------------------------------------------------------------------------------
+# --- episodes ------------------------------------------------------------------------------------
 
 
 class LogState(NamedTuple):
-    """What ``log_episodes`` keeps: the environment's state, and the sums over the running and the last finished episode."""
+    """What ``log_episodes`` keeps: the environment's state, and the sums over the running and the
+    last finished episode."""
 
     env_state: Any  # the state of the environment inside; its time and score are env_state.time and env_state.score
     episode_returns: jax.Array  # float32[]: rewards of the running episode so far, added up
@@ -190,19 +196,21 @@ class LogState(NamedTuple):
 def log_episodes(env: Environment) -> Environment:
     """Report the return and the length of every finished episode in ``info``.
 
-    env: an Environment. Returns an Environment with the same functions over a LogState. The info of ``step`` and of ``step_env``
-    gets, besides what it held:
+    env: an Environment. Returns an Environment with the same functions over a LogState. The info of
+    ``step`` and of ``step_env`` gets, besides what it held:
 
     * ``returned_episode``, bool[]: whether this step ended an episode; it equals done.
-    * ``returned_episode_returns``, float32[]: the undiscounted return of the last finished episode, this one included.
+    * ``returned_episode_returns``, float32[]: the undiscounted return of the last finished episode,
+      this one included.
     * ``returned_episode_lengths``, int32[]: its length in steps.
 
-    Both numbers are 0 until the first episode after ``reset`` is over, and then keep their values until the next is, so take
-    means over the steps where ``returned_episode`` is true.
+    Both numbers are 0 until the first episode after ``reset`` is over, and then keep their values
+    until the next is, so take means over the steps where ``returned_episode`` is true.
 
-    ``step`` begins to count anew when done, as it begins a new episode. ``step_env`` does not: the state it returns is the last
-    of the finished episode, and so are the sums in it. Steps taken on from there belong to the same episode, each of them done
-    again with a larger sum. To end one by hand, call ``reset``, which sets all four numbers to 0.
+    ``step`` begins to count anew when done, as it begins a new episode. ``step_env`` does not: the
+    state it returns is the last of the finished episode, and so are the sums in it. Steps taken on
+    from there belong to the same episode, each of them done again with a larger sum. To end one by
+    hand, call ``reset``, which sets all four numbers to 0.
 
     The names in ``info`` are those of the LogWrapper of purejaxrl and gymnax.
     """
@@ -229,7 +237,8 @@ def log_episodes(env: Environment) -> Environment:
 
 
 def _count(state, observation, env_state, reward, done, info):
-    """Add one transition of the environment inside to the sums: (observation, LogState, reward, done, info)."""
+    """Add one transition of the environment inside to the sums: (observation, LogState, reward,
+    done, info)."""
     returns, lengths = state.episode_returns + reward, state.episode_lengths + 1
     last_returns = jnp.where(done, returns, state.returned_episode_returns)
     last_lengths = jnp.where(done, lengths, state.returned_episode_lengths)
@@ -256,7 +265,7 @@ def _restart_sums(state, done):
     )
 
 
-# --- actions ----------------------------------------------------------------------------------------------------------------
+# --- actions -------------------------------------------------------------------------------------
 
 
 class StickyState(NamedTuple):
@@ -267,11 +276,13 @@ class StickyState(NamedTuple):
 
 
 def sticky_actions(env: Environment, probability: float = 0.25) -> Environment:
-    """Play, with a probability, the last action once more instead of the one asked for, so that no fixed sequence of actions works.
+    """Play, with a probability, the last action once more instead of the one asked for, so that no
+    fixed sequence of actions works.
 
-    env: an Environment. probability: 0 ... 1. Before the first action of an episode the last one counts as -1, which does nothing.
-    Returns an Environment over a StickyState. Source: Machado et al. (2018), "Revisiting the Arcade Learning Environment",
-    section 5. Raises ValueError for a probability out of range.
+    env: an Environment. probability: 0 ... 1. Before the first action of an episode the last one
+    counts as -1, which does nothing. Returns an Environment over a StickyState. Source: Machado et
+    al. (2018), "Revisiting the Arcade Learning Environment", section 5. Raises ValueError for a
+    probability out of range.
     """
     spaces.check_range("probability", probability, 0, 1)
 
@@ -314,14 +325,16 @@ def sticky_actions(env: Environment, probability: float = 0.25) -> Environment:
     return env._replace(reset=reset, step=step, step_env=step_env, render=render)
 
 
-# --- observations -----------------------------------------------------------------------------------------------------------
+# --- observations --------------------------------------------------------------------------------
 
 
 def grayscale(env: Environment) -> Environment:
-    """Show brightness instead of colour: observations [height, width, 3 n] become [height, width, n], uint8.
+    """Show brightness instead of colour: observations [height, width, 3 n] become [height, width,
+    n], uint8.
 
-    env: an Environment whose observations are colours. Returns an Environment. The brightness is 0.299 red + 0.587 green + 0.114
-    blue (ITU-R BT.601), in integers, so it is the same on every device. Raises ValueError where an observation has no colours.
+    env: an Environment whose observations are colours. Returns an Environment. The brightness is
+    0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601), in integers, so it is the same on every
+    device. Raises ValueError where an observation has no colours.
     """
 
     def gray(frame):
@@ -338,10 +351,12 @@ def grayscale(env: Environment) -> Environment:
 
 
 def resize(env: Environment, height: int = 84, width: int = 84) -> Environment:
-    """Show smaller or larger frames: observations [.., .., channels] become [height, width, channels] of the same dtype.
+    """Show smaller or larger frames: observations [.., .., channels] become [height, width,
+    channels] of the same dtype.
 
-    env: an Environment. height, width: pixels, at least 1. Returns an Environment. Interpolation is linear and antialiased, that of
-    ``jax.image.resize``; uint8 is rounded to the nearest. Raises ValueError for a size below 1.
+    env: an Environment. height, width: pixels, at least 1. Returns an Environment. Interpolation is
+    linear and antialiased, that of ``jax.image.resize``; uint8 is rounded to the nearest. Raises
+    ValueError for a size below 1.
     """
     for name, value in (("height", height), ("width", width)):
         spaces.check_range(name, value, 1)
@@ -362,7 +377,8 @@ def resize(env: Environment, height: int = 84, width: int = 84) -> Environment:
 def normalise(env: Environment) -> Environment:
     """Show numbers from 0 to 1: observations of uint8 become float32, divided by 255.
 
-    env: an Environment. Returns an Environment. Raises ValueError where an observation is not uint8.
+    env: an Environment. Returns an Environment. Raises ValueError where an observation is not
+    uint8.
     """
 
     def scaled(frame):
@@ -377,7 +393,8 @@ def normalise(env: Environment) -> Environment:
 
 
 def _with_observations(env, change, change_space):
-    """An environment whose observations are changed, and with them its space. Those of ``both_views`` are changed one by one."""
+    """An environment whose observations are changed, and with them its space. Those of
+    ``both_views`` are changed one by one."""
 
     def changed(observation):
         return jax.tree.map(change, observation)
@@ -447,10 +464,12 @@ class StackState(NamedTuple):
 
 
 def frame_stack(env: Environment, num_frames: int = 4) -> Environment:
-    """Show the last frames at once: observations [height, width, channels] become [height, width, num_frames * channels].
+    """Show the last frames at once: observations [height, width, channels] become [height, width,
+    num_frames * channels].
 
-    env: an Environment. num_frames: at least 1; the oldest comes first. An episode begins with its first frame so many times, and
-    no frame of the episode before. Returns an Environment over a StackState. Raises ValueError for a num_frames below 1.
+    env: an Environment. num_frames: at least 1; the oldest comes first. An episode begins with its
+    first frame so many times, and no frame of the episode before. Returns an Environment over a
+    StackState. Raises ValueError for a num_frames below 1.
     """
     spaces.check_range("num_frames", num_frames, 1)
 
@@ -520,15 +539,17 @@ def frame_stack(env: Environment, num_frames: int = 4) -> Environment:
 
 
 def both_views(env: Environment) -> Environment:
-    """Show both twins at once: what the agent may see, and beside it all that matters, for a critic that is told more.
+    """Show both twins at once: what the agent may see, and beside it all that matters, for a critic
+    that is told more.
 
-    env: an Environment. Observations become ``{"partial": ..., "full": ...}``, what env shows with partial_obs=True and with
-    partial_obs=False, also in ``info["final_observation"]``; the observation space becomes a ``spaces.Dict``. The partial_obs of
-    params counts no more. Wrappers outside this one change both observations alike. Returns an Environment. Raises ValueError, when
+    env: an Environment. Observations become ``{"partial": ..., "full": ...}``, what env shows with
+    partial_obs=True and with partial_obs=False, also in ``info["final_observation"]``; the
+    observation space becomes a ``spaces.Dict``. The partial_obs of params counts no more. Wrappers
+    outside this one change both observations alike. Returns an Environment. Raises ValueError, when
     called, for a ``frame_stack`` inside, whose state holds frames of one twin only: put it outside.
 
-    Each function of env is called for both twins. They differ in nothing but the drawing, so under jit the compiler does what they
-    have in common once.
+    Each function of env is called for both twins. They differ in nothing but the drawing, so under
+    jit the compiler does what they have in common once.
     """
 
     def of_both(function, params):

@@ -1,11 +1,13 @@
-"""What the adapters cost: ``python -m popgym_arcade.adapters.cost``, each against the native step in the same run.
+"""What the adapters cost: ``python -m popgym_arcade.adapters.cost``, each against the native step
+in the same run.
 
-An adapter for compiled loops is held against a compiled loop over the step of ``make``; an adapter that is called from Python
-against that step, jitted and called from Python with the same actions. On a CPU such a call spends most of its time on fresh memory
-for its frames, unless it may write over old ones. So what reuses memory is held against a call that does so too, by donation.
+An adapter for compiled loops is held against a compiled loop over the step of ``make``; an adapter
+that is called from Python against that step, jitted and called from Python with the same actions.
+On a CPU such a call spends most of its time on fresh memory for its frames, unless it may write
+over old ones. So what reuses memory is held against a call that does so too, by donation.
 
-Each row is timed in turn with the row that it is held against, and its ratio is the median of the turns. Libraries that are not
-installed are left out.
+Each row is timed in turn with the row that it is held against, and its ratio is the median of the
+turns. Libraries that are not installed are left out.
 """
 
 import argparse
@@ -52,8 +54,8 @@ class Row(NamedTuple):
 def native_play(env, params, num_envs, reuse):
     """The step of ``make``, jitted and called from Python: (carry -> carry, the first carry).
 
-    A carry holds a key, states, and the frames with the final ones or None. reuse: whether new frames may take the memory of old
-    ones; those are the final ones too, where env gives them.
+    A carry holds a key, states, and the frames with the final ones or None. reuse: whether new
+    frames may take the memory of old ones; those are the final ones too, where env gives them.
     """
 
     @partial(jax.jit, donate_argnums=(1, 3), keep_unused=True)
@@ -75,15 +77,18 @@ def native_play(env, params, num_envs, reuse):
 
 
 def random_actions(num_envs):
-    """A function that draws the actions of a step, int64[num_envs]; what it draws is the same in every run."""
+    """A function that draws the actions of a step, int64[num_envs]; what it draws is the same in
+    every run."""
     return partial(np.random.default_rng(0).integers, NUM_ACTIONS, size=num_envs)
 
 
 def calls(play, carry):
-    """A Program whose rounds are calls from Python, each waited for, as by a policy that looks at the frames.
+    """A Program whose rounds are calls from Python, each waited for, as by a policy that looks at
+    the frames.
 
-    It has been compiled and warmed up. It keeps its carry to itself, since whoever runs a program refers to the carry that it began
-    with until the run is over, and memory that somebody refers to is not used again.
+    It has been compiled and warmed up. It keeps its carry to itself, since whoever runs a program
+    refers to the carry that it began with until the run is over, and memory that somebody refers to
+    is not used again.
     """
     kept = [carry]
     del carry
@@ -133,7 +138,8 @@ def stable_baselines3_calls(name, num_envs):
 
 
 def all_rows(name, num_envs):
-    """Everything that can be measured here: {name: Row}, those that others are held against first."""
+    """Everything that can be measured here: {name: Row}, those that others are held against
+    first."""
     env, params = make(name, partial_obs=True)
     with_final, _ = make(name, partial_obs=True, final_observation=True)
     states = bench.first_states(env, params, num_envs)
@@ -172,7 +178,8 @@ def installed(library):
 
 
 def measure(rows, turns):
-    """Time every row beside the one that it is held against: {name: (frames a second, ratio)}, the medians of the turns."""
+    """Time every row beside the one that it is held against: {name: (frames a second, ratio)}, the
+    medians of the turns."""
     programs = {name: bench.calibrated(row.program) for name, row in rows.items()}
     rates, ratios = {name: [] for name in rows}, {name: [] for name in rows}
 
@@ -193,7 +200,8 @@ def measure(rows, turns):
 
 
 def cost(arguments):
-    """Measure with these command-line arguments, print a table in Markdown, and return {name: (frames a second, ratio)}."""
+    """Measure with these command-line arguments, print a table in Markdown, and return {name:
+    (frames a second, ratio)}."""
     parser = argparse.ArgumentParser(
         description="Measure what the adapters cost, each as a ratio to the native step."
     )

@@ -1,4 +1,5 @@
-"""The environments for Gymnasium: one at a time as ArcadeEnv, many in one compiled program as ArcadeVectorEnv.
+"""The environments for Gymnasium: one at a time as ArcadeEnv, many in one compiled program as
+ArcadeVectorEnv.
 
 Importing this module registers them, so this is all that is needed::
 
@@ -8,14 +9,16 @@ Importing this module registers them, so this is all that is needed::
     env = gymnasium.make("popgym_arcade/NavigatorEasy-v1", partial_obs=True)
     envs = gymnasium.make_vec("popgym_arcade/NavigatorEasy-v1", num_envs=1024, output="torch")
 
-Or Gymnasium imports it, for an id that begins with this module's name and a colon. From its version 1.0 on Gymnasium finds no
-environments by itself, whatever is installed; the entry point in the group ``gymnasium.envs`` served the versions before.
+Or Gymnasium imports it, for an id that begins with this module's name and a colon. From its version
+1.0 on Gymnasium finds no environments by itself, whatever is installed; the entry point in the
+group ``gymnasium.envs`` served the versions before.
 
 The version in an id is that of the game's rules: VERSION in its module.
 
-Random numbers: a seed makes a NumPy generator in Gymnasium's own way, the generator gives one jax key, and everything that
-follows comes from that key, on the device. So sub-environment i of ``envs.reset(seed=s)`` plays exactly what
-``env.reset(seed=s + i)`` plays, through all the episodes that follow, and a reset without a seed goes on with the same stream.
+Random numbers: a seed makes a NumPy generator in Gymnasium's own way, the generator gives one jax
+key, and everything that follows comes from that key, on the device. So sub-environment i of
+``envs.reset(seed=s)`` plays exactly what ``env.reset(seed=s + i)`` plays, through all the episodes
+that follow, and a reset without a seed goes on with the same stream.
 """
 
 import functools
@@ -60,9 +63,11 @@ CPU = 1  # DLPack's number of the device
 
 
 def register():
-    """Register every environment with Gymnasium as "popgym_arcade/NAME-vVERSION". Those that are there already stay.
+    """Register every environment with Gymnasium as "popgym_arcade/NAME-vVERSION". Those that are
+    there already stay.
 
-    There is no limit of steps in the registration: the games truncate by themselves, at max_steps_in_episode.
+    There is no limit of steps in the registration: the games truncate by themselves, at
+    max_steps_in_episode.
     """
     for name, entry in REGISTRY.items():
         identifier = f"{NAMESPACE}/{name}-v{entry.version}"
@@ -75,19 +80,22 @@ def register():
             )
 
 
-# --- one environment --------------------------------------------------------------------------------------------------------
+# --- one environment -----------------------------------------------------------------------------
 
 
 class ArcadeEnv(gymnasium.Env):
-    """One environment. Observations are NumPy uint8[obs_size, obs_size, 3] that belong to the caller, actions 0 ... 4."""
+    """One environment. Observations are NumPy uint8[obs_size, obs_size, 3] that belong to the
+    caller, actions 0 ... 4."""
 
     metadata = METADATA
 
     def __init__(self, name, partial_obs=False, obs_size=128, render_mode=None, **overrides):
-        """name, partial_obs, obs_size and overrides are those of ``popgym_arcade.make``, and so are the errors.
+        """name, partial_obs, obs_size and overrides are those of ``popgym_arcade.make``, and so are
+        the errors.
 
-        render_mode: None; "rgb_array", with which ``render`` returns the frame that the view shows; or "human", which shows it in
-        a window after every reset and step. Raises ValueError for another, DependencyNotInstalled for "human" without pygame.
+        render_mode: None; "rgb_array", with which ``render`` returns the frame that the view shows;
+        or "human", which shows it in a window after every reset and step. Raises ValueError for
+        another, DependencyNotInstalled for "human" without pygame.
         """
         if "final_observation" in overrides:
             raise ValueError(
@@ -106,8 +114,9 @@ class ArcadeEnv(gymnasium.Env):
     def reset(self, *, seed=None, options=None):
         """Begin an episode: (observation, info).
 
-        seed: decides everything until the next one is given; without it the stream of random numbers goes on, or begins anywhere
-        if there is none yet. options: none are known. info: as in ``step``, with a discount of 1.
+        seed: decides everything until the next one is given; without it the stream of random
+        numbers goes on, or begins anywhere if there is none yet. options: none are known. info: as
+        in ``step``, with a discount of 1.
         """
         super().reset(seed=seed)
         if (
@@ -125,8 +134,9 @@ class ArcadeEnv(gymnasium.Env):
     def step(self, action):
         """One transition: (observation, reward float, terminated bool, truncated bool, info).
 
-        action: an integer 0 ... 4. info: ``discount``, a float, 0 if the game came to its own end, else 1. Raises ValueError for
-        another action, ResetNeeded before the first reset and after the end of an episode.
+        action: an integer 0 ... 4. info: ``discount``, a float, 0 if the game came to its own end,
+        else 1. Raises ValueError for another action, ResetNeeded before the first reset and after
+        the end of an episode.
         """
         if self._carry is None:
             raise ResetNeeded("there is no episode yet; call reset before step")
@@ -147,7 +157,8 @@ class ArcadeEnv(gymnasium.Env):
         )
 
     def render(self):
-        """The frame that the view shows, uint8[obs_size, obs_size, 3], or None unless render_mode is "rgb_array"."""
+        """The frame that the view shows, uint8[obs_size, obs_size, 3], or None unless render_mode
+        is "rgb_array"."""
         _warn_without_mode(self.render_mode)
         if self.render_mode and self._frame is None:
             raise ResetNeeded("there is nothing to show yet; call reset before render")
@@ -166,22 +177,26 @@ class ArcadeEnv(gymnasium.Env):
             self._window.show(self._frame)
 
 
-# --- many environments ------------------------------------------------------------------------------------------------------
+# --- many environments ---------------------------------------------------------------------------
 
 
 class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
     """Many environments of one kind in one compiled program.
 
-    Results have a leading axis [num_envs]: observations uint8[num_envs, obs_size, obs_size, 3], rewards, bool terminations and
-    truncations, and in infos ``discount``. They are of the type that ``output`` names: NumPy arrays, with rewards and discounts
-    of float64 as from Gymnasium's own SyncVectorEnv; jax arrays, where jax has computed them; or torch tensors that share jax's
-    memory, on its device; with float32 in both. All but the jax arrays may be written to; no later step changes any of them.
+    Results have a leading axis [num_envs]: observations uint8[num_envs, obs_size, obs_size, 3],
+    rewards, bool terminations and truncations, and in infos ``discount``. They are of the type that
+    ``output`` names: NumPy arrays, with rewards and discounts of float64 as from Gymnasium's own
+    SyncVectorEnv; jax arrays, where jax has computed them; or torch tensors that share jax's
+    memory, on its device; with float32 in both. All but the jax arrays may be written to; no later
+    step changes any of them.
 
-    The autoreset modes are Gymnasium's. With NEXT_STEP the step after the end of an episode ignores the action, begins the next
-    episode and pays 0. With SAME_STEP the step that ends an episode returns the first observation of the next one, and infos hold
-    ``final_obs``, an object array with the last frame of each episode that ended and None elsewhere, and ``final_info``, each
-    beside a mask with an underscore before its name. With DISABLED the user resets: ``reset(options={"reset_mask": mask})``.
-    Everything returned equals what a SyncVectorEnv of ArcadeEnvs with the same seeds returns.
+    The autoreset modes are Gymnasium's. With NEXT_STEP the step after the end of an episode ignores
+    the action, begins the next episode and pays 0. With SAME_STEP the step that ends an episode
+    returns the first observation of the next one, and infos hold ``final_obs``, an object array
+    with the last frame of each episode that ended and None elsewhere, and ``final_info``, each
+    beside a mask with an underscore before its name. With DISABLED the user resets:
+    ``reset(options={"reset_mask": mask})``. Everything returned equals what a SyncVectorEnv of
+    ArcadeEnvs with the same seeds returns.
     """
 
     metadata = {**METADATA, "autoreset_mode": AutoresetMode.NEXT_STEP}
@@ -201,14 +216,16 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
         render_mode=None,
         **overrides,
     ):
-        """name, partial_obs, obs_size and overrides are those of ``popgym_arcade.make``, and so are the errors.
+        """name, partial_obs, obs_size and overrides are those of ``popgym_arcade.make``, and so are
+        the errors.
 
-        num_envs: at least 1. autoreset_mode: an AutoresetMode or its value, e.g. "SameStep". output: "numpy", "jax" or "torch".
-        final_observation: False leaves ``final_obs`` and ``final_info`` out of the infos of SAME_STEP. With them, ``step`` has to
-        wait for the device to tell which episodes ended, and to draw their last frames. render_mode: None; "rgb_array", with
-        which ``render`` returns the frames of all environments; or "human", which shows up to 16 of them in one window after
-        every reset and step. Raises ValueError or TypeError for anything else, DependencyNotInstalled without torch or pygame
-        where needed.
+        num_envs: at least 1. autoreset_mode: an AutoresetMode or its value, e.g. "SameStep".
+        output: "numpy", "jax" or "torch". final_observation: False leaves ``final_obs`` and
+        ``final_info`` out of the infos of SAME_STEP. With them, ``step`` has to wait for the device
+        to tell which episodes ended, and to draw their last frames. render_mode: None; "rgb_array",
+        with which ``render`` returns the frames of all environments; or "human", which shows up to
+        16 of them in one window after every reset and step. Raises ValueError or TypeError for
+        anything else, DependencyNotInstalled without torch or pygame where needed.
         """
         _, params = make(name, partial_obs, obs_size, final_observation, **overrides)
         _check_choice("output", output, OUTPUTS)
@@ -232,16 +249,19 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
 
     @property
     def np_random_seed(self):
-        """The seed that each environment was given last, or drew for itself: a tuple of ints; None before the first reset."""
+        """The seed that each environment was given last, or drew for itself: a tuple of ints; None
+        before the first reset."""
         return tuple(self._seeds)
 
     def reset(self, *, seed=None, options=None):
         """Begin an episode in every environment: (observations, infos).
 
-        seed: an int s, which seeds environment i with s + i; a sequence of one int or None for each; or None. An environment
-        without a seed goes on with its stream of random numbers. options: ``{"reset_mask": mask}``, with a NumPy bool[num_envs],
-        begins episodes only where the mask is true; infos say nothing about the others. Raises ValueError for a sequence or a
-        mask of another length or type or for a mask that is False everywhere, ResetNeeded for a mask before the first reset.
+        seed: an int s, which seeds environment i with s + i; a sequence of one int or None for
+        each; or None. An environment without a seed goes on with its stream of random numbers.
+        options: ``{"reset_mask": mask}``, with a NumPy bool[num_envs], begins episodes only where
+        the mask is true; infos say nothing about the others. Raises ValueError for a sequence or a
+        mask of another length or type or for a mask that is False everywhere, ResetNeeded for a
+        mask before the first reset.
         """
         seeds = self._one_each(seed)
         mask = (options or {}).get("reset_mask")
@@ -264,9 +284,10 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
     def step(self, actions):
         """One step of every environment: (observations, rewards, terminations, truncations, infos).
 
-        actions: integers [num_envs], 0 ... 4, as a sequence, NumPy or jax array or torch tensor. Raises ValueError for others,
-        but those that lie on an accelerator are not read, as that would mean to wait for it; there any other integer does
-        nothing. Raises ResetNeeded before the first reset, and with DISABLED while an episode that is over has not been reset.
+        actions: integers [num_envs], 0 ... 4, as a sequence, NumPy or jax array or torch tensor.
+        Raises ValueError for others, but those that lie on an accelerator are not read, as that
+        would mean to wait for it; there any other integer does nothing. Raises ResetNeeded before
+        the first reset, and with DISABLED while an episode that is over has not been reset.
         """
         if self._carry is None:
             raise ResetNeeded("there are no episodes yet; call reset before step")
@@ -280,7 +301,8 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
         return (self._frames.deliver(outcome.observation), *map(self._deliver, outcome[1:4]), info)
 
     def render(self):
-        """A tuple of num_envs frames, NumPy uint8[obs_size, obs_size, 3], or None unless render_mode is "rgb_array"."""
+        """A tuple of num_envs frames, NumPy uint8[obs_size, obs_size, 3], or None unless
+        render_mode is "rgb_array"."""
         _warn_without_mode(self.render_mode)
         if self.render_mode and self._carry is None:
             raise ResetNeeded("there is nothing to show yet; call reset before render")
@@ -289,7 +311,8 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
         return None
 
     def close_extras(self, **kwargs):
-        """Close the window, if there is one, and let go of what is on the device. ``close`` calls this."""
+        """Close the window, if there is one, and let go of what is on the device. ``close`` calls
+        this."""
         if self._carry is not None:
             self._carry = None
             self._frames.spare()  # dropped here
@@ -309,7 +332,8 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
         return list(seed)
 
     def _new_words(self, seeds):
-        """What the environments' streams of random numbers go on from: uint32[num_envs, 2], anew where a seed is given."""
+        """What the environments' streams of random numbers go on from: uint32[num_envs, 2], anew
+        where a seed is given."""
         words = (
             np.zeros((self.num_envs, 2), np.uint32)
             if self._carry is None
@@ -384,7 +408,8 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
         }
 
     def _final_frames(self, states, ended):
-        """The frames of some of the states: an object array [num_envs] with None for all others. ended: which, int[count]."""
+        """The frames of some of the states: an object array [num_envs] with None for all others.
+        ended: which, int[count]."""
         frames = np.full(self.num_envs, None, object)
         size = min(self.num_envs, FINAL_FRAMES)
         for some in np.split(ended, range(size, ended.size, size)):
@@ -400,7 +425,7 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv):
             self._window.show(_in_rows(frames))
 
 
-# --- what is compiled -------------------------------------------------------------------------------------------------------
+# --- what is compiled ----------------------------------------------------------------------------
 
 
 class Carry(NamedTuple):
@@ -440,7 +465,8 @@ class OneProgram(NamedTuple):
 
 
 class ManyProgram(NamedTuple):
-    """The functions of many environments, compiled when they are first called. All arrays have a leading axis [num_envs]."""
+    """The functions of many environments, compiled when they are first called. All arrays have a
+    leading axis [num_envs]."""
 
     begin: Callable  # (words) -> (carry, observation)
     begin_some: Callable  # (carry, words, mask bool) -> (carry, observation); the carry is used up
@@ -454,7 +480,8 @@ class ManyProgram(NamedTuple):
 
 @functools.cache
 def _one_program(name, partial_obs, obs_size, overrides):
-    """The OneProgram of an environment; the arguments are make's. Environments with the same arguments share it."""
+    """The OneProgram of an environment; the arguments are make's. Environments with the same
+    arguments share it."""
     env, _ = make(name, partial_obs, obs_size, **dict(overrides))
     begin, play = _begin_and_play(env)
     return OneProgram(jax.jit(begin), jax.jit(play, donate_argnums=0))
@@ -462,7 +489,8 @@ def _one_program(name, partial_obs, obs_size, overrides):
 
 @functools.cache
 def _many_program(name, partial_obs, obs_size, overrides, autoreset_mode):
-    """The ManyProgram of an environment; the first arguments are make's. Environments with the same arguments share it."""
+    """The ManyProgram of an environment; the first arguments are make's. Environments with the same
+    arguments share it."""
     env, _ = make(name, partial_obs, obs_size, **dict(overrides))
     begin, play = _begin_and_play(env)
 
@@ -475,7 +503,8 @@ def _many_program(name, partial_obs, obs_size, overrides, autoreset_mode):
         return *play(carry, action), None
 
     def play_or_begin(carry, action):
-        """NEXT_STEP. Only the state that is chosen is drawn, for the compiler leaves out the frames that nothing uses."""
+        """NEXT_STEP. Only the state that is chosen is drawn, for the compiler leaves out the frames
+        that nothing uses."""
         begun, _ = begin(carry.words)
         gone_on, outcome = play(carry, action)
         idle = Outcome(
@@ -491,7 +520,8 @@ def _many_program(name, partial_obs, obs_size, overrides, autoreset_mode):
         return carry, outcome._replace(observation=env.render(carry.state)), None
 
     def play_and_begin(carry, action):
-        """SAME_STEP. The last frames are not drawn here but, of the few that ended, by draw_chosen."""
+        """SAME_STEP. The last frames are not drawn here but, of the few that ended, by
+        draw_chosen."""
         gone_on, outcome = play(carry, action)
         begun, _ = begin(gone_on.words)
         final = Final(gone_on.ended, gone_on.state, jnp.where(gone_on.ended, outcome.discount, 0.0))
@@ -563,7 +593,7 @@ def _choose(flag, if_true, if_false):
     return jax.tree.map(lambda one, other: jnp.where(flag, one, other), if_true, if_false)
 
 
-# --- arguments --------------------------------------------------------------------------------------------------------------
+# --- arguments -----------------------------------------------------------------------------------
 
 
 def _hashable(overrides):
@@ -618,14 +648,16 @@ def _warn_without_mode(render_mode):
         )
 
 
-# --- output -----------------------------------------------------------------------------------------------------------------
+# --- output --------------------------------------------------------------------------------------
 
 
 class _Memory:
-    """A jax array on the CPU for NumPy to share: np.asarray of this is an array that may be written to, without a copy.
+    """A jax array on the CPU for NumPy to share: np.asarray of this is an array that may be written
+    to, without a copy.
 
-    jax itself gives a read-only view or a copy, which for 1,024 frames takes a quarter of the time of the step that drew them. To
-    write is safe as nothing else reads this memory: a program wrote it, none reads it, and jax's array is ours alone.
+    jax itself gives a read-only view or a copy, which for 1,024 frames takes a quarter of the time
+    of the step that drew them. To write is safe as nothing else reads this memory: a program wrote
+    it, none reads it, and jax's array is ours alone.
     """
 
     def __init__(self, array):
@@ -639,7 +671,8 @@ class _Memory:
 
 
 def _to_numpy(array):
-    """A jax array as a NumPy array that may be written to. It shares frames on the CPU; floating types become float64."""
+    """A jax array as a NumPy array that may be written to. It shares frames on the CPU; floating
+    types become float64."""
     if jnp.issubdtype(array.dtype, jnp.floating):
         return np.asarray(array).astype(np.float64)
     if array.dtype == np.uint8 and array.device.platform == "cpu":
@@ -664,10 +697,12 @@ def _torch():
 
 
 class _Frames:
-    """Delivers the frames of every step, and keeps the memory of those that the user has let go of for the next step's.
+    """Delivers the frames of every step, and keeps the memory of those that the user has let go of
+    for the next step's.
 
-    This is for a CPU. There the system maps and clears new memory of that size page by page, which for 1,024 frames takes longer
-    than to step and draw them. With output="jax" there is no telling when the user lets go of an array.
+    This is for a CPU. There the system maps and clears new memory of that size page by page, which
+    for 1,024 frames takes longer than to step and draw them. With output="jax" there is no telling
+    when the user lets go of an array.
     """
 
     def __init__(self, output):
@@ -680,7 +715,8 @@ class _Frames:
         self._spare = deque(maxlen=1)
 
     def deliver(self, frames):
-        """A jax array as what the output is made of. Its memory is spare as soon as nothing refers to that any more."""
+        """A jax array as what the output is made of. Its memory is spare as soon as nothing refers
+        to that any more."""
         if not self._reuses(frames):
             return self._deliver_anew(frames)
         memory = _Memory(frames)
@@ -688,7 +724,8 @@ class _Frames:
         return self._convert(np.asarray(memory))
 
     def prepare(self, frames):
-        """Have memory for such frames: the user still looks at the first ones when the second are drawn."""
+        """Have memory for such frames: the user still looks at the first ones when the second are
+        drawn."""
         if self._reuses(frames):
             self._spare.append(jnp.zeros_like(frames))
 
@@ -701,11 +738,12 @@ class _Frames:
         return self._convert is not None and frames.device.platform == "cpu"
 
 
-# --- the window -------------------------------------------------------------------------------------------------------------
+# --- the window ----------------------------------------------------------------------------------
 
 
 class _Window:
-    """A window that shows frames, on pygame-ce, which is imported only here, since only who wants a window needs it."""
+    """A window that shows frames, on pygame-ce, which is imported only here, since only who wants a
+    window needs it."""
 
     def __init__(self, title):
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
@@ -718,7 +756,8 @@ class _Window:
         self._pygame, self._title, self._screen = pygame, title, None
 
     def show(self, frame):
-        """Show a frame, uint8[height, width, 3], each pixel as a square, and wait until it is the next one's turn."""
+        """Show a frame, uint8[height, width, 3], each pixel as a square, and wait until it is the
+        next one's turn."""
         height, width = frame.shape[:2]
         scale = max(1, PICTURE_SIDE // height)
         size = (width * scale, height * scale)
@@ -741,7 +780,8 @@ class _Window:
 
 
 def _in_rows(frames):
-    """Frames side by side, in about as many rows as columns, with a dark line around each: [count, S, S, 3] to [h, w, 3]."""
+    """Frames side by side, in about as many rows as columns, with a dark line around each: [count,
+    S, S, 3] to [h, w, 3]."""
     count, size = frames.shape[:2]
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)

@@ -1,8 +1,9 @@
 """The environments for gymnax: ``to_gymnax(*popgym_arcade.make("NavigatorEasy"))``.
 
-Works with gymnax 1.x, whose step returns six values, and with stable-gymnax 0.0.1, whose step returns five, as older releases of
-gymnax did; whichever is installed. Where a library takes any object with gymnax's functions, the environment of ``make`` does as it
-is: its step returns five values.
+Works with gymnax 1.x, whose step returns six values, and with stable-gymnax 0.0.1, whose step
+returns five, as older releases of gymnax did; whichever is installed. Where a library takes any
+object with gymnax's functions, the environment of ``make`` does as it is: its step returns five
+values.
 """
 
 from functools import partial
@@ -26,18 +27,21 @@ SIX_VALUES = hasattr(environment.Environment, "is_truncated")
 
 
 def to_gymnax(env, params, six_values=SIX_VALUES):
-    """An environment of ``make``, wrapped or not, as an instance of gymnax's own class: GymnaxArcade.
+    """An environment of ``make``, wrapped or not, as an instance of gymnax's own class:
+    GymnaxArcade.
 
-    env: a popgym_arcade Environment. params: its Params, which become ``default_params``. six_values: whether step returns
-    terminated and truncated apart, as gymnax 1.x does, or done; by default like the installed gymnax. False is for libraries that
-    still take five values, like rejax 0.1.3. The frames, states, rewards and random numbers are those of ``env.step`` with the
+    env: a popgym_arcade Environment. params: its Params, which become ``default_params``.
+    six_values: whether step returns terminated and truncated apart, as gymnax 1.x does, or done; by
+    default like the installed gymnax. False is for libraries that still take five values, like
+    rejax 0.1.3. The frames, states, rewards and random numbers are those of ``env.step`` with the
     same keys.
     """
     return GymnaxArcade(env, params, six_values)
 
 
 class GymnaxArcade(environment.Environment):
-    """A gymnax environment. States are the game's NamedTuples, or those of our wrappers, and params the game's Params."""
+    """A gymnax environment. States are the game's NamedTuples, or those of our wrappers, and params
+    the game's Params."""
 
     def __init__(self, env, params, six_values):
         """env, params, six_values: as in ``to_gymnax``."""
@@ -49,10 +53,12 @@ class GymnaxArcade(environment.Environment):
     def step(self, key, state, action, params=None):
         """One step, and the first state of a new episode if it ended one.
 
-        key: a PRNG key. state: of ``reset`` or ``step``. action: int[], 0 ... 4; any other does nothing. params: default_params if
-        left out. Returns (observation, state, reward, terminated, truncated, info), or without six_values (observation, state,
-        reward, done, info). info holds terminated, truncated and discount and, with six values, final_observation: the frame
-        before the reset. That is a second drawing, which the compiler leaves out where nobody reads it.
+        key: a PRNG key. state: of ``reset`` or ``step``. action: int[], 0 ... 4; any other does
+        nothing. params: default_params if left out. Returns (observation, state, reward,
+        terminated, truncated, info), or without six_values (observation, state, reward, done,
+        info). info holds terminated, truncated and discount and, with six values,
+        final_observation: the frame before the reset. That is a second drawing, which the compiler
+        leaves out where nobody reads it.
         """
         observation, state, reward, done, info = self._step(
             key, state, action, self._or_default(params)
@@ -70,7 +76,8 @@ class GymnaxArcade(environment.Environment):
         return self._env.reset(key, params)
 
     def step_env(self, key, state, action, params):
-        """One step without the reset: (observation, state, reward, terminated or, without six_values, done, info)."""
+        """One step without the reset: (observation, state, reward, terminated or, without
+        six_values, done, info)."""
         observation, state, reward, done, info = self._env.step_env(key, state, action, params)
         return observation, state, reward, info["terminated"] if self._six_values else done, info
 

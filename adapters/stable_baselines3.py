@@ -1,6 +1,8 @@
-"""The environments for Stable-Baselines3: ``ArcadeVecEnv("NavigatorEasy", 64, partial_obs=True)``, one compiled program.
+"""The environments for Stable-Baselines3: ``ArcadeVecEnv("NavigatorEasy", 64, partial_obs=True)``,
+one compiled program.
 
-A thin layer over ArcadeVectorEnv: what Gymnasium gives as arrays, Stable-Baselines3 takes as a list of dicts.
+A thin layer over ArcadeVectorEnv: what Gymnasium gives as arrays, Stable-Baselines3 takes as a list
+of dicts.
 """
 
 import numpy as np
@@ -17,10 +19,12 @@ from popgym_arcade.adapters.gymnasium import ArcadeVectorEnv
 
 
 class ArcadeVecEnv(VecEnv):
-    """Many environments of one kind, as a VecEnv. Observations are uint8[num_envs, obs_size, obs_size, 3]."""
+    """Many environments of one kind, as a VecEnv. Observations are uint8[num_envs, obs_size,
+    obs_size, 3]."""
 
     def __init__(self, name, num_envs=1, render_mode=None, **options):
-        """The arguments, and the errors, are those of ArcadeVectorEnv. options: partial_obs, obs_size, ..."""
+        """The arguments, and the errors, are those of ArcadeVectorEnv. options: partial_obs,
+        obs_size, ..."""
         self.arcade = ArcadeVectorEnv(
             name, num_envs, autoreset_mode="SameStep", render_mode=render_mode, **options
         )
@@ -30,7 +34,8 @@ class ArcadeVecEnv(VecEnv):
         )
 
     def reset(self):
-        """Begin an episode in every environment, with the seeds given to ``seed`` since the last time: the observations."""
+        """Begin an episode in every environment, with the seeds given to ``seed`` since the last
+        time: the observations."""
         observations, infos = self.arcade.reset(seed=self._seeds)
         self.reset_infos = [{"discount": float(discount)} for discount in infos["discount"]]
         self._reset_seeds()
@@ -42,10 +47,12 @@ class ArcadeVecEnv(VecEnv):
         self.actions = actions
 
     def step_wait(self):
-        """One step of every environment: (observations, rewards float32[num_envs], dones bool[num_envs], a list of infos).
+        """One step of every environment: (observations, rewards float32[num_envs], dones
+        bool[num_envs], a list of infos).
 
-        Where an episode ended, the observation is the first of the next one, and the info holds its last as
-        ``terminal_observation``. ``TimeLimit.truncated`` is whether the limit of steps alone ended it.
+        Where an episode ended, the observation is the first of the next one, and the info holds its
+        last as ``terminal_observation``. ``TimeLimit.truncated`` is whether the limit of steps
+        alone ended it.
         """
         observations, rewards, terminated, truncated, infos = self.arcade.step(self.actions)
         dones = terminated | truncated
@@ -55,7 +62,8 @@ class ArcadeVecEnv(VecEnv):
         return observations, rewards.astype(np.float32), dones, listed
 
     def get_images(self):
-        """The frames of all environments, each uint8[obs_size, obs_size, 3], with the render mode "rgb_array"; else None."""
+        """The frames of all environments, each uint8[obs_size, obs_size, 3], with the render mode
+        "rgb_array"; else None."""
         return self.arcade.render() or [None] * self.num_envs
 
     def get_attr(self, attr_name, indices=None):
@@ -63,7 +71,8 @@ class ArcadeVecEnv(VecEnv):
         return [getattr(self.arcade, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name, value, indices=None):
-        """Set an attribute, of all environments at once: they are one program. Raises ValueError for only some of them."""
+        """Set an attribute, of all environments at once: they are one program. Raises ValueError
+        for only some of them."""
         if len(list(self._get_indices(indices))) != self.num_envs:
             raise ValueError(
                 f"{attr_name!r} can only be set for all {self.num_envs} environments at once"

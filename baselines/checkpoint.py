@@ -1,14 +1,15 @@
-"""Checkpoints: all that a training run needs to go on, written so that a crash at any moment leaves the last whole one.
+"""Checkpoints: all that a training run needs to go on, written so that a crash at any moment leaves
+the last whole one.
 
 A checkpoint is a folder ``RUN/checkpoints/step-000000102400`` with
 
-* ``manifest.json``: the algorithm, its config, the steps taken, the rule version of the game, versions of the software, and the
-  size and SHA-256 of each other file;
+* ``manifest.json``: the algorithm, its config, the steps taken, the rule version of the game,
+  versions of the software, and the size and SHA-256 of each other file;
 * ``network-SEED.eqx``: the weights of a seed's network, for ``equinox.tree_deserialise_leaves``;
 * ``state.eqx``: the whole state of training, of all seeds.
 
-It is written under another name, flushed to the disk and renamed, so a folder with the right name is whole unless the disk lost
-something; that is found out by the sums.
+It is written under another name, flushed to the disk and renamed, so a folder with the right name
+is whole unless the disk lost something; that is found out by the sums.
 """
 
 import hashlib
@@ -48,19 +49,21 @@ class Agent(NamedTuple):
 
 
 def network_of(algorithm, config):
-    """A function, key -> the network that an algorithm trains. config: a dict with memory, obs_size, hidden_size, num_layers."""
+    """A function, key -> the network that an algorithm trains. config: a dict with memory,
+    obs_size, hidden_size, num_layers."""
     sizes = {name: config[name] for name in ("obs_size", "hidden_size", "num_layers")}
     return lambda key: NETWORKS[algorithm](key, rnn_type=config["memory"], **sizes)
 
 
-# --- writing ----------------------------------------------------------------------------------------------------------------
+# --- writing -------------------------------------------------------------------------------------
 
 
 def save(run, algorithm, config, steps, state, networks, extra=None):
     """Write a checkpoint of a run and delete the oldest ones: its Path.
 
-    run: the run's folder. algorithm: its name. config: a dict that JSON can hold. steps: taken so far. state: any tree of arrays.
-    networks: a dict, seed -> its network. extra: a dict for the manifest that JSON can hold.
+    run: the run's folder. algorithm: its name. config: a dict that JSON can hold. steps: taken so
+    far. state: any tree of arrays. networks: a dict, seed -> its network. extra: a dict for the
+    manifest that JSON can hold.
     """
     final = Path(run) / "checkpoints" / f"step-{steps:012}"
     draft = final.with_name(f".{final.name}")
@@ -102,7 +105,8 @@ def rule_version(name):
 
 
 def signed(manifest):
-    """A manifest with the SHA-256 of all else in it, so that damage to the manifest itself is found out."""
+    """A manifest with the SHA-256 of all else in it, so that damage to the manifest itself is found
+    out."""
     return {**manifest, "sha256": hashlib.sha256(json.dumps(manifest).encode()).hexdigest()}
 
 
@@ -126,7 +130,7 @@ def _flush(path):
         os.close(descriptor)
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------------
+# --- reading -------------------------------------------------------------------------------------
 
 
 def checkpoints(run):
@@ -136,7 +140,8 @@ def checkpoints(run):
 
 
 def manifest(checkpoint):
-    """The manifest of a checkpoint, a dict, if its files are whole. Raises CheckpointError, which says what is not."""
+    """The manifest of a checkpoint, a dict, if its files are whole. Raises CheckpointError, which
+    says what is not."""
     checkpoint = Path(checkpoint)
     try:
         content = dict(json.loads((checkpoint / "manifest.json").read_text()))
@@ -167,7 +172,8 @@ def manifest(checkpoint):
 
 
 def last_whole(run, warn=print):
-    """The newest checkpoint of a run that is whole, or None if there is none. warn: is told what is wrong with newer ones."""
+    """The newest checkpoint of a run that is whole, or None if there is none. warn: is told what is
+    wrong with newer ones."""
     for checkpoint in reversed(checkpoints(run)):
         try:
             manifest(checkpoint)
@@ -179,7 +185,8 @@ def last_whole(run, warn=print):
 
 
 def check_rules(checkpoint, content):
-    """Raise CheckpointError if the rules of the game are not those of a checkpoint. content: its manifest."""
+    """Raise CheckpointError if the rules of the game are not those of a checkpoint. content: its
+    manifest."""
     name, trained = content["config"]["env"], content["rule_version"]
     if trained != rule_version(name):
         raise CheckpointError(
@@ -188,7 +195,8 @@ def check_rules(checkpoint, content):
 
 
 def load_state(checkpoint, like):
-    """The state that was saved. like: a tree of arrays or shapes with its structure. Raises CheckpointError if it does not fit."""
+    """The state that was saved. like: a tree of arrays or shapes with its structure. Raises
+    CheckpointError if it does not fit."""
     manifest(checkpoint)
     try:
         with open(Path(checkpoint) / "state.eqx", "rb") as file:
@@ -207,8 +215,9 @@ def load_state(checkpoint, like):
 def load_agent(path, seed=None, warn=print):
     """The trained agent of a checkpoint: Agent.
 
-    path: a checkpoint's folder, or a run's, whose last whole checkpoint is taken. seed: which one, if the run trained several; the
-    first by default. Raises CheckpointError if there is none, if it is damaged, or if it has no such seed.
+    path: a checkpoint's folder, or a run's, whose last whole checkpoint is taken. seed: which one,
+    if the run trained several; the first by default. Raises CheckpointError if there is none, if it
+    is damaged, or if it has no such seed.
     """
     path = Path(path)
     checkpoint = (

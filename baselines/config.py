@@ -1,7 +1,8 @@
 """What every algorithm can be told. Each algorithm adds its own to it.
 
-Times are counted in steps: frames that the agent looks at, of all environments together. The last frame of an episode, before the
-next one begins, is one too, so an episode of n actions counts n + 1.
+Times are counted in steps: frames that the agent looks at, of all environments together. The last
+frame of an episode, before the next one begins, is one too, so an episode of n actions counts n +
+1.
 """
 
 import dataclasses
@@ -31,7 +32,8 @@ class Config:
     num_layers: int = 2
     """Layers of the memory."""
     total_steps: int | None = None
-    """Steps of the whole run. By default 20,000,000, or 10,000,000 with PPO and for CartPole, NoisyCartPole and AutoEncode."""
+    """Steps of the whole run. By default 20,000,000, or 10,000,000 with PPO and for CartPole,
+    NoisyCartPole and AutoEncode."""
     num_envs: int = 16
     """Environments that are played side by side."""
     num_steps: int = 128
@@ -43,7 +45,8 @@ class Config:
 
 
 def resolved(config, always_short=False):
-    """A config with the memory in lower case and its total_steps filled in. always_short: by default 10,000,000 for all games."""
+    """A config with the memory in lower case and its total_steps filled in. always_short: by
+    default 10,000,000 for all games."""
     steps = config.total_steps
     if steps is None:
         steps = SHORT_STEPS if always_short or config.env.startswith(SHORT_GAMES) else LONG_STEPS
@@ -51,7 +54,8 @@ def resolved(config, always_short=False):
 
 
 def check(config, environment=None):
-    """Raise a ValueError that names the value, what is allowed and the nearest valid choice, if a config makes no sense.
+    """Raise a ValueError that names the value, what is allowed and the nearest valid choice, if a
+    config makes no sense.
 
     environment: what is trained on instead of config.env, if anything.
     """

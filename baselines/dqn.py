@@ -1,15 +1,17 @@
 """DQN: Q-learning from a replay buffer, with a target network.
 
-Mnih et al. (2015), "Human-level control through deep reinforcement learning"; with memory, sequences are replayed as in Hausknecht
-and Stone (2015), "Deep Recurrent Q-Learning for Partially Observable MDPs", and warmed up as in Kapturowski et al. (2019),
-"Recurrent Experience Replay in Distributed Reinforcement Learning".
+Mnih et al. (2015), "Human-level control through deep reinforcement learning"; with memory,
+sequences are replayed as in Hausknecht and Stone (2015), "Deep Recurrent Q-Learning for Partially
+Observable MDPs", and warmed up as in Kapturowski et al. (2019), "Recurrent Experience Replay in
+Distributed Reinforcement Learning".
 
 Deviations:
 
-* The buffer holds the games' states, of a few hundred bytes, and the frames are drawn again when they are sampled: drawing is a
-  pure function of the state. A frame has 49,152 bytes, so this buffer is some hundred times as long in the same memory.
-* Many environments play at once. The memory of a replayed sequence begins with nothing, burn_in steps before what is learned, and
-  gradients reach back into these steps.
+* The buffer holds the games' states, of a few hundred bytes, and the frames are drawn again when
+  they are sampled: drawing is a pure function of the state. A frame has 49,152 bytes, so this
+  buffer is some hundred times as long in the same memory.
+* Many environments play at once. The memory of a replayed sequence begins with nothing, burn_in
+  steps before what is learned, and gradients reach back into these steps.
 * Adam instead of RMSProp, the squared error instead of Huber's, the norm of the gradient clipped.
 * A truncated episode bootstraps from the value of its last frame.
 * Rewards are neither clipped nor scaled: they are small by the rules of the games.
@@ -112,8 +114,8 @@ class TrainState(NamedTuple):
 def make_train(config, environment=None):
     """DQN on an environment: Trainer.
 
-    config: DQNConfig. environment: (env, params) to train on instead of the one that config names. Raises ValueError for a config
-    that makes no sense.
+    config: DQNConfig. environment: (env, params) to train on instead of the one that config names.
+    Raises ValueError for a config that makes no sense.
     """
     check(config, environment)
     check_buffer(config)
@@ -197,7 +199,8 @@ def make_train(config, environment=None):
 
 
 def check_buffer(config):
-    """Raise a ValueError that names the value and the nearest valid one, if the numbers of steps do not fit together."""
+    """Raise a ValueError that names the value and the nearest valid one, if the numbers of steps do
+    not fit together."""
     sequence = sequence_steps(config)
     _check_multiple("steps_per_gradient", config.steps_per_gradient, "num_envs", config.num_envs)
     _check_multiple(
@@ -236,7 +239,8 @@ def _check_least(name, value, least_name, least):
 
 
 def sequence_steps(config):
-    """Frames of a replayed sequence: those the memory warms up on, those that are learned from, and the one after them."""
+    """Frames of a replayed sequence: those the memory warms up on, those that are learned from, and
+    the one after them."""
     return config.burn_in + config.sequence_length + 1
 
 
@@ -272,20 +276,23 @@ def example_of(stream):
 
 
 def redrawn(env, params, sequences):
-    """The frames of sequences: Frames [T, batch_size, ...]. sequences: Remembered [T, batch_size, ...]."""
+    """The frames of sequences: Frames [T, batch_size, ...]. sequences: Remembered [T, batch_size,
+    ...]."""
     draw = jax.vmap(jax.vmap(env.render, in_axes=(0, None)), in_axes=(0, None))
     return rollout.Frames(draw(sequences.env_state, params), sequences.last_action, sequences.start)
 
 
 def renewed(target, weights, gradients, period):
-    """The target network's arrays after so many gradients, which are after each whole period those of the network itself."""
+    """The target network's arrays after so many gradients, which are after each whole period those
+    of the network itself."""
     return jax.tree.map(
         lambda old, new: jnp.where(gradients % period == 0, new, old), target, weights
     )
 
 
 def loss(weights, target, static, frames, sequences, config):
-    """Half the squared distance of the chosen actions' values from a reward and the next frame's best value: (float32[], metrics).
+    """Half the squared distance of the chosen actions' values from a reward and the next frame's
+    best value: (float32[], metrics).
 
     The latter is the target network's. frames, sequences: [T, batch_size, ...].
     """

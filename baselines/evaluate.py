@@ -1,7 +1,8 @@
-"""Evaluate a trained agent: ``popgym-arcade-eval CHECKPOINT`` plays both twins, prints the returns and records an episode.
+"""Evaluate a trained agent: ``popgym-arcade-eval CHECKPOINT`` plays both twins, prints the returns
+and records an episode.
 
-In Python, ``evaluate_agent`` gives the returns, and ``policy`` is the agent as a function from a frame to an action, which
-``popgym_arcade.play.record`` takes.
+In Python, ``evaluate_agent`` gives the returns, and ``policy`` is the agent as a function from a
+frame to an action, which ``popgym_arcade.play.record`` takes.
 """
 
 import argparse
@@ -24,8 +25,9 @@ from popgym_arcade.registry import TWINS
 def evaluate_agent(agent, twin=None, episodes=128, seed=0):
     """Play whole episodes: (returns float32[episodes], lengths int32[episodes]), NumPy arrays.
 
-    agent: an Agent from ``checkpoint.load_agent``. twin: "MDP" or "POMDP"; by default the one it was trained on. seed: an int that
-    decides the episodes, the same ones for both twins. Agents of PQN and DQN take the best action, those of PPO draw one.
+    agent: an Agent from ``checkpoint.load_agent``. twin: "MDP" or "POMDP"; by default the one it
+    was trained on. seed: an int that decides the episodes, the same ones for both twins. Agents of
+    PQN and DQN take the best action, those of PPO draw one.
     """
     partial = agent.config["partial"] if twin is None else TWINS[twin]
     env, params = popgym_arcade.make(agent.config["env"], partial, agent.config["obs_size"])
@@ -40,7 +42,8 @@ def evaluate_agent(agent, twin=None, episodes=128, seed=0):
 
 
 def policy(agent, seed=0):
-    """The agent as a function of a frame, uint8[S, S, 3], to an action, an int, for one episode. It remembers what it saw.
+    """The agent as a function of a frame, uint8[S, S, 3], to an action, an int, for one episode. It
+    remembers what it saw.
 
     seed: an int that decides what is drawn by chance, which only agents of PPO do.
     """

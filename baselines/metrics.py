@@ -1,7 +1,8 @@
 """What a run writes down: ``metrics.jsonl`` always, TensorBoard and Weights & Biases if asked for.
 
-A line is a JSON object with ``kind``, ``seed``, ``steps`` and ``seconds``: of kind "training" after every update, of kind
-"evaluation" with a ``twin`` and lists of ``returns`` and ``lengths``. What is not a finite number is null.
+A line is a JSON object with ``kind``, ``seed``, ``steps`` and ``seconds``: of kind "training" after
+every update, of kind "evaluation" with a ``twin`` and lists of ``returns`` and ``lengths``. What is
+not a finite number is null.
 """
 
 import importlib
@@ -21,8 +22,9 @@ class Metrics:
     def __init__(self, folder, config, trackers=(), steps=0):
         """folder: the run's Path. config: a dict for Weights & Biases. trackers: names in TRACKERS.
 
-        steps: the run goes on from so many; lines of later steps, which a crash left behind, are dropped. Raises
-        ModuleNotFoundError that says what to install if a tracker's library is missing.
+        steps: the run goes on from so many; lines of later steps, which a crash left behind, are
+        dropped. Raises ModuleNotFoundError that says what to install if a tracker's library is
+        missing.
         """
         libraries = {tracker: tracker_library(tracker) for tracker in trackers}
         kept = (
@@ -48,7 +50,8 @@ class Metrics:
             )
 
     def write(self, line):
-        """Write a line down. line: a dict as described at the top of this file; its numbers may be NaN."""
+        """Write a line down. line: a dict as described at the top of this file; its numbers may be
+        NaN."""
         self._file.write(json.dumps({name: _finite(value) for name, value in line.items()}) + "\n")
         self._file.flush()
         figures = {
@@ -73,7 +76,8 @@ class Metrics:
 
 
 def tag_of(line):
-    """Where a line's figures stand in TensorBoard and Weights & Biases: e.g. "seed0/evaluation-POMDP"."""
+    """Where a line's figures stand in TensorBoard and Weights & Biases: e.g.
+    "seed0/evaluation-POMDP"."""
     return f"seed{line['seed']}/{line['kind']}" + (f"-{line['twin']}" if "twin" in line else "")
 
 
@@ -115,7 +119,8 @@ def _wandb_id(folder):
 
 
 def read_lines(path):
-    """The lines of a metrics file, a list of dicts. A last line that was cut off is left out; a missing file has none."""
+    """The lines of a metrics file, a list of dicts. A last line that was cut off is left out; a
+    missing file has none."""
     if not Path(path).exists():
         return []
     lines = Path(path).read_text().split("\n")

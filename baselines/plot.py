@@ -1,11 +1,14 @@
-"""Learning curves: ``popgym-arcade-plot RUN...`` draws what runs have logged and prints a table of their returns.
+"""Learning curves: ``popgym-arcade-plot RUN...`` draws what runs have logged and prints a table of
+their returns.
 
-A run is a folder with ``config.json`` and ``metrics.jsonl``, as ``popgym-arcade-train`` writes it. Runs that differ in nothing but
-the seed are seeds of one setting, and a setting has one curve: the mean over its seeds. Its band is the 95 % bootstrap confidence
-interval of ``statistics.interval``, over the seeds if there are several, or else over the episodes of each evaluation. There is a
-panel for each environment and each twin that agents were evaluated on.
+A run is a folder with ``config.json`` and ``metrics.jsonl``, as ``popgym-arcade-train`` writes it.
+Runs that differ in nothing but the seed are seeds of one setting, and a setting has one curve: the
+mean over its seeds. Its band is the 95 % bootstrap confidence interval of ``statistics.interval``,
+over the seeds if there are several, or else over the episodes of each evaluation. There is a panel
+for each environment and each twin that agents were evaluated on.
 
-In Python, ``read_run`` reads a run, ``collect`` makes curves of runs, ``draw`` makes a figure of curves, and ``table`` the table.
+In Python, ``read_run`` reads a run, ``collect`` makes curves of runs, ``draw`` makes a figure of
+curves, and ``table`` the table.
 """
 
 import argparse
@@ -69,7 +72,8 @@ MIXED_CASE = {
 }
 """Memories as a legend writes them, where that is not all in capitals."""
 
-# Okabe and Ito's colours, which people with any kind of colour vision can tell apart; without yellow, which is too faint on white.
+# Okabe and Ito's colours, which people with any kind of colour vision can tell apart; without
+# yellow, which is too faint on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = (None, "o", "s", "^", "D")  # the next one for each further round through the colours
 LINE = {
@@ -174,15 +178,15 @@ def note(message):
     print(f"popgym-arcade-plot: {message}", file=sys.stderr)
 
 
-# --- reading runs -----------------------------------------------------------------------------------------------------------
+# --- reading runs --------------------------------------------------------------------------------
 
 
 def read_run(path):
     """Read a run's folder: Run.
 
-    A last line of its metrics that has no end was cut when the run was killed: it is left out, and the user is told. Raises
-    FileNotFoundError for a folder that is no run, naming the nearest runs, and ValueError, with the file and the line, for anything
-    else that is broken.
+    A last line of its metrics that has no end was cut when the run was killed: it is left out, and
+    the user is told. Raises FileNotFoundError for a folder that is no run, naming the nearest runs,
+    and ValueError, with the file and the line, for anything else that is broken.
     """
     path = Path(path)
     for name in (CONFIG, METRICS):
@@ -195,7 +199,8 @@ def read_run(path):
 
 
 def _runs_nearby(path):
-    """The end of a message about a folder that is no run: the runs in it, or else those beside it with the nearest names."""
+    """The end of a message about a folder that is no run: the runs in it, or else those beside it
+    with the nearest names."""
     inside, beside = (
         [str(file.parent) for file in sorted(folder.glob(f"*/{CONFIG}"))]
         for folder in (path, path.parent)
@@ -215,7 +220,8 @@ def _runs_nearby(path):
 
 
 def _read_config(path):
-    """A config file's algorithm and config: (str, dict). Raises ValueError if something is missing or of the wrong type."""
+    """A config file's algorithm and config: (str, dict). Raises ValueError if something is missing
+    or of the wrong type."""
     try:
         content = json.loads(path.read_text())
         algorithm, config = content["algorithm"].lower(), dict(content["config"])
@@ -286,11 +292,12 @@ def _is_number(value):
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-# --- from runs to curves ----------------------------------------------------------------------------------------------------
+# --- from runs to curves -------------------------------------------------------------------------
 
 
 def find_metric(name, runs):
-    """A metric by name: one of NAMED_METRICS, or a field that lines of the runs have. Raises ValueError, with the nearest names."""
+    """A metric by name: one of NAMED_METRICS, or a field that lines of the runs have. Raises
+    ValueError, with the nearest names."""
     if name in NAMED_METRICS:
         return NAMED_METRICS[name]
     fields = {}
@@ -309,13 +316,14 @@ def find_metric(name, runs):
 def collect(runs, metric, x="steps", twin="trained", window=0, ignored=()):
     """Make curves of runs: a Curve for each setting and twin, those of a panel one after the other.
 
-    metric: a Metric. x: "steps" or "seconds". twin: evaluations on which twin, seen from the one that the agent was trained on:
-    "trained", "other" or "both". window: smooth a training metric over so many steps, as ``smoothed`` does; 0 does not. ignored:
-    fields of configs in which the seeds of one setting may differ too.
+    metric: a Metric. x: "steps" or "seconds". twin: evaluations on which twin, seen from the one
+    that the agent was trained on: "trained", "other" or "both". window: smooth a training metric
+    over so many steps, as ``smoothed`` does; 0 does not. ignored: fields of configs in which the
+    seeds of one setting may differ too.
 
-    Seeds that were logged at different x are brought together by linear interpolation, at every x of any of them within the range
-    that all of them have. Raises ValueError if there is nothing to draw, if a setting has the same seed twice, and for
-    options that contradict each other.
+    Seeds that were logged at different x are brought together by linear interpolation, at every x
+    of any of them within the range that all of them have. Raises ValueError if there is nothing to
+    draw, if a setting has the same seed twice, and for options that contradict each other.
     """
     _check_options(runs, metric, twin, window, ignored)
     groups = _grouped(runs, ignored)
@@ -373,7 +381,8 @@ def _grouped(runs, ignored):
 
 
 def _labels(settings):
-    """What the legend calls each setting: algorithm, memory, and the fields that tell it from others with the same of these."""
+    """What the legend calls each setting: algorithm, memory, and the fields that tell it from
+    others with the same of these."""
     labels = []
     for setting in settings:
         alike = [dict(other.others) for other in settings if other[:4] == setting[:4]]
@@ -405,7 +414,8 @@ def _evaluated_twins(trained_on, twin):
 
 
 def _panel_order(curve):
-    """A key that sorts curves by panel: the registry's environments in its order, then others by name; MDP before POMDP."""
+    """A key that sorts curves by panel: the registry's environments in its order, then others by
+    name; MDP before POMDP."""
     known = list(REGISTRY)
     place = known.index(curve.environment) if curve.environment in REGISTRY else len(known)
     return place, curve.environment, curve.evaluated_on
@@ -414,8 +424,8 @@ def _panel_order(curve):
 def _lines_of_seeds(runs, metric, evaluated_on, ignored):
     """The seeds of one setting that have a metric: [(Run, lines by ascending steps)].
 
-    If a seed has several lines for the same steps, because its run went back to a checkpoint, the last of them counts. Raises
-    ValueError if two runs are the same seed, which would count as two.
+    If a seed has several lines for the same steps, because its run went back to a checkpoint, the
+    last of them counts. Raises ValueError if two runs are the same seed, which would count as two.
     """
     owners, seeds = {}, {}
     for run in runs:
@@ -436,7 +446,8 @@ def _lines_of_seeds(runs, metric, evaluated_on, ignored):
 
 
 def _values(value):
-    """The finite numbers in a field of a line, which is a number or a list of them: float[n]. Anything else has none."""
+    """The finite numbers in a field of a line, which is a number or a list of them: float[n].
+    Anything else has none."""
     return np.array(
         [one for one in (value if isinstance(value, list) else [value]) if _is_number(one)],
         np.float64,
@@ -462,8 +473,9 @@ def _series(lines, metric, x, window, path):
 def smoothed(steps, values, weights, window):
     """The weighted mean of the values at most half a window of steps away from each: float[n].
 
-    steps: [n], ascending. values, weights: float[n]; weights are positive. At the ends a window reaches over what there is. Means
-    over the episodes that ended between two lines are weighted with the number of these, so the result is a mean over episodes.
+    steps: [n], ascending. values, weights: float[n]; weights are positive. At the ends a window
+    reaches over what there is. Means over the episodes that ended between two lines are weighted
+    with the number of these, so the result is a mean over episodes.
     """
     steps, values, weights = (np.asarray(array, np.float64) for array in (steps, values, weights))
     first = np.searchsorted(steps, steps - window / 2, "left")
@@ -484,8 +496,9 @@ def _curve(setting, evaluated_on, label, series):
 def together(series, place):
     """Seeds at common x: (float[n], n arrays float[seeds]).
 
-    The x are those of all seeds that lie within the range which every seed has; between its own x a seed is interpolated linearly.
-    place: what the seeds are, for messages. Raises ValueError if there is no x that all have.
+    The x are those of all seeds that lie within the range which every seed has; between its own x a
+    seed is interpolated linearly. place: what the seeds are, for messages. Raises ValueError if
+    there is no x that all have.
     """
     low, high = max(one.x[0] for one in series), min(one.x[-1] for one in series)
     if low > high:
@@ -505,7 +518,7 @@ def together(series, place):
     )
 
 
-# --- the figure -------------------------------------------------------------------------------------------------------------
+# --- the figure ----------------------------------------------------------------------------------
 
 
 def band(curve):
@@ -514,7 +527,8 @@ def band(curve):
 
 
 def thinned(curve):
-    """A curve with at most POINTS points: spread evenly over its own, the first and the last among them."""
+    """A curve with at most POINTS points: spread evenly over its own, the first and the last among
+    them."""
     chosen = np.unique(
         np.linspace(0, len(curve.x) - 1, min(len(curve.x), POINTS)).round().astype(int)
     )
@@ -525,8 +539,9 @@ def thinned(curve):
 def draw(curves, metric, x="steps", window=0, title=None, fit=False):
     """Draw curves: a matplotlib Figure on the Agg backend, which needs no display.
 
-    curves: from ``collect``. metric, x and window: as there. title: above it all. fit: fit the y axis of returns to the curves,
-    instead of showing all returns that the game's rules allow. One panel has its curves' names beside them, several have a legend.
+    curves: from ``collect``. metric, x and window: as there. title: above it all. fit: fit the y
+    axis of returns to the curves, instead of showing all returns that the game's rules allow. One
+    panel has its curves' names beside them, several have a legend.
     """
     curves = [thinned(curve) for curve in curves]
     panels = {}
@@ -560,7 +575,8 @@ def draw(curves, metric, x="steps", window=0, title=None, fit=False):
 
 
 def columns_of(count):
-    """How many panels stand in a row, so that few places stay empty: up to 3 panels in one row, others in rows of 2 to 5."""
+    """How many panels stand in a row, so that few places stay empty: up to 3 panels in one row,
+    others in rows of 2 to 5."""
     if count <= 4:
         return (1, 2, 3, 2)[count - 1]
     return min((4, 3) if count < 10 else (4, 3, 5), key=lambda columns: -count % columns)
@@ -585,7 +601,8 @@ def _canvas(count, names):
 
 
 def _is_mixed(curves):
-    """Whether agents are shown on a twin that they were not trained on, so that what they were trained on must be said."""
+    """Whether agents are shown on a twin that they were not trained on, so that what they were
+    trained on must be said."""
     return any(curve.trained_on != curve.evaluated_on for curve in curves)
 
 
@@ -597,8 +614,8 @@ def _name(curve, mixed):
 def _styles(curves):
     """How the curves are drawn, by name: a dict of matplotlib's options for a line.
 
-    An agent has a colour and, where there are more agents than colours, a marker, the same in all panels. In a figure that is mixed
-    the curves of agents that were trained on the MDP are dashed.
+    An agent has a colour and, where there are more agents than colours, a marker, the same in all
+    panels. In a figure that is mixed the curves of agents that were trained on the MDP are dashed.
     """
     mixed = _is_mixed(curves)
     labels = list(dict.fromkeys(curve.label for curve in curves))
@@ -626,7 +643,8 @@ def _unit(curves, x):
 
 
 def _draw_curve(axes, curve, unit, style, opacity):
-    """Draw a curve and its band, of this opacity, into a panel. A curve of one point is a dot, and its band a bar."""
+    """Draw a curve and its band, of this opacity, into a panel. A curve of one point is a dot, and
+    its band a bar."""
     lonely = len(curve.x) == 1
     if curve.has_band:
         axes.fill_between(
@@ -646,7 +664,8 @@ def _draw_curve(axes, curve, unit, style, opacity):
 
 
 def _set_limits(axes, curves, unit, environment):
-    """Set a panel's limits. environment: the one whose range of returns the y axis shows, or None to fit it to the curves."""
+    """Set a panel's limits. environment: the one whose range of returns the y axis shows, or None
+    to fit it to the curves."""
     axes.set_xlim(0, 1.02 * max(curve.x[-1] for curve in curves) / unit or 1)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     for axis in (axes.xaxis, axes.yaxis):
@@ -664,7 +683,8 @@ def _set_limits(axes, curves, unit, environment):
 
 
 def _return_range(environment):
-    """The least and the greatest return of an environment, from its rulebook, or None if it is not registered."""
+    """The least and the greatest return of an environment, from its rulebook, or None if it is not
+    registered."""
     return REGISTRY[environment].return_range if environment in REGISTRY else None
 
 
@@ -709,7 +729,8 @@ def _add_legend(figure, styles, title):
 
 
 def _name_ends(axes, curves, unit, styles, mixed):
-    """Write each curve's name to the right of the panel, as near to the height of its end as the other names allow."""
+    """Write each curve's name to the right of the panel, as near to the height of its end as the
+    other names allow."""
     low, high = axes.get_ylim()
     heights = spread(
         [(curve.mean[-1] - low) / (high - low) for curve in curves],
@@ -748,7 +769,8 @@ def _name_ends(axes, curves, unit, styles, mixed):
 
 
 def spread(heights, gap):
-    """Move heights, in 0 ... 1, apart: float[n], in the same order, any two at least a gap apart, and moved as little as possible.
+    """Move heights, in 0 ... 1, apart: float[n], in the same order, any two at least a gap apart,
+    and moved as little as possible.
 
     Where they find room, they stay in 0 ... 1. [0.5, 0.5], 0.1 -> [0.45, 0.55].
     """
@@ -775,7 +797,7 @@ def caption(curves, metric, window):
     return text + (f" Each point is a mean over {compact(window)} steps." if window else "")
 
 
-# --- the table --------------------------------------------------------------------------------------------------------------
+# --- the table -----------------------------------------------------------------------------------
 
 
 TABLE_COLUMNS = (
@@ -796,10 +818,12 @@ evaluations."""
 
 
 def table(curves):
-    """Curves of evaluation returns as a table in Markdown: a str, with a row for each curve and a note below.
+    """Curves of evaluation returns as a table in Markdown: a str, with a row for each curve and a
+    note below.
 
-    Each figure comes with its ``interval``, over seeds or, if there is one seed, over episodes. For the mean of all evaluations of
-    one seed, episodes are averaged first with those in the same place of the other evaluations, whose number is the least of any.
+    Each figure comes with its ``interval``, over seeds or, if there is one seed, over episodes. For
+    the mean of all evaluations of one seed, episodes are averaged first with those in the same
+    place of the other evaluations, whose number is the least of any.
     """
     rows = [TABLE_COLUMNS, ("---",) * 4 + ("---:",) * 5, *(_table_row(curve) for curve in curves)]
     widths = [max(map(len, column)) for column in zip(*rows)]
@@ -842,11 +866,12 @@ def with_interval(values, statistic=np.mean):
     return f"{middle:.3f} [{low:.3f}, {high:.3f}]"
 
 
-# --- the command ------------------------------------------------------------------------------------------------------------
+# --- the command ---------------------------------------------------------------------------------
 
 
 def save(figure, name):
-    """Write a figure to ``name``.png and ``name``.pdf: their paths. The same figure gives the same bytes."""
+    """Write a figure to ``name``.png and ``name``.pdf: their paths. The same figure gives the same
+    bytes."""
     paths = [Path(f"{name}.png"), Path(f"{name}.pdf")]
     with matplotlib.rc_context(STYLE):
         figure.savefig(paths[0], dpi=200, metadata={"Software": None})
@@ -855,7 +880,8 @@ def save(figure, name):
 
 
 def _out(text):
-    """The name of the figure's files without their suffix. Raises ValueError if there is no such folder."""
+    """The name of the figure's files without their suffix. Raises ValueError if there is no such
+    folder."""
     path = Path(text)
     name = path.stem if path.suffix.lower() in (".png", ".pdf") else path.name
     if not name or not path.parent.is_dir():
@@ -866,7 +892,8 @@ def _out(text):
 
 
 def _window(text):
-    """A window in steps. Raises ValueError for what is no number and argparse's error for one that is not positive."""
+    """A window in steps. Raises ValueError for what is no number and argparse's error for one that
+    is not positive."""
     steps = float(text)
     if not 0 < steps < math.inf:
         raise argparse.ArgumentTypeError(
@@ -953,7 +980,8 @@ def main(arguments=None):
 
 
 def _returns(runs, options):
-    """The curves of evaluation returns, for the table below a figure of something else; [] if there are no evaluations yet."""
+    """The curves of evaluation returns, for the table below a figure of something else; [] if there
+    are no evaluations yet."""
     try:
         return collect(runs, NAMED_METRICS["return"], "steps", options.twin, 0, options.ignore)
     except ValueError as error:

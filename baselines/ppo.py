@@ -1,13 +1,16 @@
 """PPO: a policy gradient that stays near the policy which played.
 
-Schulman et al. (2017), "Proximal Policy Optimization Algorithms", arXiv:1707.06347: the clipped objective, equation 7, with a value
-loss and an entropy bonus, equation 9, and generalised advantage estimates.
+Schulman et al. (2017), "Proximal Policy Optimization Algorithms", arXiv:1707.06347: the clipped
+objective, equation 7, with a value loss and an entropy bonus, equation 9, and generalised advantage
+estimates.
 
 Deviations:
 
 * The advantages of a minibatch are normalised; the value loss is not clipped.
-* A minibatch is all steps of some environments, with and without memory, so that a memory sees sequences.
-* The values that advantages are made of are those of the network that played, also in the later epochs.
+* A minibatch is all steps of some environments, with and without memory, so that a memory sees
+  sequences.
+* The values that advantages are made of are those of the network that played, also in the later
+  epochs.
 * A truncated episode bootstraps from the value of its last frame.
 * Rewards are not scaled: they are small by the rules of the games.
 """
@@ -74,8 +77,8 @@ class Targets(NamedTuple):
 def make_train(config, environment=None):
     """PPO on an environment: Trainer.
 
-    config: PPOConfig. environment: (env, params) to train on instead of the one that config names. Raises ValueError for a config
-    that makes no sense.
+    config: PPOConfig. environment: (env, params) to train on instead of the one that config names.
+    Raises ValueError for a config that makes no sense.
     """
     check(config, environment)
     config = resolved(config, always_short=True)
@@ -142,7 +145,8 @@ def log_probability_of(logits, actions):
 
 
 def advantages(transitions, last_outputs, config):
-    """What each action earned more than expected, and the returns: Targets. last_outputs: of the frames after the last step."""
+    """What each action earned more than expected, and the returns: Targets. last_outputs: of the
+    frames after the last step."""
     values = jnp.concatenate([transitions.extras.value, last_outputs[1][None]])
     returns = rollout.lambda_returns(
         transitions.reward,
@@ -156,7 +160,8 @@ def advantages(transitions, last_outputs, config):
 
 
 def loss(weights, static, batch, config):
-    """The clipped objective, the value loss and the entropy, to be made small: (float32[], metrics)."""
+    """The clipped objective, the value loss and the entropy, to be made small: (float32[],
+    metrics)."""
     logits, values = jax.tree.map(
         lambda leaf: leaf[:-1],
         rollout.read(eqx.combine(weights, static), batch.carry, rollout.frames_of(batch)),
@@ -190,5 +195,6 @@ def normalised(values, counts):
 
 
 def clipped_gain(ratio, advantage, clip):
-    """The lesser of the gain with the ratio of probabilities as it is and with the ratio clipped: equation 7 of the paper."""
+    """The lesser of the gain with the ratio of probabilities as it is and with the ratio clipped:
+    equation 7 of the paper."""
     return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)

@@ -1,11 +1,14 @@
-"""PQN: Q-learning with lambda-returns on fresh rollouts, without a replay buffer and without a target network.
+"""PQN: Q-learning with lambda-returns on fresh rollouts, without a replay buffer and without a
+target network.
 
-Gallici et al. (2024), "Simplifying Deep Temporal Difference Learning", arXiv:2407.04811: algorithm 1, in its form for recurrent
-networks, where the targets come from the same pass over the sequence as the values.
+Gallici et al. (2024), "Simplifying Deep Temporal Difference Learning", arXiv:2407.04811: algorithm
+1, in its form for recurrent networks, where the targets come from the same pass over the sequence
+as the values.
 
 Deviations:
 
-* The memory goes on from one rollout to the next instead of being warmed up on steps of the rollout before.
+* The memory goes on from one rollout to the next instead of being warmed up on steps of the rollout
+  before.
 * A minibatch is all steps of some environments, with and without memory.
 * A truncated episode bootstraps from the value of its last frame.
 * Rewards are not scaled: they are small by the rules of the games.
@@ -62,8 +65,8 @@ FAST = {
 def make_train(config, environment=None):
     """PQN on an environment: Trainer.
 
-    config: PQNConfig. environment: (env, params) to train on instead of the one that config names. Raises ValueError for a config
-    that makes no sense.
+    config: PQNConfig. environment: (env, params) to train on instead of the one that config names.
+    Raises ValueError for a config that makes no sense.
     """
     check(config, environment)
     config = resolved(config)
@@ -114,7 +117,8 @@ def make_train(config, environment=None):
 
 
 def epsilon_greedy(values, key, epsilon):
-    """The best actions, or with probability epsilon any: (int32[num_envs], None). values: float32[num_envs, 5]."""
+    """The best actions, or with probability epsilon any: (int32[num_envs], None). values:
+    float32[num_envs, 5]."""
     explore_key, action_key = jax.random.split(key)
     anything = jax.random.randint(action_key, values.shape[:1], 0, values.shape[1])
     explores = jax.random.bernoulli(explore_key, epsilon, values.shape[:1])
@@ -127,7 +131,8 @@ def greedy(values, key):
 
 
 def loss(weights, static, batch, config):
-    """Half the squared distance of the chosen actions' values from their lambda-returns: (float32[], metrics)."""
+    """Half the squared distance of the chosen actions' values from their lambda-returns:
+    (float32[], metrics)."""
     values = rollout.read(eqx.combine(weights, static), batch.carry, rollout.frames_of(batch))
     targets = lambda_targets(jax.lax.stop_gradient(values), batch.transitions, config)
     chosen = jnp.take_along_axis(values[:-1], batch.transitions.action[..., None], axis=-1)[..., 0]
@@ -138,7 +143,8 @@ def loss(weights, static, batch, config):
 
 
 def lambda_targets(values, transitions, config):
-    """The lambda-return of each step, with the best action's value as the value of a frame: float32[num_steps, num_envs]."""
+    """The lambda-return of each step, with the best action's value as the value of a frame:
+    float32[num_steps, num_envs]."""
     return rollout.lambda_returns(
         transitions.reward,
         values.max(axis=-1),

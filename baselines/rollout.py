@@ -1,9 +1,12 @@
-"""Playing: a stream of frames for each environment, what the agent does in it, and what the algorithms learn from it.
+"""Playing: a stream of frames for each environment, what the agent does in it, and what the
+algorithms learn from it.
 
-A stream shows every frame of every episode, the last ones too: the step after an episode's last frame ignores the action, pays
-nothing, and begins the next episode (Gymnasium calls this resetting on the next step). So the value of the last frame, which a
-truncated episode bootstraps from, is computed like that of any other frame, by the same pass of the network and with the memory of
-its episode; only the transition away from it, which is marked ``ended``, must be left out of what is learned.
+A stream shows every frame of every episode, the last ones too: the step after an episode's last
+frame ignores the action, pays nothing, and begins the next episode (Gymnasium calls this resetting
+on the next step). So the value of the last frame, which a truncated episode bootstraps from, is
+computed like that of any other frame, by the same pass of the network and with the memory of its
+episode; only the transition away from it, which is marked ``ended``, must be left out of what is
+learned.
 """
 
 import functools
@@ -19,7 +22,8 @@ NO_ACTION = -1
 
 
 class Stream(NamedTuple):
-    """Where environments and the agent's memory of them stand. All leaves have a leading axis [num_envs]."""
+    """Where environments and the agent's memory of them stand. All leaves have a leading axis
+    [num_envs]."""
 
     env_state: Any
     observation: jax.Array  # uint8[num_envs, S, S, 3]
@@ -34,7 +38,8 @@ class Stream(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """What happened in steps of environments. All leaves have leading axes [num_steps, num_envs]."""
+    """What happened in steps of environments. All leaves have leading axes [num_steps,
+    num_envs]."""
 
     env_state: Any  # that the observation shows
     observation: jax.Array  # uint8[..., S, S, 3]
@@ -76,7 +81,8 @@ def environment_of(config):
 def parts(make_network):
     """Take a network apart into what is trained and the rest: (init, static).
 
-    make_network: (key) -> network. init: (key) -> its floating-point arrays. ``eqx.combine(arrays, static)`` is the network.
+    make_network: (key) -> network. init: (key) -> its floating-point arrays. ``eqx.combine(arrays,
+    static)`` is the network.
     """
     shapes = eqx.filter_eval_shape(make_network, jax.random.PRNGKey(0))
     static = jax.tree.map(lambda leaf: None if _is_float(leaf) else leaf, shapes)
@@ -106,7 +112,8 @@ def begin(env, params, network, key, num_envs):
 
 
 def first_carry(network, num_envs):
-    """What the network remembers before anything, for many environments: a tree with a leading axis [num_envs]."""
+    """What the network remembers before anything, for many environments: a tree with a leading axis
+    [num_envs]."""
     return jax.tree.map(
         lambda leaf: jnp.broadcast_to(leaf, (num_envs, *jnp.shape(leaf))),
         network.initialize_carry(),
@@ -123,7 +130,8 @@ def look(network, stream):
 
 
 def frames_of(batch):
-    """All frames of a batch, those after the last step too: Frames [num_steps + 1, num_envs, ...]."""
+    """All frames of a batch, those after the last step too: Frames [num_steps + 1, num_envs,
+    ...]."""
     return Frames(
         *(
             jnp.concatenate([getattr(batch.transitions, name), getattr(batch.last, name)[None]])
@@ -133,7 +141,8 @@ def frames_of(batch):
 
 
 def read(network, carry, frames):
-    """Let the network read streams: outputs [T, num_envs, ...]. carry: [num_envs, ...]. frames: Frames [T, num_envs, ...]."""
+    """Let the network read streams: outputs [T, num_envs, ...]. carry: [num_envs, ...]. frames:
+    Frames [T, num_envs, ...]."""
     decide = jax.vmap(network.decide, in_axes=(0, 1, 1, 1), out_axes=(0, 1))
     return decide(carry, network.encode(frames.observation), frames.last_action, frames.start)[1]
 
@@ -181,7 +190,8 @@ def advance(env, params, key, stream, carry, action, extras=None):
 
 
 def _play(env, params, key, env_state, ended, action):
-    """One step of one environment, or the reset: (state, observation, reward, terminated, done). Only one frame is drawn."""
+    """One step of one environment, or the reset: (state, observation, reward, terminated, done).
+    Only one frame is drawn."""
     step_key, reset_key = jax.random.split(key)
     _, stepped, reward, done, info = env.step_env(step_key, env_state, action, params)
     _, begun = env.reset(reset_key, params)
@@ -214,12 +224,15 @@ def collect(env, params, act, network, stream, key, num_steps):
 def lambda_returns(reward, value, terminated, ended, discount, trace_decay):
     r"""The lambda-return from each step: float32[T, ...].
 
-    reward, terminated, ended: [T, ...] of the transitions. value: float32[T + 1, ...] of the frames, the one after the last too.
+    reward, terminated, ended: [T, ...] of the transitions. value: float32[T + 1, ...] of the
+    frames, the one after the last too.
 
-    G_t = r_t + discount (1 - terminated_t) ((1 - lambda) V_{t+1} + lambda G_{t+1}), and G_t = V_t where frame t is the last of an
-    episode. So a terminated episode bootstraps from nothing and a truncated one from the value of its last frame. G - V is the
-    generalised advantage estimate. Sources: Sutton and Barto (2018), section 12.1; Schulman et al. (2016), "High-Dimensional
-    Continuous Control Using Generalized Advantage Estimation"; Gallici et al. (2024), arXiv:2407.04811.
+    G_t = r_t + discount (1 - terminated_t) ((1 - lambda) V_{t+1} + lambda G_{t+1}), and G_t = V_t
+    where frame t is the last of an episode. So a terminated episode bootstraps from nothing and a
+    truncated one from the value of its last frame. G - V is the generalised advantage estimate.
+    Sources: Sutton and Barto (2018), section 12.1; Schulman et al. (2016), "High-Dimensional
+    Continuous Control Using Generalized Advantage Estimation"; Gallici et al. (2024),
+    arXiv:2407.04811.
     """
 
     def one_step(next_return, step):
@@ -238,7 +251,8 @@ def mean_where(values, mask):
 
 
 def in_minibatches(learn, learner, batch, key, num_epochs, num_minibatches):
-    """Learn from a batch several times, some environments at a time, in a new order each time: (learner, mean metrics).
+    """Learn from a batch several times, some environments at a time, in a new order each time:
+    (learner, mean metrics).
 
     learn: (learner, Batch of some environments) -> (learner, metrics). learner: any tree.
     """
@@ -262,7 +276,8 @@ def in_minibatches(learn, learner, batch, key, num_epochs, num_minibatches):
 
 
 def episode_metrics(transitions):
-    """The episodes that ended in transitions [...]: how many, and their mean return and length, NaN if there are none."""
+    """The episodes that ended in transitions [...]: how many, and their mean return and length, NaN
+    if there are none."""
     count = transitions.finished.sum()
     mean = lambda values: jnp.where(count > 0, mean_where(values, transitions.finished), jnp.nan)  # noqa: E731
     return {
@@ -273,7 +288,8 @@ def episode_metrics(transitions):
 
 
 def evaluate(env, params, act, network, key, num_episodes):
-    """Play one episode in each of num_episodes environments: (returns float32[num_episodes], lengths int32[num_episodes]).
+    """Play one episode in each of num_episodes environments: (returns float32[num_episodes],
+    lengths int32[num_episodes]).
 
     act: as in ``collect``.
     """

@@ -12,11 +12,12 @@ RESAMPLES = 2000
 def interval(values, statistic=np.mean):
     """A bootstrap confidence interval of a statistic, with 95 % confidence: (low, high), floats.
 
-    values: float[n], independent of each other, such as the returns of different episodes or the figures of different seeds.
-    statistic: a function of an array and an axis, such as ``np.mean`` or ``np.median``. The interval is the bias-corrected and
-    accelerated one of Efron (1987), "Better Bootstrap Confidence Intervals", by scipy, or the percentile one where values are too
-    alike for it. The resampling has a fixed seed, so the same values give the same interval. One value, or equal ones, give an
-    interval of no width. Raises ValueError for no values.
+    values: float[n], independent of each other, such as the returns of different episodes or the
+    figures of different seeds. statistic: a function of an array and an axis, such as ``np.mean``
+    or ``np.median``. The interval is the bias-corrected and accelerated one of Efron (1987),
+    "Better Bootstrap Confidence Intervals", by scipy, or the percentile one where values are too
+    alike for it. The resampling has a fixed seed, so the same values give the same interval. One
+    value, or equal ones, give an interval of no width. Raises ValueError for no values.
     """
     values = np.asarray(values, np.float64)
     if values.size == 0:
@@ -38,7 +39,8 @@ def interval(values, statistic=np.mean):
 
 
 def summary(values):
-    """Mean and median of values with their intervals: {"mean", "mean_interval", "median", "median_interval", "count"}."""
+    """Mean and median of values with their intervals: {"mean", "mean_interval", "median",
+    "median_interval", "count"}."""
     values = np.asarray(values, np.float64)
     return {
         "mean": float(values.mean()),

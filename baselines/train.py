@@ -1,8 +1,9 @@
 """Train an agent: ``popgym-arcade-train pqn --env NavigatorEasy --partial --memory lru``.
 
-A run has a folder with ``config.json``, ``metrics.jsonl`` (see metrics.py) and ``checkpoints`` (see checkpoint.py). It may be
-stopped by Ctrl-C or SIGTERM, or killed; the same command with ``--resume`` goes on from the last checkpoint and computes, bit for
-bit, what a run without a break computes.
+A run has a folder with ``config.json``, ``metrics.jsonl`` (see metrics.py) and ``checkpoints`` (see
+checkpoint.py). It may be stopped by Ctrl-C or SIGTERM, or killed; the same command with
+``--resume`` goes on from the last checkpoint and computes, bit for bit, what a run without a break
+computes.
 """
 
 import dataclasses
@@ -74,15 +75,16 @@ class Diverged(ArithmeticError):
     """The loss is not finite."""
 
 
-# --- one run ----------------------------------------------------------------------------------------------------------------
+# --- one run -------------------------------------------------------------------------------------
 
 
 def train(algorithm, config, options=None):
     """Train until config.total_steps: the run's folder, a Path.
 
-    algorithm: "pqn", "ppo" or "dqn". config: its config. options: RunOptions. Raises ValueError for a config or options that make
-    no sense, FileExistsError if the folder holds a run already and options.resume is not set, CheckpointError if it cannot be
-    resumed, Diverged if the loss becomes infinite or NaN, and Stopped, after a checkpoint, if a signal asks to stop.
+    algorithm: "pqn", "ppo" or "dqn". config: its config. options: RunOptions. Raises ValueError for
+    a config or options that make no sense, FileExistsError if the folder holds a run already and
+    options.resume is not set, CheckpointError if it cannot be resumed, Diverged if the loss becomes
+    infinite or NaN, and Stopped, after a checkpoint, if a signal asks to stop.
     """
     options = options or RunOptions()
     check_options(config, options)
@@ -212,11 +214,12 @@ def save(run, state, steps, seconds):
     )
 
 
-# --- evaluation -------------------------------------------------------------------------------------------------------------
+# --- evaluation ----------------------------------------------------------------------------------
 
 
 def evaluators_of(trainer, options):
-    """For each twin a compiled function (weights, keys) -> (returns, lengths), with a leading axis of seeds: a dict."""
+    """For each twin a compiled function (weights, keys) -> (returns, lengths), with a leading axis
+    of seeds: a dict."""
     env, params = rollout.environment_of(trainer.config)
 
     def evaluator(partial):
@@ -234,7 +237,8 @@ def evaluators_of(trainer, options):
 
 
 def evaluate(run, state, steps, seconds):
-    """Evaluate every seed on both twins and write it down: a dict, twin -> (returns, lengths) of all seeds."""
+    """Evaluate every seed on both twins and write it down: a dict, twin -> (returns, lengths) of
+    all seeds."""
     keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.PRNGKey(seed), steps))(
         np.array(run.seeds)
     )
@@ -255,7 +259,7 @@ def evaluation_text(steps, results):
     return f"after {steps:,} steps\n{table(results)}"
 
 
-# --- the folder -------------------------------------------------------------------------------------------------------------
+# --- the folder ----------------------------------------------------------------------------------
 
 
 def default_folder(algorithm, config, options):
@@ -267,9 +271,11 @@ def default_folder(algorithm, config, options):
 
 
 def open_folder(folder, algorithm, config, options):
-    """Make a run's folder, or find the checkpoint to go on from: a Path, or None to begin at the beginning.
+    """Make a run's folder, or find the checkpoint to go on from: a Path, or None to begin at the
+    beginning.
 
-    Raises FileExistsError if it holds a run that is not to be resumed, CheckpointError if it holds another run.
+    Raises FileExistsError if it holds a run that is not to be resumed, CheckpointError if it holds
+    another run.
     """
     path = folder / "config.json"
     content = {
@@ -303,11 +309,12 @@ def check_same(folder, there, here):
             )
 
 
-# --- devices and signals ----------------------------------------------------------------------------------------------------
+# --- devices and signals -------------------------------------------------------------------------
 
 
 def check_options(config, options):
-    """Raise a ValueError that names the value and the nearest valid choice for options that make no sense."""
+    """Raise a ValueError that names the value and the nearest valid choice for options that make no
+    sense."""
     for name in ("seeds", "devices", "evaluate_every", "evaluation_episodes"):
         if getattr(options, name) < 1:
             raise ValueError(
@@ -325,7 +332,8 @@ def check_options(config, options):
 
 
 def sharding_of(state, devices):
-    """Where the leaves of a state belong: what is of the environments is spread over the devices, all else is on each of them.
+    """Where the leaves of a state belong: what is of the environments is spread over the devices,
+    all else is on each of them.
 
     state: with a leading axis of seeds. Returns a tree of NamedSharding with its structure.
     """
@@ -339,7 +347,8 @@ def sharding_of(state, devices):
 
 
 class stopping_signals:
-    """While it lasts, the first Ctrl-C or SIGTERM is only noted, in the list that it gives; the next does what it always does."""
+    """While it lasts, the first Ctrl-C or SIGTERM is only noted, in the list that it gives; the
+    next does what it always does."""
 
     def __enter__(self):
         """Begin to note signals: a list of their numbers, empty at first."""
@@ -369,11 +378,12 @@ class stopping_signals:
         self._restore()
 
 
-# --- the command ------------------------------------------------------------------------------------------------------------
+# --- the command ---------------------------------------------------------------------------------
 
 
 def commands():
-    """The subcommands: a type for tyro. Each algorithm has one, and one with its preset for a GPU."""
+    """The subcommands: a type for tyro. Each algorithm has one, and one with its preset for a
+    GPU."""
     options = []
     for name, algorithm in ALGORITHMS.items():
         presets = {name: {}, f"{name}-fast": algorithm.fast}
@@ -395,7 +405,8 @@ def commands():
 
 
 def main(arguments=None):
-    """Train from the command line. Bad input exits with 2, a signal with 128 and its number, a loss that is not finite with 1."""
+    """Train from the command line. Bad input exits with 2, a signal with 128 and its number, a loss
+    that is not finite with 1."""
     config, options = tyro.cli(
         Union[tuple(commands())],  # noqa: UP007
         args=arguments,

@@ -11,7 +11,8 @@ from popgym_arcade.baselines import rollout
 
 
 class Trainer(NamedTuple):
-    """An algorithm as functions, pure and not compiled yet: ``jit`` them, and ``vmap`` them over keys for several seeds."""
+    """An algorithm as functions, pure and not compiled yet: ``jit`` them, and ``vmap`` them over
+    keys for several seeds."""
 
     algorithm: str  # "pqn", "ppo" or "dqn"
     config: Any  # with every default filled in
@@ -43,7 +44,8 @@ def first_state(make_weights, static, optimizer, env, params, num_envs, key):
 def descend(loss, optimizer, learning_rate, weights, optimizer_state):
     """Change weights so that a loss falls: (weights, state of the optimizer, metrics with "loss").
 
-    loss: (weights) -> (float32[], a dict of metrics). optimizer: an optax transformation that does not scale by a learning rate.
+    loss: (weights) -> (float32[], a dict of metrics). optimizer: an optax transformation that does
+    not scale by a learning rate.
     """
     (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(weights)
     change, optimizer_state = optimizer.update(gradient, optimizer_state, weights)

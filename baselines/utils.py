@@ -1,4 +1,5 @@
-"""Looking into an agent's memory, under the names by which it is known: see ``popgym_arcade.introspection``."""
+"""Looking into an agent's memory, under the names by which it is known: see
+``popgym_arcade.introspection``."""
 
 from popgym_arcade.introspection.figures import vis_fn
 from popgym_arcade.introspection.saliency import get_saliency_maps, get_terminal_saliency_maps

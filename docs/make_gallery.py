@@ -1,4 +1,5 @@
-"""The gallery: ``python docs/make_gallery.py`` makes docs/gallery, an animation of each game's twins played by its expert.
+"""The gallery: ``python docs/make_gallery.py`` makes docs/gallery, an animation of each game's
+twins played by its expert.
 
 The same files come out every time. README.md shows them.
 """
@@ -22,7 +23,8 @@ def file_name(game):
 
 
 def make_gallery(folder, games=tuple(GAMES)):
-    """Write the animations of games, all by default, into a folder, which is created if it is missing: their paths."""
+    """Write the animations of games, all by default, into a folder, which is created if it is
+    missing: their paths."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     options = dict(both=True, seed=SEED, max_steps=MAX_STEPS, frames_per_second=FRAMES_PER_SECOND)

@@ -1,8 +1,9 @@
 """Make docs/rules.md from the games' docstrings and levels: ``python docs/make_rules.py``.
 
-What is true of one game is said in that game's docstring, and nowhere else, so that a copied game brings its rules along. What
-is true of all of them is said here, in INTRODUCTION. A test holds docs/rules.md to what this makes. The form of a docstring is
-described in ``play/rules.py``, which takes it apart.
+What is true of one game is said in that game's docstring, and nowhere else, so that a copied game
+brings its rules along. What is true of all of them is said here, in INTRODUCTION. A test holds
+docs/rules.md to what this makes. The form of a docstring is described in ``play/rules.py``, which
+takes it apart.
 """
 
 import argparse
@@ -86,7 +87,7 @@ when rules, random numbers or frames of the game change, and stays when it only 
 """
 
 
-# --- Markdown ---------------------------------------------------------------------------------------------------------------
+# --- Markdown ------------------------------------------------------------------------------------
 
 
 def rulebook():
@@ -170,7 +171,8 @@ def table(rows):
 
 
 def markdown(paragraph):
-    """A paragraph of a docstring: a drawing that is indented by four spaces as a block of code, else escaped text and lists."""
+    """A paragraph of a docstring: a drawing that is indented by four spaces as a block of code,
+    else escaped text and lists."""
     lines = paragraph.rstrip().split("\n")
     if all(line.startswith("    ") for line in lines):
         return "```text\n" + "\n".join(line[4:] for line in lines) + "\n```"
@@ -182,14 +184,15 @@ def markdown(paragraph):
 
 
 def escaped(line):
-    """A line of a docstring whose characters mean themselves in Markdown, but for the mark of a list's item."""
+    """A line of a docstring whose characters mean themselves in Markdown, but for the mark of a
+    list's item."""
     mark = re.match(r"\* |\d+\. |", line)[0]
     text = re.sub(r"([*_`])", r"\\\1", line[len(mark) :])
     text = re.sub(r"<(?=[A-Za-z/!])", r"\\<", text)
     return mark + re.sub(r"^(?=[-+#>])", r"\\", text)
 
 
-# --- the command ------------------------------------------------------------------------------------------------------------
+# --- the command ---------------------------------------------------------------------------------
 
 
 def main(arguments=None):

@@ -4,26 +4,30 @@ Watch N cards go by, one a step. Then name their suits, the last card first.
 
 Start: the suits 0, 1, 2, 3, 0, 1, ... (N of them), uniformly shuffled.
 
-Actions: 2 left selects the next suit, 3 right the one before (the order is heart, spade, club, diamond, and round again), also
-while watching. 4 fire submits the selected suit, once all cards were shown. 0 up, 1 down and any other integer do nothing.
+Actions: 2 left selects the next suit, 3 right the one before (the order is heart, spade, club,
+diamond, and round again), also while watching. 4 fire submits the selected suit, once all cards
+were shown. 0 up, 1 down and any other integer do nothing.
 
-Rewards: with t the time before the step, fire at t >= N answers for card N - 1 - answered: if the selected suit is right it pays
-1 / N and the score rises by 1; either way the next card is asked. Fire while watching does nothing. Returns lie in 0 ... 1.
+Rewards: with t the time before the step, fire at t >= N answers for card N - 1 - answered: if the
+selected suit is right it pays 1 / N and the score rises by 1; either way the next card is asked.
+Fire while watching does nothing. Returns lie in 0 ... 1.
 
 Episode end: terminated when N answers were given; truncated at 10 N steps.
 
-Views: the card on show is at the top left while watching, the selected suit at the top right. The MDP's field shows the cards
-dealt before now that are still to be answered, nine to a row, so the last one is the one asked. The POMDP's field is blank.
+Views: the card on show is at the top left while watching, the selected suit at the top right. The
+MDP's field shows the cards dealt before now that are still to be answered, nine to a row, so the
+last one is the one asked. The POMDP's field is blank.
 
 Levels: Easy N = 26, Medium N = 52, Hard N = 78; limits 260, 520, 780.
 
 Source: POPGym Arcade 0.0.7.
 
 Differences from 0.0.7:
-* There are five actions and only fire submits; there were four, so fire was never sampled, and whatever was done on the first step
-  after the watching counted as an answer.
+* There are five actions and only fire submits; there were four, so fire was never sampled, and
+  whatever was done on the first step after the watching counted as an answer.
 * The episode ends with the last answer; it ended one step later.
-* An answered card leaves the MDP's field; all cards stayed, so nothing in the frame said which one was asked.
+* An answered card leaves the MDP's field; all cards stayed, so nothing in the frame said which one
+  was asked.
 
 Versions:
 * 1 (0.1.0): the first.
@@ -50,7 +54,8 @@ EMPTY = -1  # no card in this place
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Params:
-    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced and swept with vmap."""
+    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced
+    and swept with vmap."""
 
     num_cards: int = field(default=26, metadata={"static": True, "allowed": range(1, 109)})  # N
     partial_obs: bool = field(
@@ -112,8 +117,9 @@ def step(key, state, action, params):
 def shuffle_deck(key, num_cards):
     """The suits 0, 1, 2, 3, 0, ... in uniformly random order: int32[num_cards].
 
-    Card i gets the place that its random number has in the order of all of them. Places dealt at random to cards in order are
-    as good as cards dealt at random to places in order, so the place modulo 4 is already the suit, and nothing is moved.
+    Card i gets the place that its random number has in the order of all of them. Places dealt at
+    random to cards in order are as good as cards dealt at random to places in order, so the place
+    modulo 4 is already the suit, and nothing is moved.
     """
     # Distinct random numbers: the lowest seven bits hold the card's index.
     bits = jax.random.bits(key, (num_cards,)) & ~np.uint32(127) | np.arange(
@@ -132,7 +138,8 @@ def select(state, action):
 
 
 def answer(state, fired, num_cards):
-    """Answer for the asked card if ``fired`` and all cards were shown: (State, whether the answer was right: bool[])."""
+    """Answer for the asked card if ``fired`` and all cards were shown: (State, whether the answer
+    was right: bool[])."""
     submitted = fired & (state.time >= num_cards)
     right = submitted & (state.selected == asked_suit(state))
     return state._replace(answered=state.answered + submitted, score=state.score + right), right

@@ -1,28 +1,33 @@
 """BattleShip: sink the hidden fleet.
 
-Four ships, of lengths 2, 3, 3 and 4, lie hidden on an n x n sea. Move the cursor and shoot, and do not waste shots.
+Four ships, of lengths 2, 3, 3 and 4, lie hidden on an n x n sea. Move the cursor and shoot, and do
+not waste shots.
 
-Start: the ships are placed in that order, each uniformly over all placements, along a row or a column, that fit and overlap no
-earlier ship; they may touch. The cursor is on a uniform cell.
+Start: the ships are placed in that order, each uniformly over all placements, along a row or a
+column, that fit and overlap no earlier ship; they may touch. The cursor is on a uniform cell.
 
-Actions: 0 up, 1 down, 2 left, 3 right move the cursor one cell and stop at the edge; 4 fire shoots at the cursor's cell; any
-other integer does nothing.
+Actions: 0 up, 1 down, 2 left, 3 right move the cursor one cell and stop at the edge; 4 fire shoots
+at the cursor's cell; any other integer does nothing.
 
-Rewards: a new hit pays 1/12, and the score rises by 1. A new miss pays 0. Shooting a cell again pays -2 / n^2. Returns lie in
--1 ... 1.
+Rewards: a new hit pays 1/12, and the score rises by 1. A new miss pays 0. Shooting a cell again
+pays -2 / n^2. Returns lie in -1 ... 1.
 
-Episode end: terminated when all 12 ship cells are hit, or when n^2 / 2 shots were repeats; truncated at 2 n^2 steps.
+Episode end: terminated when all 12 ship cells are hit, or when n^2 / 2 shots were repeats;
+truncated at 2 n^2 steps.
 
-Views: the cursor's cell is framed; hits and misses have their own marks. The MDP shows all shots, and as a bar below the sea the
-share of the repeats that are used up. The POMDP shows only the mark of the cursor's cell. Ships not hit are never drawn.
+Views: the cursor's cell is framed; hits and misses have their own marks. The MDP shows all shots,
+and as a bar below the sea the share of the repeats that are used up. The POMDP shows only the mark
+of the cursor's cell. Ships not hit are never drawn.
 
 Levels: Easy n = 8, Medium n = 10, Hard n = 12; limits 128, 200, 288.
 
 Source: POPGym Arcade 0.0.7.
 
 Differences from 0.0.7:
-* The shot that uses up the budget of repeats ends the game; it took one more, so that the return could fall below -1.
-* The MDP shows the share of the repeats that is used up; two states that were drawn alike could end at different times.
+* The shot that uses up the budget of repeats ends the game; it took one more, so that the return
+  could fall below -1.
+* The MDP shows the share of the repeats that is used up; two states that were drawn alike could end
+  at different times.
 * The cursor may start on any cell; it never did in the last row or column.
 
 Versions:
@@ -111,9 +116,11 @@ SEA_UNITS = 100
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Params:
-    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced and swept with vmap."""
+    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced
+    and swept with vmap."""
 
-    # n: cells a side; even, so that n^2 / 2 repeats cost exactly 1, and large enough that four ships always fit
+    # n: cells a side; even, so that n^2 / 2 repeats cost exactly 1, and large enough that four
+    # ships always fit
     board_size: int = field(default=8, metadata={"static": True, "allowed": range(6, 21, 2)})
     partial_obs: bool = field(
         default=False, metadata={"static": True, "allowed": (False, True)}
@@ -183,7 +190,8 @@ def step(key, state, action, params):
 def place_fleet(key, size):
     """Place the ships one after another: bool[size, size].
 
-    The sea is one integer a row, bit c standing for column c: an eighth of the work of a board of booleans.
+    The sea is one integer a row, bit c standing for column c: an eighth of the work of a board of
+    booleans.
     """
     sea = jnp.zeros(size, jnp.uint32)
     for ship_key, length in zip(jax.random.split(key, len(SHIP_LENGTHS)), SHIP_LENGTHS):
@@ -194,8 +202,8 @@ def place_fleet(key, size):
 def place_ship(key, sea, length, size):
     """One ship, uniform over the placements that overlap nothing, as rows of bits: uint32[size].
 
-    A placement is named by its first cell, the left or the top one: bit c of word r for the ships along row r, and the same
-    again for those down the columns.
+    A placement is named by its first cell, the left or the top one: bit c of word r for the ships
+    along row r, and the same again for those down the columns.
     """
     along = free_starts([sea >> i for i in range(length)], size - length + 1)
     down = free_starts(
@@ -219,7 +227,8 @@ def free_starts(cells_from_start, width):
 
 
 def pick_bit(key, words, width):
-    """A uniform choice among the set bits of some words: the word's index and the bit's place, int32[] and uint32[]."""
+    """A uniform choice among the set bits of some words: the word's index and the bit's place,
+    int32[] and uint32[]."""
     counts = jax.lax.population_count(words).astype(jnp.int32)
     up_to_here = jnp.cumsum(counts)
     pick = jax.random.randint(key, (), 0, up_to_here[-1])
@@ -240,7 +249,8 @@ def move(state, action, size):
 
 
 def shoot(state, fired):
-    """Shoot at the cursor's cell if ``fired``: (State, whether it was a new hit, whether it was a repeat), bool[] each."""
+    """Shoot at the cursor's cell if ``fired``: (State, whether it was a new hit, whether it was a
+    repeat), bool[] each."""
     target = cursor_cell(state) & fired
     repeated = jnp.any(target & state.shots)
     hit = jnp.any(target & state.ships) & ~repeated

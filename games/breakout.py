@@ -1,38 +1,43 @@
 """Breakout: keep an eye on a ball you cannot see.
 
-A ball flies diagonally over a field of 20 x 10 cells. Keep it up with the paddle until it has broken every brick.
+A ball flies diagonally over a field of 20 x 10 cells. Keep it up with the paddle until it has
+broken every brick.
 
-Start: bricks fill rows 1 to 6. The ball is on row 13 in a uniform column, and flies up to the left or up to the right with equal
-chances. The paddle, w columns wide, is on uniform columns of row 19.
+Start: bricks fill rows 1 to 6. The ball is on row 13 in a uniform column, and flies up to the left
+or up to the right with equal chances. The paddle, w columns wide, is on uniform columns of row 19.
 
-Actions: 2 left, 3 right move the paddle one column and stop at the wall; 0 up, 1 down, 4 fire and any other integer do nothing.
+Actions: 2 left, 3 right move the paddle one column and stop at the wall; 0 up, 1 down, 4 fire and
+any other integer do nothing.
 
 Step:
 1. The paddle moves.
 2. The ball moves one cell along its diagonal.
 3. At a side wall it stays in the outermost column and turns around sideways.
 4. At the ceiling it stays on row 0 and turns downwards.
-5. Otherwise, on a brick: if the step before touched no brick, the brick goes, and the ball stays on its old row and turns around
-   vertically; if it did touch one, the ball passes and the brick stays.
-6. Otherwise, on row 19: if the column that the ball comes from is over the paddle, it turns upwards; if only the column that it
-   moves to is, it goes back the way it came; either way it is on row 18 then. Else it is lost.
+5. Otherwise, on a brick: if the step before touched no brick, the brick goes, and the ball stays on
+   its old row and turns around vertically; if it did touch one, the ball passes and the brick
+   stays.
+6. Otherwise, on row 19: if the column that the ball comes from is over the paddle, it turns
+   upwards; if only the column that it moves to is, it goes back the way it came; either way it is
+   on row 18 then. Else it is lost.
 
-Rewards: a brick in row r pays (3 - 0.4 (r - 1)) / 120, and the score rises by 1; all of them together pay 1. Losing the ball pays
--1/60 for each brick that is left. Returns lie in -1 ... 1; the ball cannot fall before it has met one brick, so the worst that can
-happen is -0.975.
+Rewards: a brick in row r pays (3 - 0.4 (r - 1)) / 120, and the score rises by 1; all of them
+together pay 1. Losing the ball pays -1/60 for each brick that is left. Returns lie in -1 ... 1; the
+ball cannot fall before it has met one brick, so the worst that can happen is -0.975.
 
 Episode end: terminated when the ball is lost or the last brick is broken; truncated at 2000 steps.
 
-Views: the MDP shows the bricks, the paddle, the ball, and a trail where the ball was before. The ball's tail points back along its
-way, and it is hollow if it has just touched a brick, for it does not break the next one then. The POMDP has no trail, and no ball
-while the ball falls.
+Views: the MDP shows the bricks, the paddle, the ball, and a trail where the ball was before. The
+ball's tail points back along its way, and it is hollow if it has just touched a brick, for it does
+not break the next one then. The POMDP has no trail, and no ball while the ball falls.
 
 Levels: Easy w = 6, Medium w = 5, Hard w = 4; the limit is 2000.
 
 Source: POPGym Arcade 0.0.7, after Breakout of MinAtar (Young and Tian, 2019).
 
 Differences from 0.0.7:
-* The ball and the paddle start anywhere; there were two starts, and the Easy paddle began partly off the field.
+* The ball and the paddle start anywhere; there were two starts, and the Easy paddle began partly
+  off the field.
 * A brick that the ball passes right after another stays; it was destroyed without pay.
 * The MDP shows which way the ball flies and whether it may break a brick; one frame did not tell.
 
@@ -89,7 +94,8 @@ TRAIL = """
 
 
 def facing_all_ways(art):
-    """Art of a ball that flies up to the right, turned into each of the four directions: a tuple of four arts."""
+    """Art of a ball that flies up to the right, turned into each of the four directions: a tuple of
+    four arts."""
     rows = art.split()
     mirrored = [row[::-1] for row in rows]
     return tuple("\n".join(turned) for turned in (mirrored, rows, rows[::-1], mirrored[::-1]))
@@ -99,7 +105,8 @@ BALLS = (*facing_all_ways(BALL), *facing_all_ways(STRUCK_BALL))
 STRUCK_LOOK, NO_LOOK = 4, -1
 COLORS = "k" + "roygbp" + "c"  # of no brick, of the bricks in rows 1 to 6, of the paddle
 PADDLE_COLOR = 7
-# The field is drawn in three bands of rows: those that may have bricks, those that have only the ball, and that of the paddle.
+# The field is drawn in three bands of rows: those that may have bricks, those that have only the
+# ball, and that of the paddle.
 BANDS = (0, BRICK_ROWS[-1] + 1), (BRICK_ROWS[-1] + 1, PADDLE_ROW), (PADDLE_ROW, ROWS)
 FREE_BAND = BANDS[1]
 
@@ -107,7 +114,8 @@ FREE_BAND = BANDS[1]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Params:
-    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced and swept with vmap."""
+    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced
+    and swept with vmap."""
 
     partial_obs: bool = field(
         default=False, metadata={"static": True, "allowed": (False, True)}
@@ -198,7 +206,8 @@ def move_paddle(state, action, params):
 
 
 def fly(state):
-    """Move the ball, and turn it around at walls, ceiling and bricks: (State, the row of the brick that went or 0, int32[])."""
+    """Move the ball, and turn it around at walls, ceiling and bricks: (State, the row of the brick
+    that went or 0, int32[])."""
     row = state.ball_row + jnp.take(ROW_STEP, state.direction)
     col = state.ball_col + jnp.take(COLUMN_STEP, state.direction)
     at_side, at_ceiling = (col < 0) | (col >= COLUMNS), row < 0
@@ -222,7 +231,8 @@ def fly(state):
 
 
 def meet_paddle(state, params):
-    """On the lowest row, turn the ball around if the paddle is there: (State, whether the ball is lost: bool[])."""
+    """On the lowest row, turn the ball around if the paddle is there: (State, whether the ball is
+    lost: bool[])."""
 
     def over_paddle(col):
         return (col >= state.paddle) & (col < state.paddle + params.paddle_width)
@@ -265,7 +275,8 @@ def cell_size(obs_size):
 
 
 def draw_band(colors, band, params):
-    """The walls of some rows of the field, and the bricks and the paddle there; the ceiling is above row 0.
+    """The walls of some rows of the field, and the bricks and the paddle there; the ceiling is
+    above row 0.
 
     colors: int[20, 10], indices into COLORS. band: the first row and the one behind the last.
     """

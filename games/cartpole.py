@@ -1,34 +1,43 @@
 """CartPole and NoisyCartPole: balance from the gauges.
 
-Push a cart left and right so that the pole on it does not fall. NoisyCartPole is the same game seen through noise.
+Push a cart left and right so that the pole on it does not fall. NoisyCartPole is the same game seen
+through noise.
 
-Start: x, x_dot, theta and theta_dot are each uniform in -0.05 ... 0.05 (metres, metres a second, radians, radians a second).
+Start: x, x_dot, theta and theta_dot are each uniform in -0.05 ... 0.05 (metres, metres a second,
+radians, radians a second).
 
-Actions: 2 left pushes with -10 N, 3 right with +10 N; 0 up, 1 down, 4 fire and any other integer push with nothing.
+Actions: 2 left pushes with -10 N, 3 right with +10 N; 0 up, 1 down, 4 fire and any other integer
+push with nothing.
 
-Physics: the cart-pole of Barto, Sutton and Anderson (1983), without friction, by explicit Euler steps of 0.02 s that use the old
-derivatives. Gravity 9.8 m/s^2, cart 1.0 kg, pole 0.1 kg, half the pole's length 0.5 m.
+Physics: the cart-pole of Barto, Sutton and Anderson (1983), without friction, by explicit Euler
+steps of 0.02 s that use the old derivatives. Gravity 9.8 m/s^2, cart 1.0 kg, pole 0.1 kg, half the
+pole's length 0.5 m.
 
-Rewards: 1 / T and a score of 1 for each step after which the state is in range, |x| <= 2.4 m and |theta| <= 12 degrees; 0 for
-the step that leaves it. Returns lie in 0 ... 1.
+Rewards: 1 / T and a score of 1 for each step after which the state is in range, |x| <= 2.4 m and
+|theta| <= 12 degrees; 0 for the step that leaves it. Returns lie in 0 ... 1.
 
 Episode end: terminated when the state leaves the range; truncated at T steps.
 
-Noise: reset and every step draw four independent numbers from N(0, sigma^2). They are added to (x, x_dot, theta, theta_dot) for
-drawing only; the x and theta that are drawn are then clipped to the range.
+Noise: reset and every step draw four independent numbers from N(0, sigma^2). They are added to (x,
+x_dot, theta, theta_dot) for drawing only; the x and theta that are drawn are then clipped to the
+range.
 
-Views: the cart with its pole, and a gauge each for x_dot and theta_dot, which grow from the middle to the side the velocity
-points to. The MDP shows all of it. The POMDP shows all of it at time 0 and afterwards only the gauges.
+Views: the cart with its pole, and a gauge each for x_dot and theta_dot, which grow from the middle
+to the side the velocity points to. The MDP shows all of it. The POMDP shows all of it at time 0 and
+afterwards only the gauges.
 
-Levels: CartPole Easy T = 200, Medium T = 400, Hard T = 600, all with sigma = 0. NoisyCartPole T = 200, Easy sigma = 0.1, Medium
-sigma = 0.2, Hard sigma = 0.3.
+Levels: CartPole Easy T = 200, Medium T = 400, Hard T = 600, all with sigma = 0. NoisyCartPole T =
+200, Easy sigma = 0.1, Medium sigma = 0.2, Hard sigma = 0.3.
 
 Source: POPGym Arcade 0.0.7.
 
 Differences from 0.0.7:
-* Reward and end are those of the state after the step; they were those of the state before it, so the end came one step late.
-* Gauges, cart and pole move by fractions of a pixel; a velocity had about three visible levels, so that the MDP hid most of it.
-* The noise is drawn with the step and kept in the state; it was drawn with the frame, so that a state had no one frame.
+* Reward and end are those of the state after the step; they were those of the state before it, so
+  the end came one step late.
+* Gauges, cart and pole move by fractions of a pixel; a velocity had about three visible levels, so
+  that the MDP hid most of it.
+* The noise is drawn with the step and kept in the state; it was drawn with the frame, so that a
+  state had no one frame.
 
 Versions:
 * 1 (0.1.0): the first.
@@ -53,7 +62,8 @@ START_RANGE = 0.05  # every variable starts within this of 0
 X_LIMIT = 2.4  # metres
 THETA_LIMIT = 12 * np.pi / 180  # radians
 
-# The field from top to bottom, in 128ths of the frame: a band with the gauges, one with the pole, one with the cart.
+# The field from top to bottom, in 128ths of the frame: a band with the gauges, one with the pole,
+# one with the cart.
 GAUGES_BAND, POLE_BAND, CART_BAND = (0, 21), (21, 83), (83, 104)
 CART_GAUGE, POLE_GAUGE = (3, 10), (14, 21)  # first and last row of each gauge
 WHEELS_TOP, TRACK_TOP = 92, 98
@@ -69,7 +79,8 @@ FAR_OUTSIDE = -(1 << 16)  # sub-pixels: where a hidden cart is drawn
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Params:
-    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced and swept with vmap."""
+    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced
+    and swept with vmap."""
 
     title: str = field(
         default=NAME, metadata={"static": True, "allowed": (NAME, NOISY_NAME)}
@@ -158,8 +169,8 @@ def push(action, params):
 def advance(state, force, params):
     """One explicit Euler step of the physics: State.
 
-    With m the pole's mass, M the mass of both and l half the pole's length,
-    theta'' = (g sin(theta) - cos(theta) a) / (l (4/3 - m cos(theta)^2 / M)) and x'' = a - m l theta'' cos(theta) / M, where
+    With m the pole's mass, M the mass of both and l half the pole's length, theta'' = (g sin(theta)
+    - cos(theta) a) / (l (4/3 - m cos(theta)^2 / M)) and x'' = a - m l theta'' cos(theta) / M, where
     a = (force + m l theta'^2 sin(theta)) / M (Barto, Sutton and Anderson, 1983, without friction).
     """
     mass = params.cart_mass + params.pole_mass
@@ -197,9 +208,11 @@ def render(state, params):
 
 
 def gauges_band(x_dot, theta_dot, size):
-    """Two bars that grow from the middle of their tracks, to the side that the velocity v points to.
+    """Two bars that grow from the middle of their tracks, to the side that the velocity v points
+    to.
 
-    A bar's length is v / (1 + |v|) of the half track: half full at 1, never full, and long enough to read when v is small.
+    A bar's length is v / (1 + |v|) of the half track: half full at 1, never full, and long enough
+    to read when v is small.
     """
     canvas = draw.field(size, top=GAUGES_BAND[0], bottom=GAUGES_BAND[1])
     rows = np.arange(canvas.shape[0])
@@ -233,7 +246,8 @@ def gauges_band(x_dot, theta_dot, size):
 
 
 def pole_band(cart, angle, size):
-    """The pole. cart: int32[], the middle of the cart in sub-pixels. angle: int32[], in draw.ANGLE_UNIT."""
+    """The pole. cart: int32[], the middle of the cart in sub-pixels. angle: int32[], in
+    draw.ANGLE_UNIT."""
     canvas = draw.field(size, top=POLE_BAND[0], bottom=POLE_BAND[1])
     length, thickness = draw.pixels(size, POLE_LENGTH), draw.pixels(size, POLE_THICKNESS)
     return draw.beam(
@@ -248,7 +262,8 @@ def pole_band(cart, angle, size):
 
 
 def cart_band(cart, size):
-    """The cart with its hinge and wheels, and the track that it may use. cart: int32[], its middle in sub-pixels."""
+    """The cart with its hinge and wheels, and the track that it may use. cart: int32[], its middle
+    in sub-pixels."""
     canvas = draw.field(size, top=CART_BAND[0], bottom=CART_BAND[1])
     height = canvas.shape[0]
     rows = np.arange(height)
@@ -268,7 +283,8 @@ def cart_band(cart, size):
         right=subpixels(MIDDLE, size) + reach,
         colors=colors,
     )
-    # Two spans on each scanline: the body and the left wheel below it; the hinge and the right wheel.
+    # Two spans on each scanline: the body and the left wheel below it; the hinge and the right
+    # wheel.
     wheel = np.where(in_body, 0, subpixels(WHEEL_DISTANCE, size))
     half = np.where(in_body, subpixels(CART_WIDTH / 2, size), half_wheel)
     canvas = draw.spans(canvas, left=cart - wheel - half, right=cart - wheel + half, colors=colors)

@@ -1,23 +1,26 @@
 """CountRecall: say how often you have seen a suit.
 
-Cards go by. For each of them a suit is asked: say how many cards of it were dealt before the one now on show.
+Cards go by. For each of them a suit is asked: say how many cards of it were dealt before the one
+now on show.
 
-Start: the cards are the suits 0, 1, ..., K - 1, 0, 1, ... (N of them), uniformly shuffled; the asked suits are as many, shuffled
-on their own. The counter is at 0.
+Start: the cards are the suits 0, 1, ..., K - 1, 0, 1, ... (N of them), uniformly shuffled; the
+asked suits are as many, shuffled on their own. The counter is at 0.
 
-Actions: 0 up adds 1 to the counter, 1 down takes 1 away; it stays within 0 ... 99. 4 fire submits it. 2 left, 3 right and any
-other integer do nothing.
+Actions: 0 up adds 1 to the counter, 1 down takes 1 away; it stays within 0 ... 99. 4 fire submits
+it. 2 left, 3 right and any other integer do nothing.
 
-Rewards: fire is right if the counter equals the number of cards of the asked suit that were dealt before the card on show; it
-then pays 1 / N and the score rises by 1. Right or wrong, the card on show is counted, and the next card and question come up. The
-counter keeps its value. Returns lie in 0 ... 1.
+Rewards: fire is right if the counter equals the number of cards of the asked suit that were dealt
+before the card on show; it then pays 1 / N and the score rises by 1. Right or wrong, the card on
+show is counted, and the next card and question come up. The counter keeps its value. Returns lie in
+0 ... 1.
 
 Episode end: terminated when N answers were given; truncated at 10 N steps.
 
-Views: the card on show is at the top left, the asked suit at the top right with the counter before it. The MDP's field shows all
-cards dealt before, nine to a row. The POMDP's field is blank.
+Views: the card on show is at the top left, the asked suit at the top right with the counter before
+it. The MDP's field shows all cards dealt before, nine to a row. The POMDP's field is blank.
 
-Levels: Easy N = 26 with K = 2 suits, Medium N = 52 with K = 2, Hard N = 78 with K = 4; limits 260, 520, 780.
+Levels: Easy N = 26 with K = 2 suits, Medium N = 52 with K = 2, Hard N = 78 with K = 4; limits 260,
+520, 780.
 
 Source: POPGym Arcade 0.0.7.
 
@@ -50,7 +53,8 @@ EMPTY = -1  # no card in this place
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Params:
-    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced and swept with vmap."""
+    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced
+    and swept with vmap."""
 
     num_cards: int = field(default=26, metadata={"static": True, "allowed": range(1, 109)})  # N
     num_suits: int = field(default=2, metadata={"static": True, "allowed": range(2, 5)})  # K
@@ -69,7 +73,8 @@ class Params:
 
 
 class State(NamedTuple):
-    """One episode; N is params.num_cards, K is params.num_suits. Suits: 0 heart, 1 spade, 2 club, 3 diamond."""
+    """One episode; N is params.num_cards, K is params.num_suits. Suits: 0 heart, 1 spade, 2 club, 3
+    diamond."""
 
     values: jax.Array  # int32[N], 0 ... K - 1: the suits of the cards, in the order they are dealt
     queries: jax.Array  # int32[N], 0 ... K - 1: the suits asked for
@@ -118,7 +123,8 @@ def step(key, state, action, params):
 def deal(key, num_cards, num_suits):
     """The suits 0, 1, ..., num_suits - 1, 0, ... in uniformly random order: int32[num_cards].
 
-    Each place draws a random number and takes the suit of the card whose number in the unshuffled deck is this one's rank.
+    Each place draws a random number and takes the suit of the card whose number in the unshuffled
+    deck is this one's rank.
     """
     # Distinct random numbers: the lowest seven bits hold the place itself.
     drawn = jax.random.bits(key, (num_cards,)) & ~np.uint32(127) | np.arange(
@@ -137,7 +143,8 @@ def count(state, action):
 
 
 def answer(state, fired):
-    """If ``fired``, submit the counter and go on to the next card: (State, whether the answer was right: bool[])."""
+    """If ``fired``, submit the counter and go on to the next card: (State, whether the answer was
+    right: bool[])."""
     num_cards, num_suits = state.values.shape[0], state.seen.shape[0]
     fired = fired & (state.index < num_cards)
     right = fired & (state.counter == true_count(state))

@@ -1,30 +1,35 @@
 """MineSweeper: dig around the mines.
 
-Mines lie hidden under an n x n field. Move the cursor, dig up every cell that is safe, and waste no digs. A dug cell tells how
-many mines lie around it.
+Mines lie hidden under an n x n field. Move the cursor, dig up every cell that is safe, and waste no
+digs. A dug cell tells how many mines lie around it.
 
-Start: m mines on distinct uniform cells. The cursor is on a uniform cell, which may hold a mine: the first dig is not made safe.
+Start: m mines on distinct uniform cells. The cursor is on a uniform cell, which may hold a mine:
+the first dig is not made safe.
 
-Actions: 0 up, 1 down, 2 left, 3 right move the cursor one cell and stop at the edge; 4 fire digs at the cursor's cell; any other
-integer does nothing. A dig opens one cell and never its neighbours.
+Actions: 0 up, 1 down, 2 left, 3 right move the cursor one cell and stop at the edge; 4 fire digs at
+the cursor's cell; any other integer does nothing. A dig opens one cell and never its neighbours.
 
-Rewards: digging a safe cell for the first time pays 1 / (n^2 - m), and the score rises by 1. Digging a mine pays 0. Digging a cell
-again pays -2 / n^2. Returns lie in -1 ... 1; the worst is -1 and the pay of one safe cell, for only a dug cell can be dug again.
+Rewards: digging a safe cell for the first time pays 1 / (n^2 - m), and the score rises by 1.
+Digging a mine pays 0. Digging a cell again pays -2 / n^2. Returns lie in -1 ... 1; the worst is -1
+and the pay of one safe cell, for only a dug cell can be dug again.
 
-Episode end: terminated when a mine was dug, when all safe cells are dug, or when n^2 / 2 digs were repeats; truncated at 2 n^2
-steps.
+Episode end: terminated when a mine was dug, when all safe cells are dug, or when n^2 / 2 digs were
+repeats; truncated at 2 n^2 steps.
 
-Views: the cursor's cell is bright. A dug cell shows the number of mines among its eight neighbours, 0 included; a dug mine is
-drawn as a mine. The MDP shows all dug cells, and as a bar below the field the share of the repeats that are used up. The POMDP
-shows only what is on the cursor's cell. Mines not dug are never drawn.
+Views: the cursor's cell is bright. A dug cell shows the number of mines among its eight neighbours,
+0 included; a dug mine is drawn as a mine. The MDP shows all dug cells, and as a bar below the field
+the share of the repeats that are used up. The POMDP shows only what is on the cursor's cell. Mines
+not dug are never drawn.
 
-Levels: Easy n = 4 with m = 2 mines, Medium n = 6 with m = 6, Hard n = 8 with m = 10; limits 32, 72, 128.
+Levels: Easy n = 4 with m = 2 mines, Medium n = 6 with m = 6, Hard n = 8 with m = 10; limits 32, 72,
+128.
 
 Source: POPGym Arcade 0.0.7.
 
 Differences from 0.0.7:
 * The cursor starts on any cell, chosen uniformly.
-* The end by repeats comes with the dig that uses them up; it came one late, and the MDP view did not show how many were left.
+* The end by repeats comes with the dig that uses them up; it came one late, and the MDP view did
+  not show how many were left.
 * Moves and digs have the same limit.
 * All nine digits can be told apart, at every level and size.
 
@@ -62,14 +67,16 @@ CURSOR_INK = 10
 PAPERS = "BdyD"  # of a covered cell, a dug one, the cursor's, and a dug mine
 COVERED_PAPER, DUG_PAPER, CURSOR_PAPER, MINE_PAPER = range(4)
 
-# The field from top to bottom, in 128ths of the frame: the mine field, then the bar of used-up repeats.
+# The field from top to bottom, in 128ths of the frame: the mine field, then the bar of used-up
+# repeats.
 BOARD_UNITS = 100
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Params:
-    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced and swept with vmap."""
+    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced
+    and swept with vmap."""
 
     # n: cells a side; even, so that n^2 / 2 repeats cost exactly 1
     board_size: int = field(default=4, metadata={"static": True, "allowed": range(2, 15, 2)})
@@ -151,10 +158,11 @@ def step(key, state, action, params):
 
 
 def place_mines(key, count, size):
-    """``count`` mines on distinct uniform cells, every set of cells equally likely: bool[size, size].
+    """``count`` mines on distinct uniform cells, every set of cells equally likely: bool[size,
+    size].
 
-    Each draw is from the cells up to a last one that moves on by one a draw, and where it meets a mine, that last cell gets the
-    mine instead (Bentley and Floyd, 1987).
+    Each draw is from the cells up to a last one that moves on by one a draw, and where it meets a
+    mine, that last cell gets the mine instead (Bentley and Floyd, 1987).
     """
     cells, last = np.arange(size * size), size * size - count + np.arange(count)
     drawn = jnp.floor(jax.random.uniform(key, (count,)) * (last + 1)).astype(jnp.int32)
@@ -173,7 +181,8 @@ def move(state, action, size):
 
 
 def dig(state, fired):
-    """Dig at the cursor's cell if ``fired``: (State, whether it was a new safe cell, whether it was a repeat), bool[] each."""
+    """Dig at the cursor's cell if ``fired``: (State, whether it was a new safe cell, whether it was
+    a repeat), bool[] each."""
     target = cursor_cell(state) & fired
     repeated = jnp.any(target & state.dug)
     found = jnp.any(target & ~state.dug & ~state.mines)

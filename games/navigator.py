@@ -1,29 +1,34 @@
 """Navigator: remember where the TNT is.
 
-A treasure and seven sticks of TNT lie on an n x n grid. Walk to the treasure and dig it up; do not step on TNT.
+A treasure and seven sticks of TNT lie on an n x n grid. Walk to the treasure and dig it up; do not
+step on TNT.
 
-Start: the agent and the treasure are on two distinct cells, each pair equally likely. A uniformly random shortest path between
-them is kept free, and the TNT lies on distinct uniform cells off it, so the treasure can always be reached.
+Start: the agent and the treasure are on two distinct cells, each pair equally likely. A uniformly
+random shortest path between them is kept free, and the TNT lies on distinct uniform cells off it,
+so the treasure can always be reached.
 
-Actions: 0 up, 1 down, 2 left, 3 right move one cell and stop at the edge; 4 fire digs; any other integer does nothing.
+Actions: 0 up, 1 down, 2 left, 3 right move one cell and stop at the edge; 4 fire digs; any other
+integer does nothing.
 
-Rewards: entering TNT pays -0.5. Digging on the treasure's cell pays +1, and the score rises by 100. Every other step pays
--0.5 / n^2. Returns lie in -1 ... 1; the best is 1 less the step cost of the shortest way.
+Rewards: entering TNT pays -0.5. Digging on the treasure's cell pays +1, and the score rises by 100.
+Every other step pays -0.5 / n^2. Returns lie in -1 ... 1; the best is 1 less the step cost of the
+shortest way.
 
 Episode end: terminated when the agent enters TNT or digs up the treasure; truncated at n^2 steps.
 
-Views: the MDP shows everything. The POMDP shows everything at time 0 and afterwards only the agent on the empty grid. The agent
-is drawn so that what lies under it stays visible.
+Views: the MDP shows everything. The POMDP shows everything at time 0 and afterwards only the agent
+on the empty grid. The agent is drawn so that what lies under it stays visible.
 
 Levels: Easy n = 8, Medium n = 10, Hard n = 12; limits 64, 100, 144.
 
 Source: POPGym Arcade 0.0.7.
 
 Differences from 0.0.7:
-* Agent and treasure start on distinct uniform cells without TNT; rows and columns were drawn apart, so either could be on TNT, and
-  a constant key laid the treasure nearly always in one place.
+* Agent and treasure start on distinct uniform cells without TNT; rows and columns were drawn apart,
+  so either could be on TNT, and a constant key laid the treasure nearly always in one place.
 * A path to the treasure is kept free of TNT; TNT could wall it in.
-* After the first frame the POMDP shows nothing but the agent; it still showed the treasure when the agent stood on it.
+* After the first frame the POMDP shows nothing but the agent; it still showed the treasure when the
+  agent stood on it.
 
 Versions:
 * 1 (0.1.0): the first.
@@ -108,7 +113,8 @@ TILES = THINGS + tuple((*thing, AGENT) for thing in THINGS)
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Params:
-    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced and swept with vmap."""
+    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced
+    and swept with vmap."""
 
     board_size: int = field(
         default=8, metadata={"static": True, "allowed": range(4, 21)}
@@ -191,10 +197,12 @@ def place_agent_and_treasure(key, size):
 
 
 def random_path(key, row, col, to_row, to_col, size):
-    """The cells of a uniformly random shortest path from one cell to another: bool[size, size], both ends included.
+    """The cells of a uniformly random shortest path from one cell to another: bool[size, size],
+    both ends included.
 
-    Of the steps still to be taken any may come next, so the next one goes along the rows with the probability of their share.
-    The grid is one integer a row, bit c standing for column c, which is an eighth of the work of a grid of booleans.
+    Of the steps still to be taken any may come next, so the next one goes along the rows with the
+    probability of their share. The grid is one integer a row, bit c standing for column c, which is
+    an eighth of the work of a grid of booleans.
     """
     rows = np.arange(size)
 
@@ -229,10 +237,11 @@ def place_tnt(key, path):
 
 
 def distinct_numbers(key, count):
-    """NUM_TNT distinct numbers from 0 ... count - 1, every set of them equally likely: a list of int32[].
+    """NUM_TNT distinct numbers from 0 ... count - 1, every set of them equally likely: a list of
+    int32[].
 
-    Floyd's sampling: each draw may also take the number just above the range of the draws before it, and takes that one instead
-    of a number that is taken already (Bentley and Floyd, 1987).
+    Floyd's sampling: each draw may also take the number just above the range of the draws before
+    it, and takes that one instead of a number that is taken already (Bentley and Floyd, 1987).
     """
     highest = count - NUM_TNT + np.arange(NUM_TNT)
     draws = jnp.floor(jax.random.uniform(key, (NUM_TNT,)) * (highest + 1)).astype(jnp.int32)

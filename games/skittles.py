@@ -1,32 +1,38 @@
 """Skittles: dodge what you only half see.
 
-Skittles fall down a lane of a 10 x 10 field, one more with every step. You stand at the bottom: do not get hit.
+Skittles fall down a lane of a 10 x 10 field, one more with every step. You stand at the bottom: do
+not get hit.
 
-Start: no skittles. The player is in a uniform column of the lane, in the lowest row, and stays in both.
+Start: no skittles. The player is in a uniform column of the lane, in the lowest row, and stays in
+both.
 
-Actions: 2 left, 3 right move one column and stop at the lane's edge; 0 up, 1 down, 4 fire and any other integer do nothing.
+Actions: 2 left, 3 right move one column and stop at the lane's edge; 0 up, 1 down, 4 fire and any
+other integer do nothing.
 
 Step:
 1. The player moves.
 2. A skittle on the player's cell hits the player.
-3. Every row moves down by one, the lowest leaves, and one skittle enters the highest in a uniform column of the lane. Its colour
-   is the one after the colour of the row before it, of seven that go round.
+3. Every row moves down by one, the lowest leaves, and one skittle enters the highest in a uniform
+   column of the lane. Its colour is the one after the colour of the row before it, of seven that go
+   round.
 4. A skittle on the player's cell now hits the player too.
 5. Each cell of the field is drawn to be visible or not, with probability 1/2.
 
-Rewards: each step survived pays 1 / 100, and the score rises by 1; the fatal step pays 0. Returns lie in 0 ... 1.
+Rewards: each step survived pays 1 / 100, and the score rises by 1; the fatal step pays 0. Returns
+lie in 0 ... 1.
 
 Episode end: terminated when the player is hit; truncated at 100 steps.
 
-Views: skittles in their row's colour, the player in white, the edges of the lane as walls. The MDP shows all skittles, the POMDP
-only those on cells that this step's draw made visible.
+Views: skittles in their row's colour, the player in white, the edges of the lane as walls. The MDP
+shows all skittles, the POMDP only those on cells that this step's draw made visible.
 
 Levels: Easy has a lane of columns 1 to 8, Medium 2 to 8, Hard 2 to 7; the limit is 100.
 
 Source: POPGym Arcade 0.0.7.
 
 Differences from 0.0.7:
-* What is visible is drawn anew with every step and kept in the state; every episode had the same mask.
+* What is visible is drawn anew with every step and kept in the state; every episode had the same
+  mask.
 * The fatal step pays nothing, so that a return tells how many steps were survived.
 
 Versions:
@@ -90,7 +96,8 @@ WALL = 2  # how thick the lane's walls are, in 128ths of the frame
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Params:
-    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced and swept with vmap."""
+    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced
+    and swept with vmap."""
 
     first_lane: int = field(
         default=1, metadata={"static": True, "allowed": range(SIZE)}
@@ -154,8 +161,9 @@ def reset(key, params):
 def step(key, state, action, params):
     """Play one step.
 
-    key: a typed or raw PRNG key, for the new skittle and what is visible. state: State. action: int[]. params: Params.
-    Returns (observation uint8[S, S, 3], State, reward float32[], done bool[], info).
+    key: a typed or raw PRNG key, for the new skittle and what is visible. state: State. action:
+    int[]. params: Params. Returns (observation uint8[S, S, 3], State, reward float32[], done
+    bool[], info).
     """
     enemy_key, visible_key = jax.random.split(key)
     state = move(state, action, params)
@@ -183,7 +191,8 @@ def lane_column(key, params):
 
 def draw_visible(key, params):
     """Which cells are visible until the next step: bool[10, 10]."""
-    # Half a random word is enough for a cell, and random words are what this game spends most of its time on.
+    # Half a random word is enough for a cell, and random words are what this game spends most of
+    # its time on.
     words = jax.random.bits(key, (SIZE * SIZE // 2,))
     halves = jnp.concatenate([words & np.uint32(0xFFFF), words >> 16]).reshape(SIZE, SIZE)
     return halves < jnp.float32(params.visible_share) * 2**16
@@ -233,7 +242,8 @@ def render(state, params):
 
 
 def draw_lane(params):
-    """The empty lane between its walls: (canvas, the field's top and left edge, the (height, width) of a cell), in pixels."""
+    """The empty lane between its walls: (canvas, the field's top and left edge, the (height, width)
+    of a cell), in pixels."""
     canvas = draw.field(params.obs_size)
     height, width = canvas.shape[0] // SIZE, params.obs_size // SIZE
     top, left = (canvas.shape[0] - SIZE * height) // 2, (params.obs_size - SIZE * width) // 2

@@ -1,9 +1,10 @@
 """Tetris: build on a board you cannot see.
 
-Pieces of four blocks fall on a board of 20 x 10 cells. Turn and shift them so that they fill rows, ten rows in all.
+Pieces of four blocks fall on a board of 20 x 10 cells. Turn and shift them so that they fill rows,
+ten rows in all.
 
-Pieces: they live in a box of 4 x 4 cells and have four rotations. The first block of each (@) is marked when it falls, so that
-the rotation can be seen:
+Pieces: they live in a box of 4 x 4 cells and have four rotations. The first block of each (@) is
+marked when it falls, so that the rotation can be seen:
 
     I  .... ..@. .... .#..   T  .... .... .... ....   J  .... .... .... ....
        @### ..#. .... .#..      .@.. .#.. .... .#..      @... .#@. .... .#..
@@ -17,28 +18,34 @@ the rotation can be seen:
 
 They come from an endless row of bags, each holding one of every kind in uniformly random order.
 
-Start: an empty board, the first piece with its box at row 0, column 3 and in rotation 0, as every new piece, and the next P pieces
-on show.
+Start: an empty board, the first piece with its box at row 0, column 3 and in rotation 0, as every
+new piece, and the next P pieces on show.
 
-Actions: 0 up turns the piece by one rotation, 2 left and 3 right shift it one column; each is refused if the piece would not fit.
-1 down drops it by up to D rows, by one if it is new. 4 fire and any other integer do nothing.
+Actions: 0 up turns the piece by one rotation, 2 left and 3 right shift it one column; each is
+refused if the piece would not fit. 1 down drops it by up to D rows, by one if it is new. 4 fire and
+any other integer do nothing.
 
 Step:
-1. If the piece has just locked: full rows go and what is above them falls. With ten rows the game is won and ends here. Otherwise
-   the next piece enters; if it does not fit, the game is lost and ends here.
+1. If the piece has just locked: full rows go and what is above them falls. With ten rows the game
+   is won and ends here. Otherwise the next piece enters; if it does not fit, the game is lost and
+   ends here.
 2. The action.
-3. If the action was not down, the piece falls by up to A rows. No fall, by this or by down, goes through a block.
+3. If the action was not down, the piece falls by up to A rows. No fall, by this or by down, goes
+   through a block.
 4. If the piece cannot fall further, it locks at once: its blocks become part of the board.
 
-Rewards: each row that goes pays 0.1, up to ten rows, and raises the score by 1. Losing pays -1. Returns lie in -1 ... 1.
+Rewards: each row that goes pays 0.1, up to ten rows, and raises the score by 1. Losing pays -1.
+Returns lie in -1 ... 1.
 
 Episode end: terminated when the game is won or lost; truncated at 3000 steps.
 
-Views: the score is the number of rows that went. The falling piece is drawn solid, its first block in white, and the next pieces at
-the side. When a piece locks, a full row is drawn solid and white. The MDP shows the blocks on the board, those of every kind of
-piece in its own colour and pattern. The POMDP never shows them.
+Views: the score is the number of rows that went. The falling piece is drawn solid, its first block
+in white, and the next pieces at the side. When a piece locks, a full row is drawn solid and white.
+The MDP shows the blocks on the board, those of every kind of piece in its own colour and pattern.
+The POMDP never shows them.
 
-Levels: Easy P = 3, A = 1, D = 2, Medium P = 2, A = 1, D = 2, Hard P = 1, A = 2, D = 3; the limit is 3000.
+Levels: Easy P = 3, A = 1, D = 2, Medium P = 2, A = 1, D = 2, Hard P = 1, A = 2, D = 3; the limit is
+3000.
 
 Source: POPGym Arcade 0.0.7.
 
@@ -46,7 +53,8 @@ Differences from 0.0.7:
 * More than ten rows pay no more than ten; returns reached 1.3.
 * Pieces fall row by row; on Hard they went through blocks.
 * The first bag holds one of every kind at every level.
-* The MDP shows the rotation, which I, S and Z hid: they look the same in two rotations and turn differently.
+* The MDP shows the rotation, which I, S and Z hid: they look the same in two rotations and turn
+  differently.
 
 Versions:
 * 1 (0.1.0): the first.
@@ -123,17 +131,20 @@ BOXES = np.array(
     ]
 )
 BOXES = BOXES.reshape(NUM_PIECES, BOX, 4, BOX).swapaxes(1, 2).astype(np.int8)
-# A row of the board as one integer: bit c + WALL stands for column c, and the bits beside the board are walls.
+# A row of the board as one integer: bit c + WALL stands for column c, and the bits beside the board
+# are walls.
 WALL = 3
 COLUMN_BITS = np.arange(WALL, WALL + COLUMNS, dtype=np.uint32)
 WALLS = np.uint32(~(((1 << COLUMNS) - 1) << WALL) & 0xFFFFFFFF)
-# uint32[piece, rotation, box row]: the rows of a box in the same way, of all blocks and of the first alone
+# uint32[piece, rotation, box row]: the rows of a box in the same way, of all blocks and of the
+# first alone
 BOX_ROWS, FIRST_ROWS = (
     (blocks << np.arange(BOX)).sum(axis=-1).astype(np.uint32) for blocks in (BOXES > 0, BOXES == 2)
 )
 
-# How a block looks: one pattern for each kind of piece that lies on the board, then that of falling pieces and full rows. What
-# falls must not look like what lies, or one could not tell which blocks belong to it.
+# How a block looks: one pattern for each kind of piece that lies on the board, then that of falling
+# pieces and full rows. What falls must not look like what lies, or one could not tell which blocks
+# belong to it.
 GLYPHS = (
     "####. ####. ####. ####. .....",
     "####. #..#. #..#. ####. .....",
@@ -148,7 +159,8 @@ INKS = (
     "cypgrbo" + "w"
 )  # of each kind of piece; of full rows and of the first block of the falling piece
 NO_GLYPH, SOLID_GLYPH, WHITE_INK = -1, 7, 7
-# The glyphs of each piece as a preview, the two rows that it fills and an empty one: int8[piece, 3, 4]
+# The glyphs of each piece as a preview, the two rows that it fills and an empty one: int8[piece, 3,
+# 4]
 PREVIEWS = np.where(BOXES[:, 0, 1:4] > 0, np.arange(NUM_PIECES)[:, None, None], NO_GLYPH).astype(
     np.int8
 )
@@ -162,7 +174,8 @@ BOARD_LEFT, BORDER = (
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Params:
-    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced and swept with vmap."""
+    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced
+    and swept with vmap."""
 
     num_previews: int = field(
         default=3, metadata={"static": True, "allowed": range(1, 5)}
@@ -305,7 +318,8 @@ def piece_rows(state, table):
 
 
 def blocked_rows(state):
-    """For each row, whether the piece would not fit with its box there: bool[21], the last one for a box below the board."""
+    """For each row, whether the piece would not fit with its box there: bool[21], the last one for
+    a box below the board."""
     occupied = jnp.sum(
         jnp.where(state.board > 0, np.uint32(1) << COLUMN_BITS, 0), axis=1, dtype=jnp.uint32
     )
@@ -375,7 +389,8 @@ def render(state, params):
 
 
 def draw_frame(params):
-    """The empty board in its frame: (canvas, pixels a side of a block, the board's top, the left of the board and the previews)."""
+    """The empty board in its frame: (canvas, pixels a side of a block, the board's top, the left of
+    the board and the previews)."""
     canvas = draw.field(params.obs_size)
     block = canvas.shape[0] // ROWS
     top, left, border = (

@@ -1,4 +1,5 @@
-"""Look into an agent's memory: which past pixels it remembers, what its memory is worth, and what harms it.
+"""Look into an agent's memory: which past pixels it remembers, what its memory is worth, and what
+harms it.
 
 * ``episode``: plays an agent through an episode and keeps all that it saw.
 * ``saliency``: the gradient of each decision with respect to every frame before it.
@@ -7,6 +8,6 @@
 * ``report``: the page with the film strip.
 * ``introspect``: the command ``popgym-arcade-introspect``, which does all of it for a checkpoint.
 
-docs/introspection.md explains each measure. Source of the ideas: Wang et al. (2025), "POPGym Arcade: Parallel Pixelated POMDPs",
-arXiv:2503.01450.
+docs/introspection.md explains each measure. Source of the ideas: Wang et al. (2025), "POPGym
+Arcade: Parallel Pixelated POMDPs", arXiv:2503.01450.
 """

@@ -1,6 +1,7 @@
 """Play an agent through one episode, and keep all that it saw, did and said.
 
-Decision n of an episode, n = 0 ... T - 1, is what the agent does on seeing frame n, after frames 0 ... n - 1.
+Decision n of an episode, n = 0 ... T - 1, is what the agent does on seeing frame n, after frames 0
+... n - 1.
 """
 
 from functools import cache
@@ -31,7 +32,8 @@ class Setting(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """T decisions of one episode, or of its first part. The frame after the last step is not among the frames."""
+    """T decisions of one episode, or of its first part. The frame after the last step is not among
+    the frames."""
 
     frames: np.ndarray  # uint8[T, S, S, 3]: what each decision saw last
     last_actions: np.ndarray  # int32[T]: the action before each frame, NO_ACTION before the first
@@ -44,12 +46,14 @@ class Episode(NamedTuple):
 
     @property
     def values(self):
-        """The values that the agent expects: float32[T, 5] of the actions, or float32[T, 1] of the state if it has a policy."""
+        """The values that the agent expects: float32[T, 5] of the actions, or float32[T, 1] of the
+        state if it has a policy."""
         return self.output[1][:, None] if isinstance(self.output, tuple) else self.output
 
     @property
     def probabilities(self):
-        """What a policy gives to each action, float32[T, 5], or None for an agent with action values."""
+        """What a policy gives to each action, float32[T, 5], or None for an agent with action
+        values."""
         return (
             np.asarray(jax.nn.softmax(self.output[0])) if isinstance(self.output, tuple) else None
         )
@@ -69,8 +73,9 @@ class Situation(NamedTuple):
 def setting_of(config):
     """The Setting of a config.
 
-    config: a dict with ENV_NAME, PARTIAL and OBS_SIZE, or with env, partial and obs_size as in a checkpoint; OBS_SIZE may be left
-    out and is 128 then. Raises ValueError for a config without one of the others.
+    config: a dict with ENV_NAME, PARTIAL and OBS_SIZE, or with env, partial and obs_size as in a
+    checkpoint; OBS_SIZE may be left out and is 128 then. Raises ValueError for a config without one
+    of the others.
     """
     values = {"obs_size": 128}
     for field, names in KEYS_OF_CONFIG.items():
@@ -86,18 +91,20 @@ def setting_of(config):
 
 @cache
 def environment(setting):
-    """(Environment, params) of a Setting, the same ones each time, so that what is compiled for them is found again."""
+    """(Environment, params) of a Setting, the same ones each time, so that what is compiled for
+    them is found again."""
     return make(setting.name, partial_obs=bool(setting.partial_obs), obs_size=setting.obs_size)
 
 
 def play(key, network, setting, max_steps=None, initial_state_and_obs=None, sample=False):
     """Play one episode: Episode.
 
-    key: a PRNG key, which decides all chance. network: as in ``baselines.model.builder``. setting: Setting. max_steps: stop after
-    so many decisions; None plays to the end. initial_state_and_obs: a (State, uint8[S, S, 3]) to begin with instead of a random
-    first state; either twin's, for they share their states. sample: draw the actions from the policy's probabilities instead of
-    taking the best one. Raises what ``make`` raises, and ValueError for max_steps below 1, a network that cannot read such frames,
-    and sample without a policy.
+    key: a PRNG key, which decides all chance. network: as in ``baselines.model.builder``. setting:
+    Setting. max_steps: stop after so many decisions; None plays to the end. initial_state_and_obs:
+    a (State, uint8[S, S, 3]) to begin with instead of a random first state; either twin's, for they
+    share their states. sample: draw the actions from the policy's probabilities instead of taking
+    the best one. Raises what ``make`` raises, and ValueError for max_steps below 1, a network that
+    cannot read such frames, and sample without a policy.
     """
     if max_steps is not None and max_steps < 1:
         raise ValueError(f"max_steps must be at least 1, but it is {max_steps}; the nearest is 1")
@@ -154,7 +161,8 @@ def _checked_frame(frame, obs_size):
 
 @eqx.filter_jit
 def _play_block(network, step_env, params, situation, sample):
-    """BLOCK steps: (Situation, what happened, each with a leading axis [BLOCK]). Those after the end mean nothing."""
+    """BLOCK steps: (Situation, what happened, each with a leading axis [BLOCK]). Those after the
+    end mean nothing."""
 
     def one_step(situation, _):
         key, action_key, step_key = jax.random.split(situation.key, 3)
@@ -177,7 +185,8 @@ def _play_block(network, step_env, params, situation, sample):
 
 
 def _choose(key, output, sample):
-    """The action: the one with the greatest value or logit, or one drawn with the policy's probabilities."""
+    """The action: the one with the greatest value or logit, or one drawn with the policy's
+    probabilities."""
     scores = output[0] if isinstance(output, tuple) else output
     return (jax.random.categorical(key, scores) if sample else jnp.argmax(scores)).astype(jnp.int32)
 

@@ -1,6 +1,7 @@
 """Pictures of what an agent remembers. They need no display, and no LaTeX unless it is asked for.
 
-Every function returns a ``matplotlib.figure.Figure``, which a notebook shows and ``save`` writes to files.
+Every function returns a ``matplotlib.figure.Figure``, which a notebook shows and ``save`` writes to
+files.
 """
 
 from pathlib import Path
@@ -38,7 +39,8 @@ RELATIVE_TIME = r"relative time $\tau$: 0 the episode's start, 1 the decision"
 
 
 def styled(draw):
-    """Give a function that draws a figure this project's style, and LaTeX if it is called with use_latex=True."""
+    """Give a function that draws a figure this project's style, and LaTeX if it is called with
+    use_latex=True."""
 
     def drawing(*arguments, use_latex=False, **options):
         with matplotlib.rc_context({**STYLE, "text.usetex": bool(use_latex)}):
@@ -64,7 +66,7 @@ def save(figure, path, suffixes=(".png", ".pdf")):
     return paths
 
 
-# --- saliency ---------------------------------------------------------------------------------------------------------------
+# --- saliency ------------------------------------------------------------------------------------
 
 
 def vis_fn(
@@ -72,15 +74,18 @@ def vis_fn(
 ):
     """Draw an agent's frames above what it looks at in them: a Figure.
 
-    grads: what ``get_saliency_maps`` returns, of which one decision is drawn, or one decision's maps, float[n, S, S, 3]. obs_seq:
-    the frames, uint8[T, S, S, 3], T >= n. config: a dict with ENV_NAME and PARTIAL, for the title. mode: "line" for a row of up to
-    8 frames, "grid" for up to 40; more are thinned out evenly, and the first and the last are kept. use_latex: set all text with
-    LaTeX, which must be installed. decision: which one, from 0; -1 is the last. path: also write the figure there; its suffix,
-    such as .png or .pdf, decides the kind of file. each: give every map a scale of its own, instead of one for all.
+    grads: what ``get_saliency_maps`` returns, of which one decision is drawn, or one decision's
+    maps, float[n, S, S, 3]. obs_seq: the frames, uint8[T, S, S, 3], T >= n. config: a dict with
+    ENV_NAME and PARTIAL, for the title. mode: "line" for a row of up to 8 frames, "grid" for up to
+    40; more are thinned out evenly, and the first and the last are kept. use_latex: set all text
+    with LaTeX, which must be installed. decision: which one, from 0; -1 is the last. path: also
+    write the figure there; its suffix, such as .png or .pdf, decides the kind of file. each: give
+    every map a scale of its own, instead of one for all.
 
-    A map is the sum over colours of |gradient|. The brightest colour is at the 99.5th percentile of the pixels of the brightest
-    map. The scale for all is logarithmic and goes down to a thousandth of that; one of its own goes down to 0 by the square root.
-    Below each map is its share of the sum of all of this decision. Raises ValueError for an unknown mode and for fewer frames than
+    A map is the sum over colours of |gradient|. The brightest colour is at the 99.5th percentile of
+    the pixels of the brightest map. The scale for all is logarithmic and goes down to a thousandth
+    of that; one of its own goes down to 0 by the square root. Below each map is its share of the
+    sum of all of this decision. Raises ValueError for an unknown mode and for fewer frames than
     maps.
     """
     figure = _saliency(grads, obs_seq, config, mode, decision, each, use_latex=use_latex)
@@ -121,7 +126,8 @@ def _saliency(grads, frames, config, mode, decision, each):
 
 
 def _norms(sizes, each):
-    """From the size of a pixel's gradient to a colour: a norm for each of the maps float[n, S, S]."""
+    """From the size of a pixel's gradient to a colour: a norm for each of the maps float[n, S,
+    S]."""
     brightest = np.array([np.percentile(one, BRIGHTEST) or one.max() or 1 for one in sizes])
     if each:
         return [PowerNorm(0.5, 0, of_map, clip=True) for of_map in brightest]
@@ -189,7 +195,8 @@ def percent(share, use_latex=None):
 
 @styled
 def draw_values(played):
-    """Draw what an agent expects at each decision of an Episode, what it does, and what it is paid: a Figure."""
+    """Draw what an agent expects at each decision of an Episode, what it does, and what it is paid:
+    a Figure."""
     figure = new_figure(8, 4.2)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     steps = np.arange(len(played.actions))
@@ -227,12 +234,13 @@ def draw_values(played):
     return figure
 
 
-# --- measures ---------------------------------------------------------------------------------------------------------------
+# --- measures ------------------------------------------------------------------------------------
 
 
 @styled
 def draw_recall(recall, title="Where in its past the agent looks"):
-    """Draw a RecallDensity with its interval and with even recall: a Figure. Several, as a dict by name, share the axes."""
+    """Draw a RecallDensity with its interval and with even recall: a Figure. Several, as a dict by
+    name, share the axes."""
     recalls = recall if isinstance(recall, dict) else {"the agent": recall}
     figure = new_figure(7, 4)
     axis = figure.subplots()
@@ -267,11 +275,13 @@ def draw_recall(recall, title="Where in its past the agent looks"):
 
 @styled
 def draw_contamination(noise, shuffled, sigma):
-    """Draw what noise on one frame does to later decisions, and what a shuffled past does: a Figure.
+    """Draw what noise on one frame does to later decisions, and what a shuffled past does: a
+    Figure.
 
-    noise: list of Contamination by ``contamination``, one of each episode. shuffled: the same by ``shuffled_past``. sigma: of the
-    noise. Ages are grouped, so that there are at most 25 points, but 0 stays by itself. The band is the interval over episodes
-    where there are several. The left axis is logarithmic, but for what is below a thousandth of the largest change.
+    noise: list of Contamination by ``contamination``, one of each episode. shuffled: the same by
+    ``shuffled_past``. sigma: of the noise. Ages are grouped, so that there are at most 25 points,
+    but 0 stays by itself. The band is the interval over episodes where there are several. The left
+    axis is logarithmic, but for what is below a thousandth of the largest change.
     """
     figure = new_figure(9, 3.8)
     labels = {
@@ -307,7 +317,8 @@ def draw_contamination(noise, shuffled, sigma):
 
 
 def _grouped(curves, most=25):
-    """Curves over ages 0, 1, ..., float[curves, ages], with ages from 1 on in groups: (mean ages float[n], float[curves, n]).
+    """Curves over ages 0, 1, ..., float[curves, ages], with ages from 1 on in groups: (mean ages
+    float[n], float[curves, n]).
 
     Groups that no curve has a value in are left out.
     """
@@ -319,14 +330,16 @@ def _grouped(curves, most=25):
 
 
 def _mean_of_numbers(values):
-    """The means of rows without their NaN; NaN where a row has nothing else: float[rows, n] -> float[rows]."""
+    """The means of rows without their NaN; NaN where a row has nothing else: float[rows, n] ->
+    float[rows]."""
     numbers = ~np.isnan(values)
     sums, counts = np.sum(values, axis=1, where=numbers), numbers.sum(axis=1)
     return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
 
 
 def _together(curves):
-    """Curves of different lengths in one array, with NaN where they have ended: float[curves, longest]."""
+    """Curves of different lengths in one array, with NaN where they have ended: float[curves,
+    longest]."""
     longest = max(map(len, curves))
     return np.stack(
         [np.pad(curve, (0, longest - len(curve)), constant_values=np.nan) for curve in curves]
@@ -335,7 +348,8 @@ def _together(curves):
 
 @styled
 def draw_differences(differences):
-    """Draw observability gap and memory bias: a Figure. differences: a dict, name -> Returns of Estimates, or an Estimate."""
+    """Draw observability gap and memory bias: a Figure. differences: a dict, name -> Returns of
+    Estimates, or an Estimate."""
     figure = new_figure(7, 1.1 + 0.75 * len(differences))
     axis = figure.subplots()
     kinds = ("mean", "final", "best")

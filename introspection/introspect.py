@@ -51,15 +51,16 @@ SIDES = {
 """What the returns of observability gap and memory bias come from."""
 
 
-# --- which agent ------------------------------------------------------------------------------------------------------------
+# --- which agent ---------------------------------------------------------------------------------
 
 
 def setting_to_play(agent, name=None, obs_size=None, partial_obs=None, force=False, warn=print):
     """The Setting in which an agent is looked at, if it belongs there.
 
-    agent: checkpoint.Agent. name, obs_size, partial_obs: what the user asks for; None is what the agent was trained on. Both twins
-    are allowed. force: go on where the agent belongs to another game, to frames of another size, which it cannot read, so its own
-    are kept, or to another version of the game's rules; ``warn`` is told then. Raises CheckpointError otherwise.
+    agent: checkpoint.Agent. name, obs_size, partial_obs: what the user asks for; None is what the
+    agent was trained on. Both twins are allowed. force: go on where the agent belongs to another
+    game, to frames of another size, which it cannot read, so its own are kept, or to another
+    version of the game's rules; ``warn`` is told then. Raises CheckpointError otherwise.
     """
     trained = episode.setting_of(agent.config)
     name, size = name or trained.name, obs_size or trained.obs_size
@@ -88,7 +89,7 @@ def setting_to_play(agent, name=None, obs_size=None, partial_obs=None, force=Fal
     )
 
 
-# --- its study --------------------------------------------------------------------------------------------------------------
+# --- its study -----------------------------------------------------------------------------------
 
 
 def study(
@@ -106,10 +107,11 @@ def study(
 ):
     """Look at an agent: Study.
 
-    setting: Setting. seed: of the episodes. max_steps: of each, at most. episodes: for the measures; the first is that of the
-    report. target: as in ``saliency.target_function``; by default "log_probability" for an agent with a policy, else
-    "chosen_value". sigma, samples: as in ``measures.contamination``. differences: for the Study. tell: is told what is being done.
-    Raises ValueError for numbers out of range.
+    setting: Setting. seed: of the episodes. max_steps: of each, at most. episodes: for the
+    measures; the first is that of the report. target: as in ``saliency.target_function``; by
+    default "log_probability" for an agent with a policy, else "chosen_value". sigma, samples: as in
+    ``measures.contamination``. differences: for the Study. tell: is told what is being done. Raises
+    ValueError for numbers out of range.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, but it is {episodes}; the nearest is 1")
@@ -166,11 +168,13 @@ def _maps_of_report(maps, tell):
 def differences_of_runs(
     mdp=(), pomdp=(), memoryless=(), name=None, obs_size=None, force=False, warn=print
 ):
-    """Observability gap and memory bias from what runs have logged: a dict, name -> Returns of Estimates.
+    """Observability gap and memory bias from what runs have logged: a dict, name -> Returns of
+    Estimates.
 
-    mdp, pomdp: folders of runs of agents with one memory, trained on either twin, a seed or more each. memoryless: of agents
-    without a memory, trained on the MDP. Returns are those of the evaluations on the twin trained on. name, obs_size: the
-    environment that they must have. A difference is left out where a side of it is missing. Raises ValueError for runs of another
+    mdp, pomdp: folders of runs of agents with one memory, trained on either twin, a seed or more
+    each. memoryless: of agents without a memory, trained on the MDP. Returns are those of the
+    evaluations on the twin trained on. name, obs_size: the environment that they must have. A
+    difference is left out where a side of it is missing. Raises ValueError for runs of another
     environment, size, memory or twin, unless ``force`` is set; ``warn`` is told then.
     """
     sides = {"mdp": list(mdp), "pomdp": list(pomdp), "memoryless": list(memoryless)}
@@ -216,7 +220,8 @@ def _complaints(runs, name, obs_size):
 
 
 def _returns(runs):
-    """The Returns of all seeds of runs, on the twin that each was trained on. Raises ValueError if there are no evaluations."""
+    """The Returns of all seeds of runs, on the twin that each was trained on. Raises ValueError if
+    there are no evaluations."""
     seeds = []
     for run in runs:
         twin = plot.TWINS[run.config["partial"]]
@@ -233,11 +238,12 @@ def _returns(runs):
     return measures.Returns(*map(np.concatenate, zip(*seeds)))
 
 
-# --- what is written --------------------------------------------------------------------------------------------------------
+# --- what is written -----------------------------------------------------------------------------
 
 
 def write(folder, found, sigma):
-    """Write all files of a Study into a folder, which is made if it is missing. sigma: of its noise."""
+    """Write all files of a Study into a folder, which is made if it is missing. sigma: of its
+    noise."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     drawn = _figures(found, sigma)
@@ -353,7 +359,8 @@ def _arrays_of_episode(found):
 
 
 def _coarser(pooled, side):
-    """Maps, float32[..., s, s], with their squares put together until there are at most ``side`` of them a side."""
+    """Maps, float32[..., s, s], with their squares put together until there are at most ``side`` of
+    them a side."""
     *before, height, width = pooled.shape
     factor = max(1, height // side)
     return pooled.reshape(*before, height // factor, factor, width // factor, factor).sum((-3, -1))
@@ -396,13 +403,14 @@ def _summary(found):
 
 
 def _one_step_later(noise, measure):
-    """What noise on a frame does to the next decision, a mean over episodes; None if no episode has two decisions."""
+    """What noise on a frame does to the next decision, a mean over episodes; None if no episode has
+    two decisions."""
     curves = [one.by_age(measure) for one in noise]
     values = [curve[1] for curve in curves if len(curve) > 1]
     return float(np.mean(values)) if values else None
 
 
-# --- the command ------------------------------------------------------------------------------------------------------------
+# --- the command ---------------------------------------------------------------------------------
 
 
 def parser():

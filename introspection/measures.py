@@ -1,8 +1,10 @@
-"""What an agent's memory is worth, how far back it reaches, and what harms it: the formulas, with their units.
+"""What an agent's memory is worth, how far back it reaches, and what harms it: the formulas, with
+their units.
 
-J is what an agent earns: the mean return of its episodes. All J and their differences have the unit of the game's returns, which
-lie in 0 ... 1, or -1 ... 1 where there are penalties. Source of the measures: Wang et al. (2025), "POPGym Arcade: Parallel
-Pixelated POMDPs", arXiv:2503.01450. Where theirs leaves a choice, the docstring says which one this is.
+J is what an agent earns: the mean return of its episodes. All J and their differences have the unit
+of the game's returns, which lie in 0 ... 1, or -1 ... 1 where there are penalties. Source of the
+measures: Wang et al. (2025), "POPGym Arcade: Parallel Pixelated POMDPs", arXiv:2503.01450. Where
+theirs leaves a choice, the docstring says which one this is.
 """
 
 from typing import NamedTuple
@@ -32,11 +34,12 @@ def estimate(values):
     return Estimate(float(np.mean(values)), low, high, len(values))
 
 
-# --- what memory is worth ---------------------------------------------------------------------------------------------------
+# --- what memory is worth ------------------------------------------------------------------------
 
 
 class Returns(NamedTuple):
-    """What seeds earned, each float64[seeds], in returns of the game. Which one is meant decides what is compared."""
+    """What seeds earned, each float64[seeds], in returns of the game. Which one is meant decides
+    what is compared."""
 
     mean: np.ndarray  # over all evaluations of the training: how fast it learned, and how well
     final: np.ndarray  # at the last evaluation
@@ -48,8 +51,8 @@ class Returns(NamedTuple):
 def returns_of(curves):
     """The Returns of learning curves.
 
-    curves: float[seeds, evaluations], the mean return at each evaluation, in the order of training. Raises ValueError for another
-    shape, for none, and for values that are not finite.
+    curves: float[seeds, evaluations], the mean return at each evaluation, in the order of training.
+    Raises ValueError for another shape, for none, and for values that are not finite.
     """
     curves = np.asarray(curves, np.float64)
     if curves.ndim != 2 or not curves.size:
@@ -64,10 +67,12 @@ def returns_of(curves):
 
 
 def observability_gap(mdp, pomdp, paired=False):
-    """What an agent with a memory loses by not seeing everything: J(memory, MDP) - J(memory, POMDP), in returns.
+    """What an agent with a memory loses by not seeing everything: J(memory, MDP) - J(memory,
+    POMDP), in returns.
 
-    0: the memory makes up for all that is hidden. Negative values can come from noise only, or from a view that shows more than
-    helps. Each agent was trained on the twin on which it plays. The arguments and what is returned are those of ``difference``.
+    0: the memory makes up for all that is hidden. Negative values can come from noise only, or from
+    a view that shows more than helps. Each agent was trained on the twin on which it plays. The
+    arguments and what is returned are those of ``difference``.
     """
     return difference(mdp, pomdp, paired)
 
@@ -75,9 +80,10 @@ def observability_gap(mdp, pomdp, paired=False):
 def memory_bias(mdp, memoryless, paired=False):
     """What a memory changes where none is needed: J(memory, MDP) - J(memoryless, MDP), in returns.
 
-    The MDP's frames show all that matters, so any difference is a side effect of the memory: more weights, another optimisation
-    problem. Only where it is near 0 are two memories' returns on a POMDP a comparison of how well they remember. The arguments and
-    what is returned are those of ``difference``.
+    The MDP's frames show all that matters, so any difference is a side effect of the memory: more
+    weights, another optimisation problem. Only where it is near 0 are two memories' returns on a
+    POMDP a comparison of how well they remember. The arguments and what is returned are those of
+    ``difference``.
     """
     return difference(mdp, memoryless, paired)
 
@@ -85,11 +91,12 @@ def memory_bias(mdp, memoryless, paired=False):
 def difference(first, second, paired=False):
     """The difference of two means: an Estimate, or Returns of Estimates if both are Returns.
 
-    first, second: float[n] and float[m], independent of each other, such as the figures of seeds or the returns of episodes, or
-    Returns. paired: first[i] and second[i] belong together, such as two agents' returns in one episode, and n = m. The interval is
-    that of ``statistics.interval`` for pairs, and otherwise the percentile bootstrap with both sides resampled by themselves: Efron
-    and Tibshirani (1993), "An Introduction to the Bootstrap", section 8.3. Raises ValueError for no values, and for pairs of
-    different lengths.
+    first, second: float[n] and float[m], independent of each other, such as the figures of seeds or
+    the returns of episodes, or Returns. paired: first[i] and second[i] belong together, such as two
+    agents' returns in one episode, and n = m. The interval is that of ``statistics.interval`` for
+    pairs, and otherwise the percentile bootstrap with both sides resampled by themselves: Efron and
+    Tibshirani (1993), "An Introduction to the Bootstrap", section 8.3. Raises ValueError for no
+    values, and for pairs of different lengths.
     """
     if isinstance(first, Returns) and isinstance(second, Returns):
         return Returns(*(difference(*sides, paired) for sides in zip(first, second)))
@@ -118,7 +125,7 @@ def _interval_of_difference(first, second):
     return float(low), float(high)
 
 
-# --- how far back it reaches ------------------------------------------------------------------------------------------------
+# --- how far back it reaches ---------------------------------------------------------------------
 
 
 class RecallDensity(NamedTuple):
@@ -135,16 +142,19 @@ class RecallDensity(NamedTuple):
 def recall_density(episodes, bins=20):
     """The distribution of a decision's gradient over relative time, a RecallDensity.
 
-    Decision n of an episode (n = 1, 2, ...) has seen frames t = 1 ... n. With m(n, t) the L1 norm of the gradient with respect to
-    frame t, its weight is w(n, t) = m(n, t) / sum over t of m(n, t), at tau = t / n. So the decision's own frame is at tau = 1, and
-    time is relative to what this very decision has behind it, however long the episode is. The density of a bin is the weight in
-    it over its width, averaged over the decisions of an episode, then over episodes. No unit; 1 everywhere is even recall over a
-    long past.
+    Decision n of an episode (n = 1, 2, ...) has seen frames t = 1 ... n. With m(n, t) the L1 norm
+    of the gradient with respect to frame t, its weight is w(n, t) = m(n, t) / sum over t of m(n,
+    t), at tau = t / n. So the decision's own frame is at tau = 1, and time is relative to what this
+    very decision has behind it, however long the episode is. The density of a bin is the weight in
+    it over its width, averaged over the decisions of an episode, then over episodes. No unit; 1
+    everywhere is even recall over a long past.
 
-    episodes: for each episode the decisions, and for each of these the norms m, float[n], the earliest first; a decision's n is the
-    length. ``decisions_of`` makes them of ``SaliencyMaps.magnitudes``. bins: of tau, at least 1. Decisions without any gradient are
-    left out. Frames are points in time, not intervals, so a short past fills some bins and not others: compare with ``even``, not
-    with 1. Raises ValueError for bins below 1, negative norms, and if no decision has a gradient.
+    episodes: for each episode the decisions, and for each of these the norms m, float[n], the
+    earliest first; a decision's n is the length. ``decisions_of`` makes them of
+    ``SaliencyMaps.magnitudes``. bins: of tau, at least 1. Decisions without any gradient are left
+    out. Frames are points in time, not intervals, so a short past fills some bins and not others:
+    compare with ``even``, not with 1. Raises ValueError for bins below 1, negative norms, and if no
+    decision has a gradient.
     """
     if bins < 1:
         raise ValueError(f"bins must be at least 1, but it is {bins}; the nearest is 1")
@@ -185,7 +195,8 @@ def recall_density(episodes, bins=20):
 def decisions_of(magnitudes, decisions=None):
     """The norms of each decision: a list of float[n + 1].
 
-    magnitudes: float[D, T], from ``SaliencyMaps.magnitudes``. decisions: the numbers n of its rows, from 0; by default 0 ... D - 1.
+    magnitudes: float[D, T], from ``SaliencyMaps.magnitudes``. decisions: the numbers n of its rows,
+    from 0; by default 0 ... D - 1.
     """
     return [
         row[: n + 1]
@@ -202,16 +213,18 @@ def _shares(norms):
 
 
 def _histogram(shares, bins):
-    """The shares of frames t = 1 ... n in bins of t / n, in whole numbers, so that no frame is in the wrong bin: float64[bins]."""
+    """The shares of frames t = 1 ... n in bins of t / n, in whole numbers, so that no frame is in
+    the wrong bin: float64[bins]."""
     n = len(shares)
     return np.bincount((np.arange(1, n + 1) * bins - 1) // n, shares, bins)
 
 
-# --- what harms it ----------------------------------------------------------------------------------------------------------
+# --- what harms it -------------------------------------------------------------------------------
 
 
 class Contamination(NamedTuple):
-    """What a change of the past does to decisions. The numbers are means over the samples of noise or of shuffles.
+    """What a change of the past does to decisions. The numbers are means over the samples of noise
+    or of shuffles.
 
     Where a decision does not come after the change they are NaN.
     """
@@ -227,7 +240,8 @@ class Contamination(NamedTuple):
     )  # float64[F, D]: the share of samples in which another action is now the best, 0 ... 1
 
     def by_age(self, measure):
-        """A measure, "values", "chosen" or "actions", over the age n - k of the change, averaged over frames: float64[T].
+        """A measure, "values", "chosen" or "actions", over the age n - k of the change, averaged
+        over frames: float64[T].
 
         T is one more than the largest age; NaN for ages that there are none of.
         """
@@ -239,15 +253,18 @@ class Contamination(NamedTuple):
 
 
 def contamination(maps, key, sigma=0.1, frames=None, samples=8):
-    """How long one spoilt frame disturbs: noise on frame k, and its effect on decisions n >= k. A Contamination.
+    """How long one spoilt frame disturbs: noise on frame k, and its effect on decisions n >= k. A
+    Contamination.
 
-    Frame k becomes clip(o_k + sigma e, 0, 1), with independent standard normal e for each pixel and colour and pixels of 0 ... 1.
-    All other frames and the actions in between stay as they were, so what changes is only what the memory makes of them. At n = k
-    it is the noise in what the agent sees, from n = k + 1 on it is what the memory keeps of it.
+    Frame k becomes clip(o_k + sigma e, 0, 1), with independent standard normal e for each pixel and
+    colour and pixels of 0 ... 1. All other frames and the actions in between stay as they were, so
+    what changes is only what the memory makes of them. At n = k it is the noise in what the agent
+    sees, from n = k + 1 on it is what the memory keeps of it.
 
-    maps: SaliencyMaps, which hold the network, the sequence and its features. key: a PRNG key, of the noise. sigma: the noise, as a
-    share of a pixel's full range, above 0; about 0.1 is visible noise. frames: which ones, a sequence of ints; by default up to 16,
-    evenly spaced. samples: of noise, for each frame. Raises ValueError for sigma or samples out of range.
+    maps: SaliencyMaps, which hold the network, the sequence and its features. key: a PRNG key, of
+    the noise. sigma: the noise, as a share of a pixel's full range, above 0; about 0.1 is visible
+    noise. frames: which ones, a sequence of ints; by default up to 16, evenly spaced. samples: of
+    noise, for each frame. Raises ValueError for sigma or samples out of range.
     """
     check_noise(sigma)
     check_samples(samples)
@@ -267,13 +284,16 @@ def contamination(maps, key, sigma=0.1, frames=None, samples=8):
 
 
 def shuffled_past(maps, key, decisions=None, samples=8):
-    """The control for noise: the past in another order, so that the encoder sees nothing that it does not know. A Contamination.
+    """The control for noise: the past in another order, so that the encoder sees nothing that it
+    does not know. A Contamination.
 
-    For decision n the frames from the episode's start to n - 1 are put into a uniformly random order; frame n, the actions and the
-    start flags stay. An agent that does not use its memory, or not the order of what it remembers, does not change. Where the noise
-    disturbs and this does not, the encoder was disturbed by a strange picture. Where both do, the memory was.
+    For decision n the frames from the episode's start to n - 1 are put into a uniformly random
+    order; frame n, the actions and the start flags stay. An agent that does not use its memory, or
+    not the order of what it remembers, does not change. Where the noise disturbs and this does not,
+    the encoder was disturbed by a strange picture. Where both do, the memory was.
 
-    maps, key, samples: as in ``contamination``. decisions: which ones, a sequence of ints; by default up to 32, evenly spaced.
+    maps, key, samples: as in ``contamination``. decisions: which ones, a sequence of ints; by
+    default up to 32, evenly spaced.
     """
     check_samples(samples)
     decisions = (
@@ -291,7 +311,8 @@ def shuffled_past(maps, key, decisions=None, samples=8):
 
 
 def spread(length, most):
-    """At most so many of the numbers 0 ... length - 1, evenly spaced, the first and the last among them: int[count]."""
+    """At most so many of the numbers 0 ... length - 1, evenly spaced, the first and the last among
+    them: int[count]."""
     return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(int))
 
 
@@ -309,11 +330,13 @@ def check_samples(samples):
         raise ValueError(f"samples must be at least 1, but it is {samples}; the nearest is 1")
 
 
-# What a network says before and after a change is computed by the same program, so that no change is exactly 0.
+# What a network says before and after a change is computed by the same program, so that no change
+# is exactly 0.
 
 
 def _read_changed(maps, new, k):
-    """What the network says if the features of frame k are new, [samples, ...]: outputs [samples, T]."""
+    """What the network says if the features of frame k are new, [samples, ...]: outputs [samples,
+    T]."""
     said = _changed_program(
         maps.network, maps.carry, maps.sequence, maps.features, new, jnp.int32(k)
     )
@@ -321,7 +344,8 @@ def _read_changed(maps, new, k):
 
 
 def _read_shuffled(maps, orders):
-    """What the network says on the frames in other orders, int[samples, T]: outputs [samples, T]."""
+    """What the network says on the frames in other orders, int[samples, T]: outputs [samples,
+    T]."""
     said = _shuffled_program(maps.network, maps.carry, maps.sequence, maps.features, orders)
     return jax.tree.map(lambda leaf: np.asarray(leaf)[:, : len(maps)], said)
 
@@ -337,7 +361,8 @@ def _orders(maps, n, key, samples):
 
 
 def _changes(before, after, maps):
-    """What a change did, each float64[T]: to the values, to that of the chosen action, and to the best action."""
+    """What a change did, each float64[T]: to the values, to that of the chosen action, and to the
+    best action."""
     action = maps.sequence[-1][: len(maps)]
     (old_values, old_best), (new_values, new_best) = (
         _values_and_best(before),
@@ -353,7 +378,8 @@ def _changes(before, after, maps):
 
 
 def _values_and_best(output):
-    """Outputs [..., T] as (values float32[..., T, 5], or [..., T, 1] beside a policy, and the best action int[..., T])."""
+    """Outputs [..., T] as (values float32[..., T, 5], or [..., T, 1] beside a policy, and the best
+    action int[..., T])."""
     scores, values = (
         (output[0], output[1][..., None]) if isinstance(output, tuple) else (output, output)
     )

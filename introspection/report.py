@@ -1,8 +1,10 @@
-"""The report: one HTML file with an agent's episode as a film strip, which needs no other file and no network.
+"""The report: one HTML file with an agent's episode as a film strip, which needs no other file and
+no network.
 
-For each decision it shows the frame, what each earlier frame means to it, and what the agent expects of its actions; below are the
-figures of the measures. Pictures are PNGs inside of the file. A decision's maps are one picture of grey squares in LEVELS steps,
-each square as bright as the root of its share of the map's largest; the page multiplies them with these largest values again.
+For each decision it shows the frame, what each earlier frame means to it, and what the agent
+expects of its actions; below are the figures of the measures. Pictures are PNGs inside of the file.
+A decision's maps are one picture of grey squares in LEVELS steps, each square as bright as the root
+of its share of the map's largest; the page multiplies them with these largest values again.
 """
 
 import base64
@@ -25,7 +27,8 @@ COLUMNS = 16  # maps in a row of a picture
 
 
 def side_of_maps(decisions, size):
-    """Squares a side of a map, so that a report of these decisions, ints, of frames of so many pixels stays below BYTES: an int."""
+    """Squares a side of a map, so that a report of these decisions, ints, of frames of so many
+    pixels stays below BYTES: an int."""
     maps = sum(n + 1 for n in decisions)
     fitting = [
         side
@@ -38,9 +41,9 @@ def side_of_maps(decisions, size):
 def write(path, title, facts, played, decisions, pooled, figures):
     """Write a report.
 
-    path: of the file, .html. title: str. facts: [(name, text)] about the agent. played: Episode. decisions: int[D], ascending:
-    those that have maps. pooled: float32[D, T, side, side], their maps, from ``SaliencyMaps.pooled``. figures: [(title,
-    explanation, Figure)].
+    path: of the file, .html. title: str. facts: [(name, text)] about the agent. played: Episode.
+    decisions: int[D], ascending: those that have maps. pooled: float32[D, T, side, side], their
+    maps, from ``SaliencyMaps.pooled``. figures: [(title, explanation, Figure)].
     """
     data = {
         "actions": ACTIONS,
@@ -82,7 +85,8 @@ def _figure(title, explanation, figure):
 
 
 def _atlas(maps):
-    """Maps, float32[n, side, side], as one grey picture, each as a share of its own largest square."""
+    """Maps, float32[n, side, side], as one grey picture, each as a share of its own largest
+    square."""
     count, side, _ = maps.shape
     peaks = maps.max((1, 2), keepdims=True)
     shares = np.sqrt(np.divide(maps, peaks, out=np.zeros_like(maps), where=peaks > 0))

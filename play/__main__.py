@@ -1,7 +1,7 @@
 """Play the games by hand: ``popgym-arcade-play NoisyCartPoleEasy``, or with ``--web`` in a browser.
 
-Keys: the arrows and space are the actions up, down, left, right and fire. R begins a new episode, P changes to the twin's view, H
-shows the rules, Esc leaves.
+Keys: the arrows and space are the actions up, down, left, right and fire. R begins a new episode, P
+changes to the twin's view, H shows the rules, Esc leaves.
 """
 
 import argparse
@@ -87,7 +87,8 @@ def parser():
 
 
 def check(options):
-    """Raise ValueError or OSError if options do not go together or name what is not there; give the name its true case."""
+    """Raise ValueError or OSError if options do not go together or name what is not there; give the
+    name its true case."""
     if options.name is not None:
         options.name = registered_name(options.name)
     if options.record and options.web:
@@ -99,7 +100,8 @@ def check(options):
 
 
 def main(arguments=None):
-    """Play from the command line. Bad input exits with 2, and a lack of pygame, a display or a free port with 1."""
+    """Play from the command line. Bad input exits with 2, and a lack of pygame, a display or a free
+    port with 1."""
     command = parser()
     options = command.parse_args(arguments)
     try:

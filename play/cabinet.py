@@ -1,7 +1,7 @@
 """A cabinet: one environment, compiled, that is stepped from Python one action at a time.
 
-``session`` and ``record`` stand on it. A training loop does not need it: compile ``reset`` and ``step``
-together with the agent instead.
+``session`` and ``record`` stand on it. A training loop does not need it: compile ``reset`` and
+``step`` together with the agent instead.
 """
 
 import dataclasses
@@ -51,7 +51,8 @@ class Episode(NamedTuple):
 def build(name, obs_size=128, **overrides):
     """Compile an environment and both its views, which takes a few seconds the first time: Cabinet.
 
-    name, obs_size and overrides are those of ``make``, and so are the errors. The last few that were built are kept.
+    name, obs_size and overrides are those of ``make``, and so are the errors. The last few that
+    were built are kept.
     """
     return _compiled(name, make(name, obs_size=obs_size, **overrides)[1])
 
@@ -85,13 +86,15 @@ def _compiled(name, params):
 
 
 def begin(cabinet, key):
-    """Begin an episode. key: a typed PRNG key, which decides all that chance does in it. Returns Episode."""
+    """Begin an episode. key: a typed PRNG key, which decides all that chance does in it. Returns
+    Episode."""
     key, state = cabinet.reset(key)
     return Episode(key, state, reward=0.0, episode_return=0.0, terminated=False, truncated=False)
 
 
 def advance(cabinet, episode, action):
-    """Play one step. action: an int, 0 to 4, or any other to let time pass. Returns Episode; one that is over stays as it is."""
+    """Play one step. action: an int, 0 to 4, or any other to let time pass. Returns Episode; one
+    that is over stays as it is."""
     if episode.done:
         return episode
     key, state, reward, terminated, truncated = cabinet.step(
@@ -109,7 +112,8 @@ def observe(cabinet, episode, partial_obs):
 
 
 def side_by_side(observations):
-    """Observations of one size in a row, with a line of S / 32 pixels between them: uint8[S, width, 3].
+    """Observations of one size in a row, with a line of S / 32 pixels between them: uint8[S, width,
+    3].
 
     observations: a sequence of uint8[S, S, 3]. One observation comes back as it is.
     """

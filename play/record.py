@@ -1,10 +1,12 @@
 """Record an episode: ``popgym-arcade-record NavigatorEasy navigator.gif --policy expert --both``.
 
-In Python, ``rollout`` plays an episode and returns its frames, ``write_gif`` and ``write_sheet`` put frames into a file, and
-``record`` does both. The frames are the observations themselves: a GIF or PNG written with scale 1 holds their very bytes.
+In Python, ``rollout`` plays an episode and returns its frames, ``write_gif`` and ``write_sheet``
+put frames into a file, and ``record`` does both. The frames are the observations themselves: a GIF
+or PNG written with scale 1 holds their very bytes.
 
-A policy is one of POLICIES by name, or a function (observation) -> action: observation is a NumPy uint8[S, S, 3] and action an
-int. It is called once a step, in order, so it may remember what it saw.
+A policy is one of POLICIES by name, or a function (observation) -> action: observation is a NumPy
+uint8[S, S, 3] and action an int. It is called once a step, in order, so it may remember what it
+saw.
 """
 
 import argparse
@@ -28,7 +30,8 @@ from popgym_arcade.render import OBS_SIZES
 from popgym_arcade.spaces import nearest_names
 
 POLICIES = ("expert", "worst", "random")
-"""The policies that have a name: the best and the worst play of ``experts``, which see the whole state, and uniform actions."""
+"""The policies that have a name: the best and the worst play of ``experts``, which see the whole
+state, and uniform actions."""
 
 FRAMES_PER_SECOND = 10
 RATES = (0.1, 50)  # frames a second that a GIF may have
@@ -50,7 +53,8 @@ class Recording(NamedTuple):
 
 
 class PackedFrames(Sequence):
-    """A list of frames, uint8[height, width, 3] of one size, that takes little memory: a few kilobytes a frame."""
+    """A list of frames, uint8[height, width, 3] of one size, that takes little memory: a few
+    kilobytes a frame."""
 
     def __init__(self):
         """An empty list."""
@@ -89,11 +93,13 @@ def rollout(
 ):
     """Play one episode: Recording.
 
-    name, partial_obs, obs_size and overrides are those of ``make``. policy: a name in POLICIES or a function (observation) ->
-    action; the observation is that of the twin which partial_obs names, also when ``both`` twins are recorded. seed: an int,
-    which with name and policy decides the episode. max_steps: stop after so many steps, if the episode is not over before.
+    name, partial_obs, obs_size and overrides are those of ``make``. policy: a name in POLICIES or a
+    function (observation) -> action; the observation is that of the twin which partial_obs names,
+    also when ``both`` twins are recorded. seed: an int, which with name and policy decides the
+    episode. max_steps: stop after so many steps, if the episode is not over before.
 
-    Raises what ``make`` raises, and ValueError for an unknown policy or an action that is not an int from 0 to 4.
+    Raises what ``make`` raises, and ValueError for an unknown policy or an action that is not an
+    int from 0 to 4.
     """
     machine = cabinet.build(name, obs_size, **overrides)
     episode_key, policy_key = jax.random.split(jax.random.key(seed))
@@ -116,9 +122,10 @@ def rollout(
 def record(path, name, policy="expert", *, frames_per_second=FRAMES_PER_SECOND, scale=1, **options):
     """Play one episode and write it to a file: Recording.
 
-    path: ends with .gif for an animation or .png for a contact sheet. frames_per_second: of an animation, 0.1 to 50. scale:
-    pixels a side of each pixel of a frame. name, policy and options are those of ``rollout``. Raises what ``rollout``,
-    ``write_gif`` and ``write_sheet`` raise; a wrong path or number is found before anything is played.
+    path: ends with .gif for an animation or .png for a contact sheet. frames_per_second: of an
+    animation, 0.1 to 50. scale: pixels a side of each pixel of a frame. name, policy and options
+    are those of ``rollout``. Raises what ``rollout``, ``write_gif`` and ``write_sheet`` raise; a
+    wrong path or number is found before anything is played.
     """
     write = _writer(path, frames_per_second, scale)
     recording = rollout(name, policy, **options)
@@ -129,9 +136,10 @@ def record(path, name, policy="expert", *, frames_per_second=FRAMES_PER_SECOND, 
 def write_gif(path, frames, *, frames_per_second=FRAMES_PER_SECOND, scale=1):
     """Write an animation that loops and rests for a while on its last frame.
 
-    frames: a sequence of T frames, uint8[height, width, 3], with at most 256 colours each. A GIF counts time in hundredths of a
-    second; the frames' times are rounded so that no error adds up. Equal frames in a row become one that lasts longer. The file
-    appears complete or not at all. Raises ValueError for no frames, for more colours, and for numbers out of range.
+    frames: a sequence of T frames, uint8[height, width, 3], with at most 256 colours each. A GIF
+    counts time in hundredths of a second; the frames' times are rounded so that no error adds up.
+    Equal frames in a row become one that lasts longer. The file appears complete or not at all.
+    Raises ValueError for no frames, for more colours, and for numbers out of range.
     """
     _check_range("frames_per_second", frames_per_second, *RATES)
     _check_range("scale", scale, 1, 64)
@@ -151,8 +159,9 @@ def write_gif(path, frames, *, frames_per_second=FRAMES_PER_SECOND, scale=1):
 def write_sheet(path, frames, *, columns=SHEET_COLUMNS, scale=1):
     """Write a contact sheet: a PNG with the frames in rows, in the order in which people read.
 
-    frames: a sequence of T frames, uint8[height, width, 3]. columns: frames in a row. More than SHEET_FRAMES frames are thinned out
-    evenly, and the first and the last are kept. The file appears complete or not at all. Raises ValueError as ``write_gif`` does.
+    frames: a sequence of T frames, uint8[height, width, 3]. columns: frames in a row. More than
+    SHEET_FRAMES frames are thinned out evenly, and the first and the last are kept. The file
+    appears complete or not at all. Raises ValueError as ``write_gif`` does.
     """
     _check_range("columns", columns, 1, SHEET_FRAMES)
     _check_range("scale", scale, 1, 64)
@@ -192,7 +201,8 @@ def _chooser(policy, machine, partial_obs, key):
 
 @lru_cache(maxsize=8)
 def _player(policy, params):
-    """The expert or the worst player of the environments with these Params, compiled: a function (state) -> action."""
+    """The expert or the worst player of the environments with these Params, compiled: a function
+    (state) -> action."""
     return jax.jit(lambda state: getattr(experts, policy)(state, params))
 
 
@@ -214,7 +224,8 @@ def _picture(machine, episode, views):
 
 
 def _survey(frames):
-    """Where frames differ from the one before, a list of ints, and all their colours, or None if they are too many for a GIF."""
+    """Where frames differ from the one before, a list of ints, and all their colours, or None if
+    they are too many for a GIF."""
     starts, colors, before = [], np.array([], np.uint32), None
     for index in range(len(frames)):
         frame = frames[index]
@@ -231,7 +242,8 @@ def _colors(frame):
 
 
 def _paletted(frame, palette, scale):
-    """A frame as an image with this palette, uint32[colours], or with one of its own if that is None."""
+    """A frame as an image with this palette, uint32[colours], or with one of its own if that is
+    None."""
     colors = _colors(frame)
     palette = np.unique(colors) if palette is None else palette
     if len(palette) > MAX_COLORS:
@@ -261,7 +273,8 @@ def _check_range(name, value, low, high):
 
 
 def check_path(path, suffixes=(".gif", ".png")):
-    """Raise ValueError unless the path has one of the suffixes, and OSError unless its folder exists."""
+    """Raise ValueError unless the path has one of the suffixes, and OSError unless its folder
+    exists."""
     path = Path(path)
     if path.suffix.lower() not in suffixes:
         raise ValueError(
@@ -276,7 +289,8 @@ def check_path(path, suffixes=(".gif", ".png")):
 
 
 def _writer(path, frames_per_second, scale):
-    """The function that writes frames to a path of this name: (frames) -> None. Raises what is wrong with the arguments."""
+    """The function that writes frames to a path of this name: (frames) -> None. Raises what is
+    wrong with the arguments."""
     check_path(path)
     _check_range("frames_per_second", frames_per_second, *RATES)
     _check_range("scale", scale, 1, 64)
@@ -296,11 +310,12 @@ def _write(path, save):
         draft.unlink(missing_ok=True)
 
 
-# --- the command ------------------------------------------------------------------------------------------------------------
+# --- the command ---------------------------------------------------------------------------------
 
 
 def policy_from(text):
-    """A policy from the command line: a name, or the function that ``module:function`` names, which is imported."""
+    """A policy from the command line: a name, or the function that ``module:function`` names, which
+    is imported."""
     if ":" not in text:
         return text
     module, _, function = text.partition(":")

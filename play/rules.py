@@ -1,8 +1,9 @@
 """The rules of a game: its docstring taken apart, and what of it a player reads.
 
-The form of a game's docstring: its first paragraph is ``<Game>: <what you do>.``, the next ones lead in. Then come sections, each
-of which begins a paragraph with its name and a colon. Those in SECTIONS are needed, in that order; a game may have others before
-Source. Lines that begin with ``* `` are a list, and a paragraph indented by four spaces is shown as it is.
+The form of a game's docstring: its first paragraph is ``<Game>: <what you do>.``, the next ones
+lead in. Then come sections, each of which begins a paragraph with its name and a colon. Those in
+SECTIONS are needed, in that order; a game may have others before Source. Lines that begin with ``*
+`` are a list, and a paragraph indented by four spaces is shown as it is.
 """
 
 import ast
@@ -47,7 +48,8 @@ class Rules(NamedTuple):
 
 
 def parse(docstring):
-    """Take a game's docstring apart: Rules. Raises ValueError, saying what is wrong, unless it has the form described above."""
+    """Take a game's docstring apart: Rules. Raises ValueError, saying what is wrong, unless it has
+    the form described above."""
     first, *paragraphs = re.split(r"\n\s*\n", docstring.strip("\n").rstrip())
     title, colon, aim = " ".join(first.split()).partition(": ")
     if not (colon and aim):
@@ -98,11 +100,12 @@ def is_item(line):
     return re.match(r"\* |\d+\. ", line) is not None
 
 
-# --- for a player ------------------------------------------------------------------------------
+# --- for a player --------------------------------------------------------------------------------
 
 
 def rules(name):
-    """An environment's rules for a player: [(heading, [paragraph, ...]), ...], the aim first. name: of an environment."""
+    """An environment's rules for a player: [(heading, [paragraph, ...]), ...], the aim first. name:
+    of an environment."""
     game, parsed = REGISTRY[name].game, rules_of(REGISTRY[name].module)
     sections = [
         (heading, parsed.sections[heading])
@@ -116,7 +119,8 @@ def rules(name):
 
 
 def paragraph_parts(paragraph):
-    """A paragraph of the rules taken apart: [("text", "item" or "drawing", str), ...]; only a drawing has several lines."""
+    """A paragraph of the rules taken apart: [("text", "item" or "drawing", str), ...]; only a
+    drawing has several lines."""
     lines = paragraph.split("\n")
     if all(line.startswith("    ") for line in lines):
         return [("drawing", "\n".join(line[4:] for line in lines))]

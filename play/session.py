@@ -20,15 +20,17 @@ CLOCKS = {"Breakout": 10, "CartPole": 12, "NoisyCartPole": 12, "Skittles": 4, "T
 class Session:
     """A game in play: an episode, what is shown of it, and when its next step is due.
 
-    Times are seconds of any clock that does not go backwards. An episode on a clock waits for its first key.
+    Times are seconds of any clock that does not go backwards. An episode on a clock waits for its
+    first key.
     """
 
     def __init__(self, machine, *, seed, partial_obs=False, both=False, fps=None, keep_all=False):
         """Begin the first episode.
 
-        machine: a Cabinet. seed: an int, 0 ... MAX_SEED, which decides all episodes of the session. partial_obs: show the POMDP's
-        view. both: show the twins side by side. fps: steps a second, 0 to step on a key; by default the game's own. keep_all: keep
-        the pictures of all episodes, not only of the last.
+        machine: a Cabinet. seed: an int, 0 ... MAX_SEED, which decides all episodes of the session.
+        partial_obs: show the POMDP's view. both: show the twins side by side. fps: steps a second,
+        0 to step on a key; by default the game's own. keep_all: keep the pictures of all episodes,
+        not only of the last.
         """
         self.machine, self.seed, self.partial_obs, self.both = machine, seed, partial_obs, both
         entry = REGISTRY[machine.name]
@@ -39,7 +41,8 @@ class Session:
         self.restart()
 
     def restart(self):
-        """Begin the next episode. The first one of a seed is always the same, and so is the second, ..."""
+        """Begin the next episode. The first one of a seed is always the same, and so is the second,
+        ..."""
         self.number += 1
         self.episode = cabinet.begin(
             self.machine, jax.random.fold_in(jax.random.key(self.seed), self.number)
@@ -54,9 +57,11 @@ class Session:
         self.pictures.append(self.picture())
 
     def press(self, action, now, repeated=False):
-        """A key for an action goes down: it is played at once, or with the clock's next step. Returns whether it was played.
+        """A key for an action goes down: it is played at once, or with the clock's next step.
+        Returns whether it was played.
 
-        repeated: whether the key has been down for a while. Arrows repeat where steps wait for keys; fire, which may cost, never.
+        repeated: whether the key has been down for a while. Arrows repeat where steps wait for
+        keys; fire, which may cost, never.
         """
         if self.episode.done or (repeated and (self.fps or action == Action.FIRE)):
             return False
@@ -75,7 +80,8 @@ class Session:
         self.held = [other for other in self.held if other != action]
 
     def tick(self, now):
-        """Play the clock's next step if it is due: a key pressed since the last one, else one that is held, else nothing.
+        """Play the clock's next step if it is due: a key pressed since the last one, else one that
+        is held, else nothing.
 
         Returns whether a step was played. Steps that were missed are not made up for.
         """
@@ -105,14 +111,16 @@ class Session:
         self.partial_obs = not self.partial_obs
 
     def picture(self):
-        """What is shown now: uint8[S, width, 3], an observation, or both twins' side by side, the MDP's first."""
+        """What is shown now: uint8[S, width, 3], an observation, or both twins' side by side, the
+        MDP's first."""
         views = (False, True) if self.both else (self.partial_obs,)
         return cabinet.side_by_side(
             [cabinet.observe(self.machine, self.episode, partial_obs) for partial_obs in views]
         )
 
     def recording_rate(self):
-        """Frames a second of a recording of the session: those of its clock, as far as a GIF can have them."""
+        """Frames a second of a recording of the session: those of its clock, as far as a GIF can
+        have them."""
         low, high = record.RATES
         return min(max(self.fps, low), high) if self.fps else record.FRAMES_PER_SECOND
 

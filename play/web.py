@@ -1,11 +1,15 @@
-"""The games in a browser: ``popgym-arcade-play --web`` serves one page, web.html, and plays every player's Session.
+"""The games in a browser: ``popgym-arcade-play --web`` serves one page, web.html, and plays every
+player's Session.
 
-On aiohttp, because one well-kept package serves HTTP pages and WebSockets on one port and needs no ASGI server beside it.
+On aiohttp, because one well-kept package serves HTTP pages and WebSockets on one port and needs no
+ASGI server beside it.
 
-A page talks to the server over one WebSocket, ``/play``, in JSON texts: {"do": "press", "action": 4, "repeated": false}. REQUESTS
-has them all. The server answers with texts, each a dict with one of these keys:
+A page talks to the server over one WebSocket, ``/play``, in JSON texts: {"do": "press", "action":
+4, "repeated": false}. REQUESTS has them all. The server answers with texts, each a dict with one of
+these keys:
 
-* "status": what stands outside the frame. The frame follows at once as a binary message, a PNG with the observation's very bytes.
+* "status": what stands outside the frame. The frame follows at once as a binary message, a PNG with
+  the observation's very bytes.
 * "compiling": the name of the environment that is being compiled.
 * "gif": a file's name. The file, an animation of the episode, follows at once as a binary message.
 * "error": what was wrong with a request. Nothing else happens then.
@@ -56,7 +60,7 @@ HEADERS = {
 log = logging.getLogger(__name__)
 
 
-# --- requests ---------------------------------------------------------------------------------------------------------------
+# --- requests ------------------------------------------------------------------------------------
 
 
 def checked_flag(value):
@@ -67,7 +71,8 @@ def checked_flag(value):
 
 
 def checked_number(value, low, high, types=(int,), nothing=None):
-    """A number in low ... high of one of the types. nothing: what may be given in its place, in words, for the message."""
+    """A number in low ... high of one of the types. nothing: what may be given in its place, in
+    words, for the message."""
     if type(value) not in types or not low <= value <= high:
         kind = "an integer" if types == (int,) else "a number"
         raise ValueError(
@@ -130,11 +135,13 @@ REQUESTS = {
     "leave": {},
     "gif": {},
 }
-"""What a page may ask for, to its fields: how each is checked, and its default. Every request is a method of Player."""
+"""What a page may ask for, to its fields: how each is checked, and its default. Every request is a
+method of Player."""
 
 
 def parsed(text):
-    """A request taken apart: its name and its checked fields, (str, dict). Raises ValueError, saying what is wrong."""
+    """A request taken apart: its name and its checked fields, (str, dict). Raises ValueError,
+    saying what is wrong."""
     try:
         request = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -153,7 +160,8 @@ def parsed(text):
 
 
 def checked_field(request, do, field):
-    """A field's value, or its default. Raises ValueError, naming the field, for a wrong one and for one that is missing."""
+    """A field's value, or its default. Raises ValueError, naming the field, for a wrong one and for
+    one that is missing."""
     check, default = REQUESTS[do][field]
     value = request.get(field, default)
     if value is NEEDED:
@@ -164,14 +172,15 @@ def checked_field(request, do, field):
         raise ValueError(f"{field}: {error}") from error
 
 
-# --- players ----------------------------------------------------------------------------------------------------------------
+# --- players -------------------------------------------------------------------------------------
 
 
 class Player:
     """One connection: its session, and what is still to be sent over it."""
 
     def __init__(self, cabinets, connection):
-        """A player in the menu. cabinets: a Cabinets. connection: a WebSocketResponse that is prepared."""
+        """A player in the menu. cabinets: a Cabinets. connection: a WebSocketResponse that is
+        prepared."""
         self.cabinets, self.connection = cabinets, connection
         self.session = None
         self.opening = None  # the task that waits for a cabinet
@@ -216,7 +225,8 @@ class Player:
         self.news.set()
 
     async def keep_up(self):
-        """Run the clock and send what is new. Whoever reads slowly gets fewer frames or a slower clock, not a longer queue."""
+        """Run the clock and send what is new. Whoever reads slowly gets fewer frames or a slower
+        clock, not a longer queue."""
         try:
             while True:
                 await self.wait()
@@ -233,7 +243,8 @@ class Player:
     async def wait(self):
         """Sleep until there is news or the clock's next step is due."""
         due = self.session and self.session.due
-        # Not with asyncio.wait_for, which before Python 3.12 may swallow that the task is cancelled.
+        # Not with asyncio.wait_for, which before Python 3.12 may swallow that the task is
+        # cancelled.
         alarm = due and asyncio.get_running_loop().call_later(
             max(0, due - time.monotonic()), self.news.set
         )
@@ -252,7 +263,8 @@ class Player:
             await send(message)
 
     async def send_frame(self):
-        """Send status and frame unless the page has them: a new frame never comes without a new step, view or episode."""
+        """Send status and frame unless the page has them: a new frame never comes without a new
+        step, view or episode."""
         if self.session is None:
             return
         status = self.status()
@@ -265,7 +277,8 @@ class Player:
             await self.connection.send_bytes(png(picture))
 
     def status(self):
-        """What the page shows outside the frame: the session's status and what the page itself needs, a dict for JSON."""
+        """What the page shows outside the frame: the session's status and what the page itself
+        needs, a dict for JSON."""
         session = self.session
         return {
             **session.status(),
@@ -393,14 +406,15 @@ def gif(frames, rate):
         return path.read_bytes()
 
 
-# --- the server -------------------------------------------------------------------------------------------------------------
+# --- the server ----------------------------------------------------------------------------------
 
 OPTIONS, CABINETS = web.AppKey("options", object), web.AppKey("cabinets", Cabinets)
 CONNECTIONS = web.AppKey("connections", weakref.WeakSet)
 
 
 def application(options):
-    """The server without its port: an aiohttp Application. options: what ``popgym-arcade-play``'s parser makes."""
+    """The server without its port: an aiohttp Application. options: what ``popgym-arcade-play``'s
+    parser makes."""
     app = web.Application()
     app[OPTIONS], app[CABINETS], app[CONNECTIONS] = options, Cabinets(), weakref.WeakSet()
     app.add_routes(
@@ -445,7 +459,8 @@ async def serve_games(request):
 
 @functools.cache
 def games():
-    """What the menu says of each game, and its rules: a list of dicts for JSON. "fps" is steps a second, 0 to step on a key."""
+    """What the menu says of each game, and its rules: a list of dicts for JSON. "fps" is steps a
+    second, 0 to step on a key."""
     described = []
     for game, (_, levels) in GAMES.items():
         text = rules.rules(game + next(iter(levels)))
@@ -511,7 +526,8 @@ def from_this_server(request):
 
 
 def run(options):
-    """Serve until Ctrl-C. options: what ``popgym-arcade-play``'s parser makes. Exits with 1 if the address cannot be had."""
+    """Serve until Ctrl-C. options: what ``popgym-arcade-play``'s parser makes. Exits with 1 if the
+    address cannot be had."""
     door = listen(options.host, options.port)
     app = application(options)
 
@@ -523,7 +539,8 @@ def run(options):
 
 
 def listen(host, port):
-    """A socket that listens on the address. Exits with 1, saying what is wrong, if there is no such address or it is taken."""
+    """A socket that listens on the address. Exits with 1, saying what is wrong, if there is no such
+    address or it is taken."""
     try:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -544,7 +561,8 @@ def listen(host, port):
 
 
 def greeting(host, port):
-    """What is printed when the server runs: where to open it. host: as it was given. port: the real one."""
+    """What is printed when the server runs: where to open it. host: as it was given. port: the real
+    one."""
     machine = socket.gethostname()
     if host in ("0.0.0.0", "::"):
         return f"Open http://localhost:{port}/ here, or http://{machine}:{port}/ on another machine. Ctrl-C ends it."

@@ -1,7 +1,9 @@
-"""A window to play in, on pygame-ce: shows a Session and hands it the keys. ``popgym_arcade.play`` opens it.
+"""A window to play in, on pygame-ce: shows a Session and hands it the keys. ``popgym_arcade.play``
+opens it.
 
-From top to bottom: the environment and the view; the frame, each of its pixels as a square of whole screen pixels, or the rules;
-what the session's status says; what the player should know or can press.
+From top to bottom: the environment and the view; the frame, each of its pixels as a square of whole
+screen pixels, or the rules; what the session's status says; what the player should know or can
+press.
 """
 
 import contextlib
@@ -39,7 +41,8 @@ HIDDEN_DRIVERS = ("dummy", "offscreen")  # SDL's video drivers that show nothing
 
 
 class Layout(NamedTuple):
-    """The window's measures in screen pixels. It is divided into rows: title, picture, status, message."""
+    """The window's measures in screen pixels. It is divided into rows: title, picture, status,
+    message."""
 
     scale: int  # a side of a frame's pixel
     picture: tuple  # width and height of the enlarged picture
@@ -53,7 +56,8 @@ class Layout(NamedTuple):
 
 @contextlib.contextmanager
 def display():
-    """Start the display, and stop it in the end. Exits with 1, saying what to do instead, if nothing can be shown."""
+    """Start the display, and stop it in the end. Exits with 1, saying what to do instead, if
+    nothing can be shown."""
     try:
         pygame.display.init()
     except pygame.error as error:
@@ -78,7 +82,8 @@ def no_display(reason):
 
 
 def layout(picture, scale=None):
-    """The window's Layout. picture: what is shown, uint8[height, width, 3]. scale: an int; by default what fits the desktop."""
+    """The window's Layout. picture: what is shown, uint8[height, width, 3]. scale: an int; by
+    default what fits the desktop."""
     height, width = picture.shape[:2]
     if scale is None:
         desktop = pygame.display.get_desktop_sizes()[0]
@@ -94,7 +99,8 @@ def layout(picture, scale=None):
 def run(session, *, scale=None, recording=None):
     """Play a session until the player leaves.
 
-    scale: screen pixels a side of a frame's pixel; by default what fits. recording: a path; all frames are written to it as a GIF.
+    scale: screen pixels a side of a frame's pixel; by default what fits. recording: a path; all
+    frames are written to it as a GIF.
     """
     place = layout(session.picture(), scale)
     screen = pygame.display.set_mode(place.size)
@@ -113,7 +119,8 @@ def run(session, *, scale=None, recording=None):
 
 
 def loop(session, screen, place):
-    """Show the session and hand it what the player does, until the player leaves. Sleeps while there is nothing to do."""
+    """Show the session and hand it what the player does, until the player leaves. Sleeps while
+    there is nothing to do."""
     rules_page, down, announced = (
         None,
         set(),
@@ -149,7 +156,8 @@ def loop(session, screen, place):
 
 
 def next_event(session):
-    """The next event, or one of type NOEVENT when the clock's next step is due or nothing has happened for a while."""
+    """The next event, or one of type NOEVENT when the clock's next step is due or nothing has
+    happened for a while."""
     wait = LISTEN_INTERVAL
     if session.due is not None:
         wait = min(wait, max(1, math.ceil(1000 * (session.due - time.monotonic()))))
@@ -157,7 +165,8 @@ def next_event(session):
 
 
 def command(key, session, rules_page):
-    """Do what a key that is not an action says. Returns the first line of the rules that is to be shown, None for the game."""
+    """Do what a key that is not an action says. Returns the first line of the rules that is to be
+    shown, None for the game."""
     if key == pygame.K_r:
         session.restart()
         return None
@@ -170,7 +179,8 @@ def command(key, session, rules_page):
 
 
 def announce(session, announced):
-    """Print the return of an episode that has ended, once. Returns the number of the last episode told of."""
+    """Print the return of an episode that has ended, once. Returns the number of the last episode
+    told of."""
     if session.episode.done and session.number != announced:
         print(
             f"episode {session.number + 1}: return {session.episode.episode_return:.3f} after {session.episode.time} steps"
@@ -179,7 +189,7 @@ def announce(session, announced):
     return announced
 
 
-# --- drawing ----------------------------------------------------------------------------------------------------------------
+# --- drawing -------------------------------------------------------------------------------------
 
 
 def draw(screen, place, session, rules_page):
@@ -219,7 +229,8 @@ def draw(screen, place, session, rules_page):
 
 
 def write(screen, text, color, *, row_top, row, left=None, right=None):
-    """Write a line into a row of the window, from its left or up to its right; smaller if it would not fit."""
+    """Write a line into a row of the window, from its left or up to its right; smaller if it would
+    not fit."""
     for size in range(int(row * 0.72), 7, -1):
         if font(size).size(text)[0] <= screen.get_width() - row:
             break
@@ -251,7 +262,8 @@ def draw_in_columns(screen, line, size, spot):
 
 @cache
 def rule_lines(name, size, width):
-    """An environment's rules in lines of so many screen pixels: a tuple of ("heading", "drawing" or "text", line)."""
+    """An environment's rules in lines of so many screen pixels: a tuple of ("heading", "drawing" or
+    "text", line)."""
     lines = []
     for heading, paragraphs in rules.rules(name):
         lines.append(("heading", heading))
@@ -267,7 +279,8 @@ def rule_lines(name, size, width):
 
 
 def filled(text, is_item, size, width):
-    """Text in lines of at most so many screen pixels, or of one word; those of a list's item after its first are indented."""
+    """Text in lines of at most so many screen pixels, or of one word; those of a list's item after
+    its first are indented."""
     indent = "    " if is_item else ""
     first, *words = text.split()
     lines = [first]
@@ -280,7 +293,8 @@ def filled(text, is_item, size, width):
 
 
 def scrolled(first, key, session, place):
-    """The first line of the rules on show after a key: an arrow up or down moves by a line, the others by a page."""
+    """The first line of the rules on show after a key: an arrow up or down moves by a line, the
+    others by a page."""
     page = lines_shown(place)
     step = {pygame.K_UP: -1, pygame.K_DOWN: 1, pygame.K_LEFT: -page}.get(key, page)
     lines = rule_lines(session.machine.name, rules_size(place), place.picture[0] - place.row)

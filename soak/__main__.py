@@ -1,14 +1,17 @@
 """The soak: millions of steps under the rules' invariants, ``python -m popgym_arcade.soak``.
 
-Every environment is stepped in one jitted loop by the step that a user gets from ``make``, which resets itself. All checks are made
-in that loop, on the device; what comes back are counts and, for each check, the first step that broke it. The batch is shared by
-the players in PLAYERS: random, expert, worst and adversarial ones, with actions that are none, and with limits cut short.
+Every environment is stepped in one jitted loop by the step that a user gets from ``make``, which
+resets itself. All checks are made in that loop, on the device; what comes back are counts and, for
+each check, the first step that broke it. The batch is shared by the players in PLAYERS: random,
+expert, worst and adversarial ones, with actions that are none, and with limits cut short.
 
-What is checked on every step: the flags, the reward, the return so far, time and score, the reset, and the game's own invariants
-(invariants.py): ranges, counts of pieces, what may change and what may not. The twins share their rules, so a step is taken once,
-by the MDP's functions, and counted once. On every ``--check-frames-every``-th step of an environment the POMDP's functions take the
-same step from the same state and must come to the same, and both twins' frames are drawn and every pixel must have one of the
-colours that the view can show (:func:`legal_colors`). The frames are of states before a reset and after it, in turn.
+What is checked on every step: the flags, the reward, the return so far, time and score, the reset,
+and the game's own invariants (invariants.py): ranges, counts of pieces, what may change and what
+may not. The twins share their rules, so a step is taken once, by the MDP's functions, and counted
+once. On every ``--check-frames-every``-th step of an environment the POMDP's functions take the
+same step from the same state and must come to the same, and both twins' frames are drawn and every
+pixel must have one of the colours that the view can show (:func:`legal_colors`). The frames are of
+states before a reset and after it, in turn.
 
 A violation is printed with the command that repeats it, and makes the exit code 1.
 """
@@ -56,7 +59,7 @@ COLUMNS = (
 )
 
 
-# --- players: (random bits uint32[2], index int[], round int[], state, params) -> action int[] ----------------------------------
+# --- players: (random bits uint32[2], index int[], round int[], state, params) -> action int[] ---
 
 
 def at_random(bits, index, round_, state, params):
@@ -145,7 +148,7 @@ def player_of(env, num_envs):
     return next(player for player, first, end in blocks(num_envs) if first <= env < end)
 
 
-# --- what is checked ---------------------------------------------------------------------------------------------------------
+# --- what is checked -----------------------------------------------------------------------------
 
 
 def game_checks(name, step, params):
@@ -163,8 +166,8 @@ def game_checks(name, step, params):
 def common_checks(step, end, returns, next_state, params):
     """What holds in every game: {sentence: bool[]}.
 
-    step: Transition. end: (done, info). returns: (the range of returns, the return so far). next_state: the state after the
-    reset, if there was one.
+    step: Transition. end: (done, info). returns: (the range of returns, the return so far).
+    next_state: the state after the reset, if there was one.
     """
     (done, info), ((low, high), total), limit = end, returns, params.max_steps_in_episode
     return {
@@ -193,7 +196,7 @@ def same(one, other):
     )
 
 
-# --- colours ------------------------------------------------------------------------------------------------------------------
+# --- colours -------------------------------------------------------------------------------------
 
 
 def code(rgb):
@@ -202,10 +205,12 @@ def code(rgb):
 
 
 class Palette:
-    """All colours that a drawing can give to a pixel, found by following the primitives of render.py as it is traced.
+    """All colours that a drawing can give to a pixel, found by following the primitives of
+    render.py as it is traced.
 
-    A canvas is followed as a set of colours for each of its scanlines. A tile adds the colours of its texture, an ink its own, and
-    soft edges add the mixtures of their ink with what is on the scanline, in all proportions that can come up.
+    A canvas is followed as a set of colours for each of its scanlines. A tile adds the colours of
+    its texture, an ink its own, and soft edges add the mixtures of their ink with what is on the
+    scanline, in all proportions that can come up.
     """
 
     def __init__(self):
@@ -215,7 +220,8 @@ class Palette:
         self.used = []  # for each primitive that is being traced: the colours it used so far
 
     def of(self, canvas):
-        """The colours on each scanline of a canvas; of a canvas from elsewhere, whatever was seen."""
+        """The colours on each scanline of a canvas; of a canvas from elsewhere, whatever was
+        seen."""
         known = self.lines.get(id(canvas))
         return known[1] if known else [frozenset(self.everything)] * canvas.shape[0]
 
@@ -226,7 +232,8 @@ class Palette:
         return canvas
 
     def color(self, function):
-        """A function that returns pixels, followed: its colours count as used by the primitives around it."""
+        """A function that returns pixels, followed: its colours count as used by the primitives
+        around it."""
 
         def followed(*arguments, **options):
             pixels = function(*arguments, **options)
@@ -275,7 +282,8 @@ class Palette:
 
 
 def possible_shares(left, right, height):
-    """In which proportions spans may cover a pixel of each scanline, in SUBPIXEL-ths: a list of frozensets of int."""
+    """In which proportions spans may cover a pixel of each scanline, in SUBPIXEL-ths: a list of
+    frozensets of int."""
     if not all(isinstance(edge, int | np.integer | np.ndarray) for edge in (left, right)):
         return [frozenset(range(draw.SUBPIXEL + 1))] * height
     edges = np.stack(
@@ -306,10 +314,12 @@ def mixtures(colors, ink, shares):
 
 
 def legal_colors(env, params):
-    """Every colour that an environment's frames can show, by following its drawing as it is traced: a set of code(rgb).
+    """Every colour that an environment's frames can show, by following its drawing as it is traced:
+    a set of code(rgb).
 
-    The colours of a tile are those of the size it is drawn at, and soft edges mix only what meets on one scanline. Which pixel may
-    have which of the colours is not told, and where soft edges could overlap, but never do, their mixtures are in the set too.
+    The colours of a tile are those of the size it is drawn at, and soft edges mix only what meets
+    on one scanline. Which pixel may have which of the colours is not told, and where soft edges
+    could overlap, but never do, their mixtures are in the set too.
     """
     palette = Palette()
     compiled = {
@@ -342,11 +352,12 @@ def all_legal(frame, table):
     return jnp.all(table[(red << 16) | (green << 8) | blue])
 
 
-# --- the loop -----------------------------------------------------------------------------------------------------------------
+# --- the loop ------------------------------------------------------------------------------------
 
 
 class Played(NamedTuple):
-    """One round: a step of every environment of a batch. The leaves have a leading axis, [num_envs]."""
+    """One round: a step of every environment of a batch. The leaves have a leading axis,
+    [num_envs]."""
 
     step: Transition
     next_states: Any  # the states after the resets
@@ -415,7 +426,8 @@ def prepare(name, options):
 
 
 def round_function(name, twins, options):
-    """The function that plays a round: (round, states, running returns, table of colours) -> Played."""
+    """The function that plays a round: (round, states, running returns, table of colours) ->
+    Played."""
     (mdp, mdp_params), (pomdp, pomdp_params) = twins
     num_envs, every = options.num_envs, options.check_frames_every
     limits = cut_limits(mdp_params, num_envs)
@@ -492,7 +504,8 @@ def checked_a_round(options):
 
 
 def cut_limits(params, num_envs):
-    """Each environment's limit of steps: the level's own, and less for hurried players; int32[num_envs]."""
+    """Each environment's limit of steps: the level's own, and less for hurried players;
+    int32[num_envs]."""
     limits = np.full(num_envs, params.max_steps_in_episode, np.int32)
     for player, first, end in blocks(num_envs):
         if player.hurried:
@@ -521,7 +534,8 @@ def choose_actions(bits, i, states, params, axes):
 
 
 def add(total, rest, reward):
-    """Add a reward to a return by Kahan's sum: (the return, what rounding has added to it), float32[num_envs] each."""
+    """Add a reward to a return by Kahan's sum: (the return, what rounding has added to it),
+    float32[num_envs] each."""
     addend = reward - rest
     return total + addend, ((total + addend) - total) - addend
 
@@ -568,7 +582,7 @@ def counted(tally, i, played, checks):
     )
 
 
-# --- the report ---------------------------------------------------------------------------------------------------------------
+# --- the report ----------------------------------------------------------------------------------
 
 
 def run(name, options, show=lambda rounds: None):
@@ -625,7 +639,8 @@ def of_player(tally, part):
 
 
 def extremes(tally, part):
-    """The least and the greatest return of finished episodes: [float, float], or None where none is finished."""
+    """The least and the greatest return of finished episodes: [float, float], or None where none is
+    finished."""
     low, high = float(tally.lowest[part].min()), float(tally.highest[part].max())
     return [low, high] if low <= high else None
 
@@ -721,7 +736,7 @@ def total_text(report):
     )
 
 
-# --- the command --------------------------------------------------------------------------------------------------------------
+# --- the command ---------------------------------------------------------------------------------
 
 
 def parse(arguments):
@@ -795,7 +810,8 @@ def show_progress(name, options, played):
 
 
 def soak(arguments):
-    """Run the soak with these command-line arguments, print what it covered, and return the report that ``--json`` writes."""
+    """Run the soak with these command-line arguments, print what it covered, and return the report
+    that ``--json`` writes."""
     options = parse(arguments)
     report = {"machine": machine(options.num_envs, options.obs_size), "rows": []}
     print(

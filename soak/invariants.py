@@ -1,6 +1,8 @@
-"""What always holds in each game, for the soak: the rules once more, as conditions on states and on single steps.
+"""What always holds in each game, for the soak: the rules once more, as conditions on states and on
+single steps.
 
-Every function returns {sentence: bool[]}, each true as long as all is well. They work under jit and vmap.
+Every function returns {sentence: bool[]}, each true as long as all is well. They work under jit and
+vmap.
 """
 
 from collections.abc import Callable
@@ -245,7 +247,8 @@ def navigator_step(step, params):
 
 
 def cartpole_state(state, params):
-    """CartPole and NoisyCartPole: a cart that was in range one step before, and noise that its sigma allows."""
+    """CartPole and NoisyCartPole: a cart that was in range one step before, and noise that its
+    sigma allows."""
     return {
         **within(state, x=(-2.8, 2.8), theta=(-0.32, 0.32), x_dot=(-12, 12), theta_dot=(-6, 6)),
         "no noise is beyond seven sigma": jnp.all(jnp.abs(state.noise) <= 7 * params.noise_sigma),
@@ -262,7 +265,8 @@ def cartpole_start(state, params):
 
 
 def cartpole_step(step, params):
-    """CartPole and NoisyCartPole: paid as long as it is in range; the velocities move what they belong to."""
+    """CartPole and NoisyCartPole: paid as long as it is in range; the velocities move what they
+    belong to."""
     before, after = step.before, step.after
     # Just at the limit another rounding of pi / 180 may decide otherwise.
     beyond, inside = (
@@ -497,7 +501,8 @@ def tetris_start(state, params):
 
 
 def tetris_step(step, params):
-    """Tetris: rows go in the step after a lock, the next piece is the one on show, and a piece falls or locks."""
+    """Tetris: rows go in the step after a lock, the next piece is the one on show, and a piece
+    falls or locks."""
     before, after = step.before, step.after
     won = after.lines >= 10
     lost, spawned, ended = step.terminated & ~won, before.just_locked & ~won, step.terminated
@@ -537,7 +542,8 @@ def tetris_step(step, params):
 
 
 class Invariants(NamedTuple):
-    """What always holds in a game: functions that return {sentence: bool[]}, each true as long as all is well."""
+    """What always holds in a game: functions that return {sentence: bool[]}, each true as long as
+    all is well."""
 
     state: Callable  # (state, params), of every state
     start: Callable  # (state, params), of a state at time 0

@@ -19,7 +19,8 @@ def samples(space, count, make_key=jax.random.key, seed=0):
 
 
 def eagerly_and_jitted(space, x):
-    """What ``contains`` says of a jax array, eagerly and under jit, which must agree and be bool[]."""
+    """What ``contains`` says of a jax array, eagerly and under jit, which must agree and be
+    bool[]."""
     answers = space.contains(x), jax.jit(space.contains)(x)
     for answer in answers:
         assert isinstance(answer, jax.Array) and answer.shape == () and answer.dtype == bool
@@ -27,7 +28,7 @@ def eagerly_and_jitted(space, x):
     return bool(answers[0])
 
 
-# --- Discrete -----------------------------------------------------------------------------------------------------------
+# --- Discrete ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make_key", KEYS.values(), ids=KEYS)
@@ -114,7 +115,7 @@ def test_the_shape_of_discrete_is_that_of_its_samples():
     assert Discrete(5).shape == Discrete(5).sample(jax.random.key(0)).shape == ()
 
 
-# --- Box ----------------------------------------------------------------------------------------------------------------
+# --- Box -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make_key", KEYS.values(), ids=KEYS)
@@ -280,7 +281,7 @@ def test_a_box_checks_each_element_of_a_batch_under_vmap():
     )
 
 
-# --- the spaces of an environment ---------------------------------------------------------------------------------------
+# --- the spaces of an environment ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("obs_size", [128, 256])

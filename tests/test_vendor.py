@@ -1,4 +1,5 @@
-"""Tests of vendoring: a copied game plays as the installed one does, and nothing of the user's is lost."""
+"""Tests of vendoring: a copied game plays as the installed one does, and nothing of the user's is
+lost."""
 
 import inspect
 import json
@@ -19,7 +20,8 @@ SOURCE = Path(GAMES["Navigator"][0].__file__)
 
 
 def frames_hash(module, params):
-    """Play a level of a game from a fixed key, compiled: the hash of the bytes of all frames, rewards and ends, a str."""
+    """Play a level of a game from a fixed key, compiled: the hash of the bytes of all frames,
+    rewards and ends, a str."""
     import hashlib
 
     import jax
@@ -69,7 +71,8 @@ print(json.dumps(results))
 
 
 def module_and_levels(game):
-    """The name of a game's module, without the package's, and the name that the game's levels have there: two str."""
+    """The name of a game's module, without the package's, and the name that the game's levels have
+    there: two str."""
     module, levels = GAMES[game]
     return module.__name__.rpartition(".")[2], next(
         name for name, value in vars(module).items() if value is levels
@@ -90,7 +93,8 @@ def vendored(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def played(vendored):
-    """The vendored games played in a process without the package: {game: [file of its module, file of its render, hash]}."""
+    """The vendored games played in a process without the package: {game: [file of its module, file
+    of its render, hash]}."""
     form, place = vendored
     folder, prefix = (place, "") if form == "folder" else (place.parent, "arcade.")
     task = str(folder), prefix, {game: module_and_levels(game) for game in GAMES}
@@ -108,7 +112,7 @@ def installed_hashes():
     return {}
 
 
-# --- what is copied -----------------------------------------------------------------------------------------------------
+# --- what is copied ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("game", GAMES)
@@ -149,11 +153,12 @@ def test_render_is_copied_as_it_is_and_nothing_else_is_left_behind(vendored):
 
 
 def test_no_two_games_come_to_the_same_frames(played):
-    # The hash tells games apart; were it blind, the comparison with the installed games would say nothing.
+    # The hash tells games apart; were it blind, the comparison with the installed games would say
+    # nothing.
     assert len({frames for _, _, frames in played.values()}) == len(GAMES)
 
 
-# --- names and answers --------------------------------------------------------------------------------------------------
+# --- names and answers ---------------------------------------------------------------------------
 
 
 def test_every_game_and_every_environment_is_found_in_upper_and_lower_case(tmp_path):
@@ -210,7 +215,7 @@ def test_without_arguments_the_usage_lists_the_games(tmp_path):
     assert "{" + ",".join(GAMES) + "}" in done.stderr and "DEST" in done.stderr
 
 
-# --- bad input ----------------------------------------------------------------------------------------------------------
+# --- bad input -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

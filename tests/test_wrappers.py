@@ -1,4 +1,5 @@
-"""Tests of the wrappers: what they report, and that the environment inside goes on as if it were not wrapped."""
+"""Tests of the wrappers: what they report, and that the environment inside goes on as if it were
+not wrapped."""
 
 import dataclasses
 import functools
@@ -29,7 +30,8 @@ LOG_NAMES = {"returned_episode", "returned_episode_returns", "returned_episode_l
 
 @functools.cache
 def short_game(times_wrapped):
-    """A Navigator, so many times wrapped, whose episodes end after at most LIMIT steps, and often before: it is full of TNT."""
+    """A Navigator, so many times wrapped, whose episodes end after at most LIMIT steps, and often
+    before: it is full of TNT."""
     env, params = make("NavigatorEasy", board_size=4, max_steps_in_episode=LIMIT)
     for _ in range(times_wrapped):
         env = log_episodes(env)
@@ -37,7 +39,8 @@ def short_game(times_wrapped):
 
 
 def rollout(times_wrapped, form, *params):
-    """Random play of the short game by ``step`` or ``step_env``, in NUM_ENVS environments with NUM_STEPS steps each.
+    """Random play of the short game by ``step`` or ``step_env``, in NUM_ENVS environments with
+    NUM_STEPS steps each.
 
     Returns what every step returned, as NumPy arrays that begin with [time, environment].
     """
@@ -71,7 +74,8 @@ def compiled_rollout(times_wrapped, form):
 
 
 def logged_by_hand(rewards, dones, starts_anew):
-    """The two numbers of the log after each step of one environment, by a plain loop: [(return, length), ...]."""
+    """The two numbers of the log after each step of one environment, by a plain loop: [(return,
+    length), ...]."""
     total, length, last, log = 0.0, 0, (0.0, 0), []
     for reward, done in zip(rewards.tolist(), dones.tolist()):
         total, length = total + reward, length + 1
@@ -84,7 +88,8 @@ def logged_by_hand(rewards, dones, starts_anew):
 
 
 def assert_log_is_that_of_a_plain_loop(info, rewards, dones, starts_anew):
-    """Compare the logs of all environments with those that a plain loop makes of the bare environment's rewards and ends."""
+    """Compare the logs of all environments with those that a plain loop makes of the bare
+    environment's rewards and ends."""
     np.testing.assert_array_equal(info["returned_episode"], dones)
     for i in range(dones.shape[1]):
         returns, lengths = zip(*logged_by_hand(rewards[:, i], dones[:, i], starts_anew))
@@ -103,7 +108,8 @@ def assert_same(first, second):
 
 
 def types(tree):
-    """The shape, dtype and weakness of every leaf: two trees that agree in them share a compiled function."""
+    """The shape, dtype and weakness of every leaf: two trees that agree in them share a compiled
+    function."""
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), tree)
 
 
@@ -242,7 +248,7 @@ def test_wrapping_twice_reports_the_same(form):
     assert_same(twice.render(last, params), observations[-1, 0])
 
 
-# --- the other wrappers -----------------------------------------------------------------------------------------------------
+# --- the other wrappers --------------------------------------------------------------------------
 
 BLOCK = 20  # steps that the short games below are played
 
@@ -253,7 +259,8 @@ def game(**options):
 
 
 def play(env, params, form="step", key=0):
-    """What every step returned, [BLOCK, ...], and the first observation and state. Actions are random, the same for every env."""
+    """What every step returned, [BLOCK, ...], and the first observation and state. Actions are
+    random, the same for every env."""
 
     @jax.jit
     def rolled(key):
@@ -271,7 +278,8 @@ def play(env, params, form="step", key=0):
 
 
 def by_hand(frames, dones, first, num_frames):
-    """The stacks that a plain loop makes: frames [T, ...] that step returned, whether each ended an episode, the first frame."""
+    """The stacks that a plain loop makes: frames [T, ...] that step returned, whether each ended an
+    episode, the first frame."""
     stacks, recent = [], [first] * num_frames
     for frame, done in zip(frames, dones):
         recent = [frame] * num_frames if done else [*recent[1:], frame]

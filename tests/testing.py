@@ -1,6 +1,8 @@
-"""What the tests share: environments compiled once a process, rollouts, comparisons, scripted episodes, and what a Case is.
+"""What the tests share: environments compiled once a process, rollouts, comparisons, scripted
+episodes, and what a Case is.
 
-The tests of a game are in ``tests/games/test_<game>.py``; those that hold for every game are in ``test_games.py`` at the root.
+The tests of a game are in ``tests/games/test_<game>.py``; those that hold for every game are in
+``test_games.py`` at the root.
 """
 
 import dataclasses
@@ -26,22 +28,26 @@ ROOT = Path(__file__).parent.parent  # of the clone
 
 
 class Case(NamedTuple):
-    """What the tests in test_games.py need to be told of a game; ``CASES`` in the game's test module lists one for each game.
+    """What the tests in test_games.py need to be told of a game; ``CASES`` in the game's test
+    module lists one for each game.
 
     States that come with a leading axis, [count], have NumPy leaves.
     """
 
     game: str  # its name in GAMES
     levels: dict  # fields of Params to their values in the rulebook: (Easy, Medium, Hard)
-    # (first states [count], params) -> what perfect play earns: float[count]. None where what comes after the start decides it
+    # (first states [count], params) -> what perfect play earns: float[count]. None where what comes
+    # after the start decides it
     best_return: Callable | None
     worst_return: Callable  # the same for the worst play; may be of the first few states only
     lowest_return: float  # no episode earns less
-    # (state, params, partial_obs) -> a tuple of all that the view shows of one state, with NumPy leaves. Two frames must be equal
-    # if and only if these tuples are. None where the state is not discrete: such a game brings tests of its own for its views.
+    # (state, params, partial_obs) -> a tuple of all that the view shows of one state, with NumPy
+    # leaves. Two frames must be equal if and only if these tuples are. None where the state is not
+    # discrete: such a game brings tests of its own for its views.
     shown: Callable | None = None
-    # (rng, states [count], params) -> states [count] with whatever any view shows or hides drawn anew, so that nearly equal states
-    # are compared too. They need not be reachable, but ``shown`` must be true of them.
+    # (rng, states [count], params) -> states [count] with whatever any view shows or hides drawn
+    # anew, so that nearly equal states are compared too. They need not be reachable, but ``shown``
+    # must be true of them.
     scramble: Callable | None = None
     perfect_play_lasts: bool = (
         False  # perfect play is to survive until the limit, not to end the game before
@@ -49,7 +55,8 @@ class Case(NamedTuple):
     moves_by_itself: bool = (
         False  # time alone changes the state, so an unknown action is not a standstill
     )
-    # fields that only make sense together, so that the test of what the views show never changes one of them alone
+    # fields that only make sense together, so that the test of what the views show never changes
+    # one of them alone
     together: tuple = ()
     undealt: tuple = ()  # fields that hold what chance decides in the course of the game before any view shows it
     episodes: int = (
@@ -61,7 +68,8 @@ class Case(NamedTuple):
 
 @cache
 def case_of(name):
-    """The Case of an environment's game. Raises LookupError if the game's test module or its Case is missing."""
+    """The Case of an environment's game. Raises LookupError if the game's test module or its Case
+    is missing."""
     entry = REGISTRY[name]
     module = "test_" + entry.module.__name__.rpartition(".")[2]
     if importlib.util.find_spec(f"tests.games.{module}") is None:
@@ -77,18 +85,20 @@ def case_of(name):
 
 
 def script(path):
-    """A script of the clone as a module, e.g. ``script("docs/make_rules.py")``; its ``main`` is not run."""
+    """A script of the clone as a module, e.g. ``script("docs/make_rules.py")``; its ``main`` is not
+    run."""
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-# --- compiled functions ------------------------------------------------------------
+# --- compiled functions --------------------------------------------------------------------------
 
-# Compiling is what the tests spend their time on. So there are few programs, all for BATCH states at once (another number would
-# compile anew), and one program does both twins, which differ in the drawing only: the rest is then compiled once. And what is
-# compiled without these options is compiled quickly, as conftest.py says.
+# Compiling is what the tests spend their time on. So there are few programs, all for BATCH states
+# at once (another number would compile anew), and one program does both twins, which differ in the
+# drawing only: the rest is then compiled once. And what is compiled without these options is
+# compiled quickly, as conftest.py says.
 
 # For programs that are to be as a user has them: XLA's defaults.
 AS_FOR_USERS = {"xla_backend_optimization_level": 3}
@@ -131,7 +141,8 @@ def compiled(name, partial_obs=False, obs_size=128):
 
 @cache
 def compiled_twins(name):
-    """An environment's reset, step and render for the MDP's params. Each returns what the MDP and what the POMDP returns."""
+    """An environment's reset, step and render for the MDP's params. Each returns what the MDP and
+    what the POMDP returns."""
     env, _ = make(name)
 
     def of_both(function, in_axes):
@@ -177,7 +188,7 @@ def rendered(name, partial_obs, states):
     )
 
 
-# --- comparisons ------------------------------------------------------------
+# --- comparisons ---------------------------------------------------------------------------------
 
 
 def assert_same(one, other, exact=True):
@@ -193,15 +204,17 @@ def assert_same(one, other, exact=True):
 
 
 def chi_square_p(counts, expected=None):
-    """The probability that counts this uneven come from the expected ones (equal ones by default)."""
+    """The probability that counts this uneven come from the expected ones (equal ones by
+    default)."""
     return stats.chisquare(counts, expected).pvalue
 
 
-# --- rollouts ------------------------------------------------------------
+# --- rollouts ------------------------------------------------------------------------------------
 
 
 class Rollout(NamedTuple):
-    """Steps of episodes that follow one another, [steps, count] unless another shape is given, as NumPy."""
+    """Steps of episodes that follow one another, [steps, count] unless another shape is given, as
+    NumPy."""
 
     start: NamedTuple  # State [count]
     time_before: np.ndarray
@@ -234,9 +247,11 @@ STARTS_AT_A_TIME = 20_000
 
 
 def rollout(name, expert=0.0, worst=0.0, seed=0):
-    """Play for longer than the limit of an episode: a Rollout of the Case's number of episodes at a time.
+    """Play for longer than the limit of an episode: a Rollout of the Case's number of episodes at a
+    time.
 
-    expert, worst: the shares of the steps in which these players act. In all others the action is uniform in -1 ... 5.
+    expert, worst: the shares of the steps in which these players act. In all others the action is
+    uniform in -1 ... 5.
     """
     episodes = case_of(name).episodes
     functions = compiled(name)
@@ -253,7 +268,8 @@ def rollout(name, expert=0.0, worst=0.0, seed=0):
 
 @cache
 def compiled_rollout(name):
-    """The one program of all rollouts: the players that have no share in the steps are not asked."""
+    """The one program of all rollouts: the players that have no share in the steps are not
+    asked."""
     env, params = make(name)
     interval = -(-(params.max_steps_in_episode + 1) // SAMPLES)
     step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
@@ -294,7 +310,8 @@ def compiled_rollout(name):
 
 @cache
 def some_states(name, count=3072):
-    """Reachable states from play that is half random and half the expert's: a State with a leading axis [count], as NumPy."""
+    """Reachable states from play that is half random and half the expert's: a State with a leading
+    axis [count], as NumPy."""
     states = rollout(name, expert=0.5).some_states
     every_state = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), states)
     chosen = np.random.default_rng(0).permutation(every_state.time.size)[:count]
@@ -302,7 +319,8 @@ def some_states(name, count=3072):
 
 
 def many_starts(name, count=STARTS_AT_A_TIME):
-    """The first states of many episodes, without drawing them: a State with a leading axis [count], as NumPy."""
+    """The first states of many episodes, without drawing them: a State with a leading axis [count],
+    as NumPy."""
     every_key = keys(9, -(-count // STARTS_AT_A_TIME) * STARTS_AT_A_TIME).reshape(
         -1, STARTS_AT_A_TIME
     )
@@ -317,11 +335,12 @@ def compiled_starts(name):
     return jax.jit(jax.vmap(lambda key: env.reset(key, params)[1]), compiler_options=FOR_MANY_STEPS)
 
 
-# --- scripted episodes: each rule, step by step ------------------------------------------------------------
+# --- scripted episodes: each rule, step by step --------------------------------------------------
 
 
 def board_of(drawing, character):
-    """Where a drawing has a character: bool[rows, columns]. A drawing has a word for each row, a character for each column."""
+    """Where a drawing has a character: bool[rows, columns]. A drawing has a word for each row, a
+    character for each column."""
     return np.array([[cell == character for cell in row] for row in drawing.split()])
 
 
@@ -338,7 +357,8 @@ def compiled_rules(module):
 
 
 def run_script(module, state, params, script):
-    """Step through (action, reward, what the new state and info must hold) and check each; returns the last state."""
+    """Step through (action, reward, what the new state and info must hold) and check each; returns
+    the last state."""
     step = compiled_rules(module)
     for number, (action, reward, expected) in enumerate(script):
         state, paid, done, info = step(jax.random.key(number), state, jnp.int32(action), params)
@@ -353,11 +373,12 @@ def run_script(module, state, params, script):
     return state
 
 
-# --- what a test needs besides ------------------------------------------------------------------------------------------------
+# --- what a test needs besides -------------------------------------------------------------------
 
 
 def client(name):
-    """Import a library that is not among what the tests need, but a client of ours. Without it the test is skipped.
+    """Import a library that is not among what the tests need, but a client of ours. Without it the
+    test is skipped.
 
     Where REQUIRE_CLIENTS is set, as .ci/run does in an environment that has them, it fails instead.
     """
@@ -367,7 +388,8 @@ def client(name):
 
 
 def program(*names):
-    """The path of the first of these programs that the machine has. Without one the test is skipped.
+    """The path of the first of these programs that the machine has. Without one the test is
+    skipped.
 
     Where REQUIRE_PROGRAMS is set, as .ci/run does, it fails instead.
     """

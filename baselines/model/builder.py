@@ -1,16 +1,22 @@
-"""The agents' networks: an encoder of images, the previous action, a memory, and heads for what an algorithm wants to know.
+"""The agents' networks: an encoder of images, the previous action, a memory, and heads for what an
+algorithm wants to know.
 
-All networks read sequences: ``carry, values = network(carry, observations, last_actions, starts)``, with a leading axis of T steps
-of one environment. What a network has read stays in its carry, so reading a sequence in pieces gives what reading it at once
-gives. For a batch of environments, ``jax.vmap`` it, or, faster where gradients are wanted, call ``encode`` for all frames at once
-and ``jax.vmap`` only ``decide``: then the convolutions' gradients need not be computed for each environment by itself.
+All networks read sequences: ``carry, values = network(carry, observations, last_actions, starts)``,
+with a leading axis of T steps of one environment. What a network has read stays in its carry, so
+reading a sequence in pieces gives what reading it at once gives. For a batch of environments,
+``jax.vmap`` it, or, faster where gradients are wanted, call ``encode`` for all frames at once and
+``jax.vmap`` only ``decide``: then the convolutions' gradients need not be computed for each
+environment by itself.
 
 * carry: what the memory knows. ``network.initialize_carry()`` is the one before anything.
-* observations: uint8[T, S, S, 3], which the network divides by 255, or floats that are divided already, 0 ... 1.
+* observations: uint8[T, S, S, 3], which the network divides by 255, or floats that are divided
+  already, 0 ... 1.
 * last_actions: int32[T]: the action before each observation, -1 where there is none.
-* starts: bool[T]: whether an episode begins with this observation. All that was before is forgotten.
+* starts: bool[T]: whether an episode begins with this observation. All that was before is
+  forgotten.
 
-To load what training saved: ``equinox.tree_deserialise_leaves(path, network)`` with a network made with the same arguments.
+To load what training saved: ``equinox.tree_deserialise_leaves(path, network)`` with a network made
+with the same arguments.
 """
 
 import functools
@@ -30,10 +36,12 @@ COARSEST = 4  # pixels a side at which the convolutions end
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolved(images, kernel, stride):
-    """Convolve images, float32[n, height, width, channels], with a kernel, float32[side, side, channels, width], zeros around them.
+    """Convolve images, float32[n, height, width, channels], with a kernel, float32[side, side,
+    channels, width], zeros around them.
 
-    It equals ``jax.lax.conv_general_dilated`` with padding "SAME". Only the gradient of the kernel is computed in another way on a
-    CPU: there XLA takes a hundred times as long for it inside of a loop as outside (jax-ml/jax#12868).
+    It equals ``jax.lax.conv_general_dilated`` with padding "SAME". Only the gradient of the kernel
+    is computed in another way on a CPU: there XLA takes a hundred times as long for it inside of a
+    loop as outside (jax-ml/jax#12868).
     """
     layout = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(
@@ -64,7 +72,8 @@ def _kernel_gradient(stride, images, kernel, gradient):
 
 
 def _kernel_gradient_by_columns(stride, images, kernel, gradient):
-    """The gradient of the kernel as one product of matrices: what each place of the kernel saw, times the gradient."""
+    """The gradient of the kernel as one product of matrices: what each place of the kernel saw,
+    times the gradient."""
     side, (height, width) = kernel.shape[0], gradient.shape[1:3]
     missing = [
         max((n - 1) * stride + side - size, 0)
@@ -105,7 +114,8 @@ class Convolution(eqx.Module):
         self.stride = stride
 
     def __call__(self, images):
-        """float32[n, height, width, channels] -> float32[n, ceil(height / stride), ceil(width / stride), width]."""
+        """float32[n, height, width, channels] -> float32[n, ceil(height / stride), ceil(width /
+        stride), width]."""
         return jax.nn.relu(_over_last_axis(self.norm, convolved(images, self.kernel, self.stride)))
 
 
@@ -117,8 +127,9 @@ def _over_last_axis(layer, values):
 class Encoder(eqx.Module):
     """Convolutions over an image of any size, until it is 4 x 4 or less, and a dense layer.
 
-    The first convolution takes patches of 4 x 4 pixels, each further one halves the sides. Layers are normalised, which is what
-    keeps PQN stable without a target network: Gallici et al. (2024), "Simplifying Deep Temporal Difference Learning", section 4.
+    The first convolution takes patches of 4 x 4 pixels, each further one halves the sides. Layers
+    are normalised, which is what keeps PQN stable without a target network: Gallici et al. (2024),
+    "Simplifying Deep Temporal Difference Learning", section 4.
     """
 
     convolutions: list
@@ -156,7 +167,8 @@ class Encoder(eqx.Module):
 
 
 class Trunk(eqx.Module):
-    """What both networks share: from observations and previous actions to features that remember, float32[T, size]."""
+    """What both networks share: from observations and previous actions to features that remember,
+    float32[T, size]."""
 
     encoder: Encoder
     actions: eqx.nn.Linear
@@ -179,7 +191,8 @@ class Trunk(eqx.Module):
         return self.encoder(images).reshape(*observations.shape[:-3], -1)
 
     def remember(self, carry, seen, last_actions, starts):
-        """What is known at each step: (carry, float32[T, size]). seen: float32[T, size], from ``encode``."""
+        """What is known at each step: (carry, float32[T, size]). seen: float32[T, size], from
+        ``encode``."""
         if self.memoryless:
             last_actions = jnp.full_like(last_actions, -1)  # it would remember by what it does
         done = jax.vmap(self.actions)(jax.nn.one_hot(last_actions, NUM_ACTIONS))
@@ -188,7 +201,8 @@ class Trunk(eqx.Module):
 
 
 def scaled(observations):
-    """Bytes as floats, 0 ... 1; floats as they are. This is the only place where pixels are scaled."""
+    """Bytes as floats, 0 ... 1; floats as they are. This is the only place where pixels are
+    scaled."""
     return (
         observations.astype(jnp.float32) / 255 if observations.dtype == jnp.uint8 else observations
     )
@@ -203,11 +217,12 @@ class QNetworkRNN(eqx.Module):
     def __init__(self, key, rnn_type="lru", obs_size=128, hidden_size=256, num_layers=2):
         """Make a network with random weights.
 
-        key: of the weights. rnn_type: a memory's name, one of ``memory.memory_names()`` in any case. obs_size: pixels a side of an
-        observation, at least 8. hidden_size: features. num_layers: of the memory.
+        key: of the weights. rnn_type: a memory's name, one of ``memory.memory_names()`` in any
+        case. obs_size: pixels a side of an observation, at least 8. hidden_size: features.
+        num_layers: of the memory.
 
-        "none" is memoryless: it does not see the previous action either, for an agent can remember by what it does. Raises
-        ValueError for an unknown memory or a size that is too small.
+        "none" is memoryless: it does not see the previous action either, for an agent can remember
+        by what it does. Raises ValueError for an unknown memory or a size that is too small.
         """
         trunk_key, head_key = jax.random.split(key)
         self.trunk = Trunk(obs_size, rnn_type, hidden_size, num_layers, trunk_key)
@@ -218,16 +233,19 @@ class QNetworkRNN(eqx.Module):
         return self.trunk.memory.initialize_carry()
 
     def encode(self, observations):
-        """The first half of a call, for frames with any leading axes: features float32[..., hidden_size]."""
+        """The first half of a call, for frames with any leading axes: features float32[...,
+        hidden_size]."""
         return self.trunk.encode(observations)
 
     def decide(self, carry, seen, last_actions, starts):
-        """The second half of a call: (carry, action values float32[T, 5]). seen: float32[T, hidden_size], from ``encode``."""
+        """The second half of a call: (carry, action values float32[T, 5]). seen: float32[T,
+        hidden_size], from ``encode``."""
         carry, features = self.trunk.remember(carry, seen, last_actions, starts)
         return carry, jax.vmap(self.head)(features)
 
     def __call__(self, carry, observations, last_actions, starts):
-        """Return (carry, action values float32[T, 5]). The arguments are described at the top of this file."""
+        """Return (carry, action values float32[T, 5]). The arguments are described at the top of
+        this file."""
         return self.decide(carry, self.encode(observations), last_actions, starts)
 
 
@@ -239,7 +257,8 @@ class ActorCriticRNN(eqx.Module):
     critic: eqx.nn.Linear
 
     def __init__(self, key, rnn_type="lru", obs_size=128, hidden_size=256, num_layers=2):
-        """The arguments and errors are those of QNetworkRNN. At first the policy is nearly uniform."""
+        """The arguments and errors are those of QNetworkRNN. At first the policy is nearly
+        uniform."""
         trunk_key, actor_key, critic_key = jax.random.split(key, 3)
         self.trunk = Trunk(obs_size, rnn_type, hidden_size, num_layers, trunk_key)
         self.actor = _damped(eqx.nn.Linear(hidden_size, NUM_ACTIONS, key=actor_key))
@@ -250,16 +269,19 @@ class ActorCriticRNN(eqx.Module):
         return self.trunk.memory.initialize_carry()
 
     def encode(self, observations):
-        """The first half of a call, for frames with any leading axes: features float32[..., hidden_size]."""
+        """The first half of a call, for frames with any leading axes: features float32[...,
+        hidden_size]."""
         return self.trunk.encode(observations)
 
     def decide(self, carry, seen, last_actions, starts):
-        """The second half of a call: (carry, (logits float32[T, 5], values float32[T])). seen: float32[T, hidden_size]."""
+        """The second half of a call: (carry, (logits float32[T, 5], values float32[T])). seen:
+        float32[T, hidden_size]."""
         carry, features = self.trunk.remember(carry, seen, last_actions, starts)
         return carry, (jax.vmap(self.actor)(features), jax.vmap(self.critic)(features))
 
     def __call__(self, carry, observations, last_actions, starts):
-        """Return (carry, (logits float32[T, 5], values float32[T])). The arguments are described at the top of this file."""
+        """Return (carry, (logits float32[T, 5], values float32[T])). The arguments are described at
+        the top of this file."""
         return self.decide(carry, self.encode(observations), last_actions, starts)
 
 

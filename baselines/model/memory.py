@@ -1,8 +1,9 @@
 """Memory models by name: all that memax offers, a MinGRU of our own, and none at all.
 
-A memory maps a sequence of features to a sequence of features of the same size, and reads a flag at each step that says whether an
-episode begins there; nothing before the flag reaches anything after it. ``Memory.initialize_carry()`` is what it knows at first,
-and ``carry, outputs = memory(carry, (features, starts))`` goes on from there: features float32[T, size], starts bool[T].
+A memory maps a sequence of features to a sequence of features of the same size, and reads a flag at
+each step that says whether an episode begins there; nothing before the flag reaches anything after
+it. ``Memory.initialize_carry()`` is what it knows at first, and ``carry, outputs = memory(carry,
+(features, starts))`` goes on from there: features float32[T, size], starts bool[T].
 """
 
 import functools
@@ -34,12 +35,14 @@ def _memax_names():
 
 
 def memory_names():
-    """The names that ``make_memory`` takes, in lower case: "none", "mingru", and those of memax's models."""
+    """The names that ``make_memory`` takes, in lower case: "none", "mingru", and those of memax's
+    models."""
     return MEMORYLESS, MINGRU, *_memax_names()
 
 
 def checked_memory_name(name):
-    """A memory's name in lower case. Raises ValueError, which names the nearest ones, for a name that there is not."""
+    """A memory's name in lower case. Raises ValueError, which names the nearest ones, for a name
+    that there is not."""
     if str(name).lower() not in memory_names():
         raise ValueError(f"there is no memory {name!r}; {nearest_names(name, memory_names())}")
     return name.lower()
@@ -48,8 +51,9 @@ def checked_memory_name(name):
 def make_memory(name, size, num_layers, key):
     """A memory by name: a Memory over features of the given size.
 
-    name: one of ``memory_names()``, in any case. "none" is a multilayer perceptron of the same depth. size: features in, inside and
-    out. num_layers: of memory, each followed by a dense layer and a nonlinearity. Raises ValueError for an unknown name.
+    name: one of ``memory_names()``, in any case. "none" is a multilayer perceptron of the same
+    depth. size: features in, inside and out. num_layers: of memory, each followed by a dense layer
+    and a nonlinearity. Raises ValueError for an unknown name.
     """
     name = checked_memory_name(name)
     if name == MINGRU:
@@ -70,13 +74,15 @@ class Memory(eqx.Module):
         return self.model.initialize_carry()
 
     def __call__(self, carry, inputs):
-        """Go on over T steps. inputs: (features float32[T, size], starts bool[T]). Returns (carry, outputs float32[T, size])."""
+        """Go on over T steps. inputs: (features float32[T, size], starts bool[T]). Returns (carry,
+        outputs float32[T, size])."""
         states, outputs = self.model(carry, inputs)
         return self.model.latest_recurrent_state(states), outputs
 
 
 class MinGRUSemigroup(Semigroup):
-    """Steps h -> keep * h + new, composed: (keep, new) then (keep', new') is (keep' keep, keep' new + new')."""
+    """Steps h -> keep * h + new, composed: (keep, new) then (keep', new') is (keep' keep, keep' new
+    + new')."""
 
     recurrent_size: int
 
@@ -92,10 +98,12 @@ class MinGRUSemigroup(Semigroup):
 
 
 class MinGRU(GRAS):
-    """A gated recurrent unit whose gate and candidate do not look at its state, so that it runs as a parallel scan.
+    """A gated recurrent unit whose gate and candidate do not look at its state, so that it runs as
+    a parallel scan.
 
-    h_t = (1 - z_t) h_{t-1} + z_t (W x_t), z_t = sigmoid(V x_t). Source: Feng et al. (2024), "Were RNNs All We Needed?",
-    arXiv:2410.01201, section 3.1; its plain form, without the logarithms of its appendix, which 32 bits do not need here.
+    h_t = (1 - z_t) h_{t-1} + z_t (W x_t), z_t = sigmoid(V x_t). Source: Feng et al. (2024), "Were
+    RNNs All We Needed?", arXiv:2410.01201, section 3.1; its plain form, without the logarithms of
+    its appendix, which 32 bits do not need here.
     """
 
     algebra: BinaryAlgebra

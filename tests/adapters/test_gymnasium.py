@@ -1,4 +1,5 @@
-"""Tests of the Gymnasium adapter: against Gymnasium's checks, wrappers and SyncVectorEnv, and the functions of make."""
+"""Tests of the Gymnasium adapter: against Gymnasium's checks, wrappers and SyncVectorEnv, and the
+functions of make."""
 
 import copy
 import os
@@ -34,7 +35,8 @@ RESETTING = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP]
 
 
 def short_env(**options):
-    """A Navigator whose episodes end after at most LIMIT steps, and often before: it is full of TNT."""
+    """A Navigator whose episodes end after at most LIMIT steps, and often before: it is full of
+    TNT."""
     return ArcadeEnv("NavigatorEasy", **SHORT, **options)
 
 
@@ -51,7 +53,8 @@ def some_actions(seed=0):
 
 
 def play(env, seed, actions, seeded_again=None):
-    """Everything that one environment returns, as a list of tuples; it is reset whenever an episode is over."""
+    """Everything that one environment returns, as a list of tuples; it is reset whenever an episode
+    is over."""
     happened = [env.reset(seed=seed)]
     for action in actions:
         happened.append(env.step(action))
@@ -89,7 +92,7 @@ def hidden_window(monkeypatch):
     monkeypatch.setitem(adapter.METADATA, "render_fps", 10_000)
 
 
-# --- the registration -------------------------------------------------------------------------------------------------------
+# --- the registration ----------------------------------------------------------------------------
 
 
 def test_every_environment_is_registered_under_the_version_of_its_rules():
@@ -147,7 +150,7 @@ def test_make_vec_makes_one_program_of_all_environments():
     assert same(infos, {"discount": np.ones(NUM_ENVS), "_discount": np.ones(NUM_ENVS, bool)})
 
 
-# --- one environment --------------------------------------------------------------------------------------------------------
+# --- one environment -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -302,7 +305,7 @@ def test_what_is_missing_is_named_with_the_line_that_installs_it(wrong, options,
         ArcadeVectorEnv("NavigatorEasy", **options)
 
 
-# --- many environments ------------------------------------------------------------------------------------------------------
+# --- many environments ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", RESETTING)
@@ -577,7 +580,7 @@ def test_a_vector_says_what_is_wrong_with_a_reset():
             envs.reset(options={"reset_mask": mask})
 
 
-# --- frames to look at ------------------------------------------------------------------------------------------------------
+# --- frames to look at ---------------------------------------------------------------------------
 
 
 def test_render_returns_the_frames_of_all_environments():
@@ -632,7 +635,7 @@ def test_the_window_of_a_vector_shows_its_environments_side_by_side(hidden_windo
     assert envs.closed and not pygame.display.get_init()
 
 
-# --- Gymnasium's own wrappers -----------------------------------------------------------------------------------------------
+# --- Gymnasium's own wrappers --------------------------------------------------------------------
 
 
 def test_statistics_of_episodes_are_those_of_the_rewards():

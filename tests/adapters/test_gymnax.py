@@ -1,4 +1,5 @@
-"""Tests of the gymnax adapter against the gymnax that is installed, 1.x or stable-gymnax, its own wrappers, and rejax."""
+"""Tests of the gymnax adapter against the gymnax that is installed, 1.x or stable-gymnax, its own
+wrappers, and rejax."""
 
 from functools import cache
 
@@ -35,7 +36,8 @@ def adapted():
 
 
 def rollout(env, params, in_parallel=False):
-    """Random play: the first result of reset, and what every step returned, NumPy leaves [STEPS, ...]."""
+    """Random play: the first result of reset, and what every step returned, NumPy leaves [STEPS,
+    ...]."""
 
     @jax.jit
     def play(key):
@@ -54,7 +56,8 @@ def rollout(env, params, in_parallel=False):
 
 @cache
 def native():
-    """Random play of the environment of ``make``: (observation, state, reward, done, info) of every step."""
+    """Random play of the environment of ``make``: (observation, state, reward, done, info) of every
+    step."""
     return rollout(*short_game())[1]
 
 
@@ -172,7 +175,7 @@ def test_the_old_form_can_be_asked_for():
     assert_same(transition[:4], native()[:4])
 
 
-# --- gymnax's own wrappers ----------------------------------------------------------------------------------------------------
+# --- gymnax's own wrappers -----------------------------------------------------------------------
 
 
 def test_gymnaxs_log_counts_as_ours_does():
@@ -233,7 +236,7 @@ def test_gymnaxs_old_form_returns_five_values():
     assert_same(transition[:4], (observation, state, reward, done))
 
 
-# --- rejax --------------------------------------------------------------------------------------------------------------------
+# --- rejax ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("algorithm", ["PPO", "PQN"])

@@ -1,4 +1,5 @@
-"""Tests of the adapter for Stable-Baselines3: its own checks, its own algorithms, and what its VecEnv promises."""
+"""Tests of the adapter for Stable-Baselines3: its own checks, its own algorithms, and what its
+VecEnv promises."""
 
 import numpy as np
 import pytest

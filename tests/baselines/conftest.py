@@ -1,4 +1,5 @@
-"""Test set-up: what compiles long is compiled once for all tests of a worker, and for the processes that they start."""
+"""Test set-up: what compiles long is compiled once for all tests of a worker, and for the processes
+that they start."""
 
 import jax
 import pytest

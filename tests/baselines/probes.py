@@ -1,9 +1,12 @@
-"""Tiny environments with known optimal values, to find out whether an algorithm learns: what ``make_train`` takes as environment.
+"""Tiny environments with known optimal values, to find out whether an algorithm learns: what
+``make_train`` takes as environment.
 
-Each isolates one thing that an agent must be able to do, after Andy Jones (2021), "Debugging RL, Without the Agonizing Pain". All
-are one environment, whose ``Params.probe`` says which; it is data, so one compiled program can train on all of them side by side.
+Each isolates one thing that an agent must be able to do, after Andy Jones (2021), "Debugging RL,
+Without the Agonizing Pain". All are one environment, whose ``Params.probe`` says which; it is data,
+so one compiled program can train on all of them side by side.
 
-A frame is uint8[8, 8, 3] of one colour. What the frames show, what is paid and when an episode ends depends on the probe.
+A frame is uint8[8, 8, 3] of one colour. What the frames show, what is paid and when an episode ends
+depends on the probe.
 """
 
 import dataclasses
@@ -24,16 +27,20 @@ CONSTANT = 0
 OBSERVATION = 1
 """One step, which pays 1 if the frame is light and -1 if it is dark. The value is the pay."""
 CREDIT = 2
-"""Two steps, and the second pays 1. The value is the discount on the first frame and 1 on the second."""
+"""Two steps, and the second pays 1. The value is the discount on the first frame and 1 on the
+second."""
 POLICY = 3
-"""One step, which pays 1 for action 3 on a light frame or action 2 on a dark one, and else -1. The value is 1."""
+"""One step, which pays 1 for action 3 on a light frame or action 2 on a dark one, and else -1. The
+value is 1."""
 CUE = 4
-"""The first frame is light or dark, ``delay`` grey frames follow, and the last action is paid as in POLICY by the first frame. With
-a memory the return is 1, without one it is 0 on average."""
+"""The first frame is light or dark, ``delay`` grey frames follow, and the last action is paid as in
+POLICY by the first frame. With a memory the return is 1, without one it is 0 on average."""
 LIMIT = 5
-"""Every step pays 1 - discount, and one in four truncates the episode. The value is 1: time that runs out ends no game."""
+"""Every step pays 1 - discount, and one in four truncates the episode. The value is 1: time that
+runs out ends no game."""
 END = 6
-"""The same, but one step in four ends the game itself. The value is (1 - discount) / (1 - 3/4 discount)."""
+"""The same, but one step in four ends the game itself. The value is (1 - discount) / (1 - 3/4
+discount)."""
 
 NAMES = ("constant", "observation", "credit", "policy", "cue", "limit", "end")
 LIGHT, GREY, DARK = 255, 128, 0
@@ -93,7 +100,8 @@ def step_env(key, state, action, params):
 
 
 def render(state, params):
-    """The frame: uint8[8, 8, 3]. Red and blue are light or dark where the probe says so, else grey; green is the time or 0."""
+    """The frame: uint8[8, 8, 3]. Red and blue are light or dark where the probe says so, else grey;
+    green is the time or 0."""
     shown = jnp.asarray(HAS_SHADE)[params.probe] | (params.probe == CUE) & (state.time == 0)
     shade = jnp.where(shown, jnp.where(state.light, LIGHT, DARK), GREY)
     clock = jnp.where(jnp.asarray(HAS_CLOCK)[params.probe], 40 * state.time, 0)
@@ -102,7 +110,8 @@ def render(state, params):
 
 
 def best_value(state, params):
-    """What the best play earns from a state on, discounted: float32[...]. In CUE, what an agent with a memory earns."""
+    """What the best play earns from a state on, discounted: float32[...]. In CUE, what an agent
+    with a memory earns."""
     later = params.discount ** (last_time(params) - state.time)
     sign = jnp.where(state.light, 1.0, -1.0)
     until_the_end = (1 - params.discount) / (1 - (1 - END_PROBABILITY) * params.discount)

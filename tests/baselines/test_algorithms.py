@@ -1,4 +1,5 @@
-"""Tests of PQN, PPO and DQN: their parts against NumPy, what they play and learn from, their defaults."""
+"""Tests of PQN, PPO and DQN: their parts against NumPy, what they play and learn from, their
+defaults."""
 
 import dataclasses
 import math
@@ -47,7 +48,8 @@ OWN = {
 
 
 def probe():
-    """The environment of these tests. Its episodes, of 5 frames, do not end where the rollouts of 4 steps do."""
+    """The environment of these tests. Its episodes, of 5 frames, do not end where the rollouts of 4
+    steps do."""
     return probes.make(probes.Params(probe=probes.CUE, delay=2))
 
 
@@ -66,7 +68,8 @@ class Programs(NamedTuple):
 
 @cache
 def programs(algorithm, **changes):
-    """The Programs of a tiny config. They take little time to compile; the random numbers are simpler ones for that."""
+    """The Programs of a tiny config. They take little time to compile; the random numbers are
+    simpler ones for that."""
     trainer = ALGORITHMS[algorithm].make_train(tiny(algorithm, **changes), probe())
     init = jax.jit(lambda seed: trainer.init(jax.random.key(seed, impl="unsafe_rbg")))
     return Programs(trainer, init, jax.jit(trainer.update))
@@ -82,7 +85,7 @@ def distance(one, other):
     )
 
 
-# --- a stand-in for a network -----------------------------------------------------------------------------------------------
+# --- a stand-in for a network --------------------------------------------------------------------
 
 SHADES = 7
 
@@ -185,7 +188,7 @@ def chosen_of(values, action):
     return np.take_along_axis(np.asarray(values), action[..., None], axis=-1)[..., 0]
 
 
-# --- PQN --------------------------------------------------------------------------------------------------------------------
+# --- PQN -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
@@ -256,7 +259,7 @@ def test_what_is_done_and_paid_on_the_last_frame_of_an_episode_means_nothing_to_
     assert_same(losses_of_pqn(others), losses_of_pqn(steps), exact=False)
 
 
-# --- PPO --------------------------------------------------------------------------------------------------------------------
+# --- PPO -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -304,7 +307,8 @@ def test_actions_of_ppo_are_drawn_by_their_probabilities_and_remembered_with_the
 
 
 def choice_and_targets(steps, discount=0.9, trace_decay=0.7):
-    """What a policy other than that of ``table()`` thought of steps, and what is to be learned: (Choice, Targets), by hand."""
+    """What a policy other than that of ``table()`` thought of steps, and what is to be learned:
+    (Choice, Targets), by hand."""
     weights, _ = table(seed=5, critic=True)
     logits, values = (
         np.asarray(weights.rows)[steps.shades],
@@ -362,7 +366,8 @@ def test_the_loss_of_ppo_is_what_numpy_computes():
 
 
 def gradient_of_ppo(advantage, **settings):
-    """The gradient of the logits of frames of one shade each, on which action 2 was taken: float[number, 5]."""
+    """The gradient of the logits of frames of one shade each, on which action 2 was taken:
+    float[number, 5]."""
     number, (weights, static) = len(advantage), table(critic=True)
     steps = random_steps(number, 1)
     steps = steps._replace(
@@ -393,7 +398,7 @@ def test_descending_raises_the_entropy():
     assert (entropy(logits - gradient) > entropy(logits)).all()
 
 
-# --- DQN --------------------------------------------------------------------------------------------------------------------
+# --- DQN -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -520,7 +525,7 @@ def test_before_anything_is_learned_dqn_plays_at_random():
     assert chi_square_p(np.bincount(actions.ravel(), minlength=5)) > 1e-3
 
 
-# --- what was played and is learned from ------------------------------------------------------------------------------------
+# --- what was played and is learned from ---------------------------------------------------------
 
 
 @cache
@@ -580,7 +585,7 @@ def test_ppo_remembers_the_probabilities_and_values_of_the_policy_that_played_an
     assert_same(ppo.advantages(own, (None, values[-1]), tiny("ppo")), targets, exact=False)
 
 
-# --- one update -------------------------------------------------------------------------------------------------------------
+# --- one update ----------------------------------------------------------------------------------
 
 
 @every_algorithm
@@ -668,11 +673,12 @@ def test_dqn_plays_greedily_when_the_share_is_0():
     np.testing.assert_array_equal(values.argmax(axis=-1), played.action)
 
 
-# --- the program ------------------------------------------------------------------------------------------------------------
+# --- the program ---------------------------------------------------------------------------------
 
 
 def arrays_in(jaxpr):
-    """The shapes and dtypes of all that a program computes, with its loops and branches, and the names of its primitives."""
+    """The shapes and dtypes of all that a program computes, with its loops and branches, and the
+    names of its primitives."""
     for equation in jaxpr.eqns:
         yield from ((equation.primitive.name, variable.aval) for variable in equation.outvars)
         for parameter in equation.params.values():
@@ -683,7 +689,8 @@ def arrays_in(jaxpr):
 
 @every_algorithm
 def test_an_update_is_one_program_that_keeps_frames_as_bytes(algorithm):
-    """No array of floats has the size of all frames of a rollout; a minibatch has a quarter of them."""
+    """No array of floats has the size of all frames of a rollout; a minibatch has a quarter of
+    them."""
     own = (
         {"num_minibatches": 4}
         if algorithm != "dqn"
@@ -709,7 +716,7 @@ def test_an_update_is_one_program_that_keeps_frames_as_bytes(algorithm):
         )
 
 
-# --- configs ----------------------------------------------------------------------------------------------------------------
+# --- configs -------------------------------------------------------------------------------------
 
 SHARED = {
     "partial": False,

@@ -1,4 +1,5 @@
-"""Tests of the checkpoints: what is saved is read back, a crash at any moment leaves a whole one, and damaged ones are refused."""
+"""Tests of the checkpoints: what is saved is read back, a crash at any moment leaves a whole one,
+and damaged ones are refused."""
 
 import json
 import os
@@ -77,7 +78,7 @@ def flip(path, place):
     path.write_bytes(content)
 
 
-# --- saving and loading -----------------------------------------------------------------------------------------------------
+# --- saving and loading --------------------------------------------------------------------------
 
 
 def test_a_state_is_read_back_bit_for_bit(tmp_path):
@@ -151,7 +152,7 @@ def test_there_is_no_last_checkpoint_of_a_run_without_one(tmp_path):
     assert checkpoint.last_whole(tmp_path / "missing") is None
 
 
-# --- crashes ----------------------------------------------------------------------------------------------------------------
+# --- crashes -------------------------------------------------------------------------------------
 
 
 class Killed(BaseException):
@@ -159,7 +160,8 @@ class Killed(BaseException):
 
 
 class Countdown:
-    """Counts the operations on files below a folder, and dies before one of them. An audit hook, for which there is no end."""
+    """Counts the operations on files below a folder, and dies before one of them. An audit hook,
+    for which there is no end."""
 
     def __init__(self):
         """At first it does nothing."""
@@ -285,7 +287,7 @@ def test_kill_9_at_any_moment_leaves_the_last_whole_checkpoint(tmp_path):
     assert int(done.stdout) > 10  # so many were saved in all
 
 
-# --- damage -----------------------------------------------------------------------------------------------------------------
+# --- damage --------------------------------------------------------------------------------------
 
 every_file = pytest.mark.parametrize("name", ["state.eqx", "network-0.eqx"])
 
@@ -366,7 +368,7 @@ def test_if_all_checkpoints_are_damaged_there_is_no_last_one(tmp_path):
         checkpoint.load_agent(tmp_path, warn=lambda text: None)
 
 
-# --- what does not belong ---------------------------------------------------------------------------------------------------
+# --- what does not belong ------------------------------------------------------------------------
 
 
 def test_another_format_is_refused_with_both_named(tmp_path):

@@ -1,4 +1,5 @@
-"""Evaluation: the agent that plays is the one that was trained, memory and all, and the command says and writes what it earned."""
+"""Evaluation: the agent that plays is the one that was trained, memory and all, and the command
+says and writes what it earned."""
 
 import json
 

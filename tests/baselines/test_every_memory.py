@@ -1,4 +1,5 @@
-"""Every algorithm learns with every memory. A file of its own, so that another worker can run the other tests meanwhile."""
+"""Every algorithm learns with every memory. A file of its own, so that another worker can run the
+other tests meanwhile."""
 
 import jax
 import numpy as np

@@ -1,4 +1,5 @@
-"""Each algorithm, with and without a memory, learns the known values and the best play of the probes, and only what it can know."""
+"""Each algorithm, with and without a memory, learns the known values and the best play of the
+probes, and only what it can know."""
 
 import dataclasses
 import functools
@@ -67,7 +68,8 @@ def trainer(algorithm, memory, probe):
 
 @functools.cache
 def trained(algorithm, memory):
-    """Train on all probes side by side: what the agents then do, as a dict of arrays [probes, num_steps, num_envs]."""
+    """Train on all probes side by side: what the agents then do, as a dict of arrays [probes,
+    num_steps, num_envs]."""
 
     def train(probe, key):
         agent = trainer(algorithm, memory, probe)
@@ -149,7 +151,8 @@ def test_without_a_memory_the_cue_is_lost(algorithm):
 
 
 def first_return(probe, seed):
-    """What the best play earns in an episode, discounted, the value of its last frame included if it was truncated; and should."""
+    """What the best play earns in an episode, discounted, the value of its last frame included if
+    it was truncated; and should."""
     params = dataclasses.replace(PARAMS, probe=probe)
     key, reset_key = jax.random.split(jax.random.key(seed))
     _, first = probes.reset(reset_key, params)

@@ -1,4 +1,5 @@
-"""Tests of what a run writes down: the lines of metrics.jsonl, TensorBoard's files, and Weights & Biases without a network."""
+"""Tests of what a run writes down: the lines of metrics.jsonl, TensorBoard's files, and Weights &
+Biases without a network."""
 
 import json
 import math
@@ -55,7 +56,7 @@ def strictly_parsed(text):
     return json.loads(text, parse_constant=refuse)
 
 
-# --- lines ------------------------------------------------------------------------------------------------------------------
+# --- lines ---------------------------------------------------------------------------------------
 
 
 def test_each_line_is_a_json_object_with_all_that_was_told(tmp_path):
@@ -95,7 +96,7 @@ def test_a_missing_file_has_no_lines(tmp_path):
     assert read_lines(tmp_path / FILE) == []
 
 
-# --- resuming ---------------------------------------------------------------------------------------------------------------
+# --- resuming ------------------------------------------------------------------------------------
 
 
 def test_a_resumed_run_drops_the_lines_of_later_steps_and_keeps_the_others(tmp_path):
@@ -131,7 +132,7 @@ def test_a_crash_while_a_run_is_resumed_loses_no_lines(tmp_path, monkeypatch):
         assert read_lines(tmp_path / FILE) == [at(64), at(128)]
 
 
-# --- TensorBoard ------------------------------------------------------------------------------------------------------------
+# --- TensorBoard ---------------------------------------------------------------------------------
 
 
 def events(folder):
@@ -190,7 +191,7 @@ def test_without_trackers_there_is_no_other_file_than_the_lines(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
-# --- Weights & Biases -------------------------------------------------------------------------------------------------------
+# --- Weights & Biases ----------------------------------------------------------------------------
 
 
 def test_weights_and_biases_works_without_a_network_and_a_resumed_run_keeps_its_name(
@@ -233,7 +234,7 @@ def test_weights_and_biases_works_without_a_network_and_a_resumed_run_keeps_its_
     assert logged[2]["steps"] == 128 and len(logged) == 3
 
 
-# --- missing libraries ------------------------------------------------------------------------------------------------------
+# --- missing libraries ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("tracker", "library"), metrics.TRACKERS.items())

@@ -1,4 +1,5 @@
-"""Tests of the networks: what holds for every memory, the convolutions, the encoder's sizes, MinGRU, and saved weights."""
+"""Tests of the networks: what holds for every memory, the convolutions, the encoder's sizes,
+MinGRU, and saved weights."""
 
 from functools import cache
 from typing import Any, NamedTuple
@@ -110,7 +111,7 @@ def assert_close(one, other):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), one, other)
 
 
-# --- what holds for every memory --------------------------------------------------------------------------------------------
+# --- what holds for every memory -----------------------------------------------------------------
 
 
 @every_memory
@@ -253,7 +254,7 @@ def test_saved_weights_loaded_into_a_fresh_network_give_the_same_outputs(name, t
     )
 
 
-# --- names ------------------------------------------------------------------------------------------------------------------
+# --- names ---------------------------------------------------------------------------------------
 
 
 def test_the_names_are_those_of_memax_and_none_and_mingru():
@@ -278,7 +279,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(make_network, name, nearest
         make(name, network=make_network)
 
 
-# --- the networks -----------------------------------------------------------------------------------------------------------
+# --- the networks --------------------------------------------------------------------------------
 
 
 def frames(count, size=8, seed=0):
@@ -344,7 +345,7 @@ def test_the_first_policy_is_nearly_uniform():
     assert np.abs(jax.nn.softmax(logits) - 0.2).max() < 0.04
 
 
-# --- the encoder ------------------------------------------------------------------------------------------------------------
+# --- the encoder ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [8, 9, 16, 84, 96, 128, 192, 256])
@@ -382,7 +383,7 @@ def test_frames_do_not_see_each_other_in_the_encoder():
     assert_close(together, jnp.concatenate([encoder(image[None]) for image in images]))
 
 
-# --- convolutions -----------------------------------------------------------------------------------------------------------
+# --- convolutions --------------------------------------------------------------------------------
 
 # sides of the image, side of the kernel, stride
 SHAPES = [((9, 7), 4, 4), ((7, 4), 3, 2), ((3, 5), 3, 1), ((5, 2), 4, 2)]
@@ -390,7 +391,8 @@ every_shape = pytest.mark.parametrize(("sides", "side", "stride"), SHAPES)
 
 
 def images_and_kernel(sides, side, *leading):
-    """Noise: (images float32[*leading, 2, height, width, 2], kernel float32[*leading, side, side, 2, 3])."""
+    """Noise: (images float32[*leading, 2, height, width, 2], kernel float32[*leading, side, side,
+    2, 3])."""
     rng = np.random.default_rng(0)
     shapes = (*leading, 2, *sides, 2), (*leading, side, side, 2, 3)
     return tuple(jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes)
@@ -418,7 +420,8 @@ def score(images, kernel, stride, convolve=builder.convolved):
 
 
 def slopes(images, kernel, stride):
-    """The gradients of the score, by changing one number after another; it is linear in each, so this is exact."""
+    """The gradients of the score, by changing one number after another; it is linear in each, so
+    this is exact."""
     by_hand = lambda *both: score(*both, stride, convolved_by_hand)  # noqa: E731
     of_images, of_kernel = np.zeros(images.shape), np.zeros(kernel.shape)
     for where in np.ndindex(*images.shape):
@@ -479,7 +482,7 @@ def test_the_gradients_are_the_same_inside_of_jit_vmap_and_scan(sides, side, str
     )  # a kernel for all images
 
 
-# --- MinGRU -----------------------------------------------------------------------------------------------------------------
+# --- MinGRU --------------------------------------------------------------------------------------
 
 
 def test_mingru_is_the_recurrence_of_its_paper():

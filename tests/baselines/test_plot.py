@@ -1,4 +1,5 @@
-"""Tests of the learning curves: curves, bands and tables against numbers worked out by hand, the files, and what is refused."""
+"""Tests of the learning curves: curves, bands and tables against numbers worked out by hand, the
+files, and what is refused."""
 
 import json
 import re
@@ -98,7 +99,7 @@ def complaint(capsys, *arguments):
     return capsys.readouterr().err
 
 
-# --- curves -----------------------------------------------------------------------------------------------------------------
+# --- curves --------------------------------------------------------------------------------------
 
 
 def test_one_seed_is_drawn_as_the_mean_over_episodes_with_their_interval(tmp_path):
@@ -235,7 +236,7 @@ def test_a_long_curve_is_thinned_out_and_keeps_its_ends(tmp_path):
     assert np.diff(thin.x).max() <= 3
 
 
-# --- twins ------------------------------------------------------------------------------------------------------------------
+# --- twins ---------------------------------------------------------------------------------------
 
 
 def both_twins(tmp_path):
@@ -295,7 +296,7 @@ def test_what_an_agent_was_trained_on_is_not_said_where_the_panel_says_it(tmp_pa
     ]
 
 
-# --- other metrics ----------------------------------------------------------------------------------------------------------
+# --- other metrics -------------------------------------------------------------------------------
 
 
 def test_training_returns_leave_out_lines_in_which_no_episode_ended(tmp_path):
@@ -368,7 +369,7 @@ def test_time_that_goes_back_is_refused(tmp_path, capsys):
     assert "the seconds go back" in complaint(capsys, run, "--x", "seconds")
 
 
-# --- the figure -------------------------------------------------------------------------------------------------------------
+# --- the figure ----------------------------------------------------------------------------------
 
 
 def test_the_y_axis_shows_the_returns_that_the_rules_allow(tmp_path):
@@ -523,7 +524,7 @@ def test_the_command_writes_a_png_and_a_pdf_that_are_valid_and_the_same_every_ti
     assert (tmp_path / "learning-curves.png").read_bytes() == (tmp_path / "again.png").read_bytes()
 
 
-# --- the table --------------------------------------------------------------------------------------------------------------
+# --- the table -----------------------------------------------------------------------------------
 
 
 def cells(text):
@@ -588,7 +589,7 @@ def test_without_evaluations_there_is_a_figure_of_training_but_no_table(tmp_path
     assert "no table: there are no evaluations yet" in output.err
 
 
-# --- what is refused, and what is told --------------------------------------------------------------------------------------
+# --- what is refused, and what is told -----------------------------------------------------------
 
 
 def test_a_folder_that_is_no_run_is_refused_with_the_nearest_runs(tmp_path, capsys):

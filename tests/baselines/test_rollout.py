@@ -1,4 +1,5 @@
-"""Tests of playing: streams against games stepped one by one, returns against their recursion, minibatches, evaluation."""
+"""Tests of playing: streams against games stepped one by one, returns against their recursion,
+minibatches, evaluation."""
 
 from functools import cache
 from typing import Any, NamedTuple
@@ -22,7 +23,8 @@ LIMIT, NUM_ENVS, NUM_STEPS = 5, 4, 40
 
 
 class Diary(eqx.Module):
-    """A stand-in for a network. It writes down what it is shown: its carry is [frames seen, frames seen since the start]."""
+    """A stand-in for a network. It writes down what it is shown: its carry is [frames seen, frames
+    seen since the start]."""
 
     def initialize_carry(self):
         """Nothing seen yet."""
@@ -33,7 +35,8 @@ class Diary(eqx.Module):
         return observations.astype(jnp.float32).sum(axis=(-3, -2, -1))[..., None]
 
     def decide(self, carry, seen, last_actions, starts):
-        """Return (carry, [sum of the frame, last action, start, frames seen, frames since the start])."""
+        """Return (carry, [sum of the frame, last action, start, frames seen, frames since the
+        start])."""
 
         def one_step(carry, step):
             seen, last_action, start = step
@@ -78,11 +81,12 @@ def played():
 
 
 def frames_after(name):
-    """A field of the stream, [NUM_STEPS + 1, NUM_ENVS, ...]: before each step and after the last."""
+    """A field of the stream, [NUM_STEPS + 1, NUM_ENVS, ...]: before each step and after the
+    last."""
     return np.concatenate([getattr(played().transitions, name), getattr(played().last, name)[None]])
 
 
-# --- streams ----------------------------------------------------------------------------------------------------------------
+# --- streams -------------------------------------------------------------------------------------
 
 
 class Game(NamedTuple):
@@ -223,7 +227,7 @@ def test_the_network_sees_every_frame_once_and_its_memory_is_handed_on():
     np.testing.assert_array_equal(played().last.carry[:, 0], NUM_STEPS)
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------------
+# --- reading -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("network", [QNetworkRNN, ActorCriticRNN])
@@ -263,7 +267,7 @@ def test_a_network_taken_apart_and_put_together_is_the_network():
     assert eqx.tree_equal(eqx.combine(weights, static), make_network(jax.random.PRNGKey(3)))
 
 
-# --- lambda-returns ---------------------------------------------------------------------------------------------------------
+# --- lambda-returns ------------------------------------------------------------------------------
 
 
 def returns_by_recursion(reward, value, terminated, ended, discount, trace_decay):
@@ -361,7 +365,7 @@ def test_returns_less_values_are_generalised_advantage_estimates():
         np.testing.assert_allclose(advantage[t, i], expected, rtol=1e-3, atol=1e-4)
 
 
-# --- minibatches ------------------------------------------------------------------------------------------------------------
+# --- minibatches ---------------------------------------------------------------------------------
 
 
 def numbered_batch(num_envs, num_steps):
@@ -374,7 +378,8 @@ def numbered_batch(num_envs, num_steps):
 
 
 def learned_from(num_epochs, num_minibatches, num_envs=12, seed=0):
-    """The environments of each minibatch [num_epochs * num_minibatches, ...], and the metrics' mean."""
+    """The environments of each minibatch [num_epochs * num_minibatches, ...], and the metrics'
+    mean."""
 
     def learn(learner, batch):
         log, count = learner
@@ -412,7 +417,7 @@ def test_the_metrics_of_all_minibatches_are_averaged():
     assert learned_from(num_epochs=2, num_minibatches=4)[1]["count"] == np.mean(range(8))
 
 
-# --- figures ----------------------------------------------------------------------------------------------------------------
+# --- figures -------------------------------------------------------------------------------------
 
 
 def finished_transitions(finished, returns, lengths):
@@ -459,7 +464,7 @@ def test_a_mean_is_taken_where_the_mask_is_true_and_is_0_where_it_is_nowhere():
     assert rollout.mean_where(values, np.zeros((2, 2), bool)) == 0
 
 
-# --- evaluation -------------------------------------------------------------------------------------------------------------
+# --- evaluation ----------------------------------------------------------------------------------
 
 
 class Countdown(NamedTuple):

@@ -1,4 +1,5 @@
-"""Runs: what they leave, that they go on bit for bit after any end, and what their command refuses."""
+"""Runs: what they leave, that they go on bit for bit after any end, and what their command
+refuses."""
 
 import dataclasses
 import functools
@@ -61,7 +62,8 @@ def config(algorithm, **changes):
 
 
 def run(folder, algorithm="pqn", resume=False, options=(), **changes):
-    """Train in this process: the folder. This takes thousands of frames through the network, too many for what compiles quickly."""
+    """Train in this process: the folder. This takes thousands of frames through the network, too
+    many for what compiles quickly."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=FOR_MANY_STEPS))
         return train.train(
@@ -84,7 +86,8 @@ def without_time(lines):
 
 
 def left(folder):
-    """What a run left that does not depend on time: (metrics, hashes of the last checkpoint's files)."""
+    """What a run left that does not depend on time: (metrics, hashes of the last checkpoint's
+    files)."""
     lines = without_time(read_lines(folder / "metrics.jsonl"))
     return lines, checkpoint.manifest(checkpoint.checkpoints(folder)[-1])["files"]
 
@@ -102,7 +105,7 @@ def whole(tmp_path_factory):
     return folder_of
 
 
-# --- what a run leaves --------------------------------------------------------------------------------------------------------
+# --- what a run leaves ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -178,7 +181,8 @@ def distance(one, other):
 
 
 def test_the_gradients_of_seeds_side_by_side_are_those_that_each_has_alone():
-    # With frames of a game and the compiler's own options: XLA may fuse gradients under vmap otherwise than alone.
+    # With frames of a game and the compiler's own options: XLA may fuse gradients under vmap
+    # otherwise than alone.
     numbers = config("pqn", memory="lru", hidden_size=32)
     trainer = ALGORITHMS["pqn"].make_train(numbers)
     env, params = rollout.environment_of(numbers)
@@ -201,7 +205,7 @@ def test_the_gradients_of_seeds_side_by_side_are_those_that_each_has_alone():
             np.testing.assert_allclose(many[number], one, atol=1e-4 * abs(one).max() + 1e-9)
 
 
-# --- going on ---------------------------------------------------------------------------------------------------------------
+# --- going on ------------------------------------------------------------------------------------
 
 
 def stop_after(monkeypatch, updates, number=signal.SIGTERM):
@@ -248,7 +252,8 @@ def test_several_seeds_go_on_bit_for_bit(tmp_path, monkeypatch):
 
 
 def start(folder, *more, flags=""):
-    """Start a tiny run in a process of its own, compiled like those in this process: a Popen. flags: more of XLA's."""
+    """Start a tiny run in a process of its own, compiled like those in this process: a Popen.
+    flags: more of XLA's."""
     words = [
         sys.executable,
         "-m",
@@ -329,7 +334,7 @@ def test_resuming_what_never_began_begins(tmp_path, whole):
     assert left(tmp_path) == left(whole("pqn"))
 
 
-# --- when what is done ----------------------------------------------------------------------------------------------------------
+# --- when what is done ---------------------------------------------------------------------------
 
 SEEDS = (3, 4)
 
@@ -343,7 +348,8 @@ class Steps(NamedTuple):
 
 @pytest.fixture
 def slow_run(monkeypatch):
-    """A run of five updates of a minute and 32 steps each: (a function that makes it, what was saved, what was written)."""
+    """A run of five updates of a minute and 32 steps each: (a function that makes it, what was
+    saved, what was written)."""
     now, saved, lines = [50.0], [], []
     monkeypatch.setattr(train.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(
@@ -485,7 +491,7 @@ def test_the_first_signal_is_noted_and_the_second_does_what_it_always_does(numbe
         signal.signal(number, before)
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------------------
+# --- what is refused -----------------------------------------------------------------------------
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
@@ -574,7 +580,7 @@ def test_the_environments_must_fit_the_devices(monkeypatch):
     train.check_options(config("pqn", num_envs=8), RunOptions(devices=4))
 
 
-# --- the command --------------------------------------------------------------------------------------------------------------
+# --- the command ---------------------------------------------------------------------------------
 
 
 def said(arguments, capsys):
@@ -682,7 +688,7 @@ def test_every_flag_is_read_somewhere():
             ), field.name
 
 
-# --- speed ------------------------------------------------------------------------------------------------------------------
+# --- speed ---------------------------------------------------------------------------------------
 
 
 def test_the_environment_takes_a_tenth_of_the_time_of_training_at_most():
@@ -716,7 +722,7 @@ def seconds(program, *arguments):
     return time.perf_counter() - start
 
 
-# --- several devices ----------------------------------------------------------------------------------------------------------
+# --- several devices -----------------------------------------------------------------------------
 
 
 def test_four_devices_train_as_one_does(tmp_path, whole):

@@ -1,4 +1,5 @@
-"""docs/integrations.md keeps its word: its snippets run, and over several devices and processes the frames are the same."""
+"""docs/integrations.md keeps its word: its snippets run, and over several devices and processes the
+frames are the same."""
 
 import os
 import re
@@ -79,7 +80,7 @@ def test_a_game_is_vendored_as_shown(tmp_path):
     ]
 
 
-# --- the same frames wherever they are computed -------------------------------------------------------------------------------
+# --- the same frames wherever they are computed --------------------------------------------------
 
 SAVE = """
 import numpy as np
@@ -92,7 +93,8 @@ for shard in observations.addressable_shards:
 
 
 def saved(folder):
-    """What scripts with SAVE left in a folder, the parts put together: {"frames": array, "leaf00-": array, ...}."""
+    """What scripts with SAVE left in a folder, the parts put together: {"frames": array, "leaf00-":
+    array, ...}."""
     parts = {}
     for path in Path(folder).glob("*.npy"):
         name, start = re.fullmatch(r"(frames|leaf\d\d-)(\d+)", path.stem).groups()

@@ -1,4 +1,5 @@
-"""docs/introspection.md keeps its word: its snippets run, and its pictures and its table of contents are complete."""
+"""docs/introspection.md keeps its word: its snippets run, and its pictures and its table of
+contents are complete."""
 
 import os
 import re

@@ -1,4 +1,5 @@
-"""The rulebook's tests: docs/rules.md is what the docstrings and levels make it, and says what must be said of every game."""
+"""The rulebook's tests: docs/rules.md is what the docstrings and levels make it, and says what must
+be said of every game."""
 
 import dataclasses
 import re
@@ -61,7 +62,7 @@ def section(title):
     )[1]
 
 
-# --- docs/rules.md ------------------------------------------------------------------------------------------------------------
+# --- docs/rules.md -------------------------------------------------------------------------------
 
 
 def test_the_rules_are_what_the_docstrings_and_levels_make_them():
@@ -152,7 +153,7 @@ def test_links_lead_to_headings_and_tables_are_even():
         assert len({line.replace(r"\|", "").count("|") for line in lines.splitlines()}) == 1, lines
 
 
-# --- docstrings and Markdown ------------------------------------------------------------------------------------------------------
+# --- docstrings and Markdown ---------------------------------------------------------------------
 
 
 def test_a_docstring_is_taken_apart():
@@ -213,7 +214,7 @@ def test_what_has_a_meaning_in_markdown_is_escaped_and_lists_and_drawings_are_ke
     assert made["Differences from 0.0.7"] == "* One.\n* Two, which\n  goes on."
 
 
-# --- the command --------------------------------------------------------------------------------------------------------------
+# --- the command ---------------------------------------------------------------------------------
 
 
 def test_the_command_writes_the_rules(tmp_path, capsys):

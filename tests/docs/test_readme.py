@@ -1,4 +1,5 @@
-"""README.md keeps its word: its snippets run, its commands are those that CI runs, and what it points to exists."""
+"""README.md keeps its word: its snippets run, its commands are those that CI runs, and what it
+points to exists."""
 
 import configparser
 import contextlib
@@ -22,7 +23,8 @@ CI_RUN = (ROOT / ".ci" / "run").read_text()
 
 
 def fenced(language):
-    """README.md's blocks of code in a language: [(the heading above, the code, the number of lines before the code)]."""
+    """README.md's blocks of code in a language: [(the heading above, the code, the number of lines
+    before the code)]."""
     blocks, heading, start = [], None, None
     lines = README.splitlines()
     for number, line in enumerate(lines):
@@ -43,7 +45,8 @@ SETUP_COMMANDS = [code for heading, code, _ in fenced("sh") if heading == "Set u
 
 @cache
 def run(code):
-    """Run a snippet in a namespace and a working directory of its own: (the namespace, what it printed)."""
+    """Run a snippet in a namespace and a working directory of its own: (the namespace, what it
+    printed)."""
     namespace, printed, here = {"__name__": "snippet"}, io.StringIO(), Path.cwd()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(printed):
         os.chdir(folder)
@@ -132,7 +135,8 @@ def test_ci_installs_only_into_virtual_environments_that_it_makes_but_for_a_brow
 
 
 def command_lines(program):
-    """The words after a program's name in each of README.md's lines that call it, without comments."""
+    """The words after a program's name in each of README.md's lines that call it, without
+    comments."""
     code = "\n".join(code for _, code, _ in fenced("sh"))
     return [
         line.split("#")[0].split() for line in re.findall(rf"^{program}\b(.*)$", code, re.MULTILINE)

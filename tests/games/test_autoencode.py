@@ -18,7 +18,8 @@ def shown(state, params, partial_obs):
 
 
 def scramble(rng, state, params):
-    """Another deck, and once all of it was shown another number of answers; another suit selected."""
+    """Another deck, and once all of it was shown another number of answers; another suit
+    selected."""
     count = len(state.time)
     answered = np.where(
         state.time < params.num_cards, 0, rng.integers(0, params.num_cards, count)
@@ -43,7 +44,7 @@ CASES = [
 ]
 
 
-# --- chance ------------------------------------------------------------
+# --- chance --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -60,7 +61,7 @@ def test_a_deck_is_a_uniform_shuffle_of_the_suits(name):
     assert chi_square_p(first_two, expected.reshape(-1) * len(cards)) > 1e-4
 
 
-# --- scripted episodes ------------------------------------------------------------
+# --- scripted episodes ---------------------------------------------------------------------------
 
 
 def autoencode_state(cards, **fields):

@@ -25,7 +25,8 @@ LEVELS = [battleship.NAME + level for level in battleship.LEVELS]
 
 
 def shown(state, params, partial_obs):
-    """Score, cursor and the mark under it, and unless they are hidden all marks and the share of repeats."""
+    """Score, cursor and the mark under it, and unless they are hidden all marks and the share of
+    repeats."""
     marks = state.shots * (1 + state.ships)
     field = marks[state.row, state.col] if partial_obs else (marks.tobytes(), state.repeats)
     return state.score, state.row, state.col, field
@@ -52,7 +53,7 @@ CASES = [
 ]
 
 
-# --- chance ------------------------------------------------------------
+# --- chance --------------------------------------------------------------------------------------
 
 
 def test_battleships_cursor_starts_on_every_cell_equally_often():
@@ -88,7 +89,7 @@ def test_a_ship_is_uniform_over_the_placements_that_fit(length):
     assert chi_square_p(counts) > 1e-4
 
 
-# --- scripted episodes ------------------------------------------------------------
+# --- scripted episodes ---------------------------------------------------------------------------
 
 
 def battleship_state(drawing, time=0):

@@ -1,7 +1,8 @@
 """Breakout's tests: its rules, its chance, and its Case for the tests of every game.
 
-The rules are written down once more here in plain Python, from the rulebook and not from the game, and both are played side by
-side. Points are counted in whole 600ths of the return, so that nothing is rounded.
+The rules are written down once more here in plain Python, from the rulebook and not from the game,
+and both are played side by side. Points are counted in whole 600ths of the return, so that nothing
+is rounded.
 """
 
 from functools import cache
@@ -31,7 +32,7 @@ from tests.testing import (
 
 LEVELS = [breakout.NAME + level for level in breakout.LEVELS]
 
-# --- the rules once more ------------------------------------------------------------
+# --- the rules once more -------------------------------------------------------------------------
 
 ROWS, COLUMNS = 20, 10
 WALL = frozenset((row, col) for row in range(1, 7) for col in range(COLUMNS))
@@ -98,15 +99,17 @@ def brick_points(row):
 
 
 def if_lost_now(bricks):
-    """What an episode that loses the ball with these bricks left earns in all, in 600ths. It grows with every brick: int."""
+    """What an episode that loses the ball with these bricks left earns in all, in 600ths. It grows
+    with every brick: int."""
     return sum(brick_points(row) for row, _ in WALL - bricks) - 10 * len(bricks)
 
 
 def least_return(start, width):
     """The least that any player can earn, by trying all actions: float.
 
-    What an episode earns cannot be less than what it would earn if it lost the ball now, and that never falls. So the states are
-    gone through in the order of this bound, and the first that has lost the ball earns the least of all.
+    What an episode earns cannot be less than what it would earn if it lost the ball now, and that
+    never falls. So the states are gone through in the order of this bound, and the first that has
+    lost the ball earns the least of all.
     """
     order = count()  # among states of the same bound, the newest first
     frontier, seen = [(if_lost_now(start.bricks), 0, start, False)], {start}
@@ -123,7 +126,8 @@ def least_return(start, width):
 
 @cache
 def least_of(col, right, width):
-    """The least return of an episode that begins with the ball there, float; the paddle has time to be anywhere."""
+    """The least return of an episode that begins with the ball there, float; the paddle has time to
+    be anywhere."""
     return least_return(Ball(13, col, -1, right, 0), width)
 
 
@@ -139,7 +143,8 @@ def worst_return(start, params):
 
 
 def shown(state, params, partial_obs):
-    """Score, bricks and paddle; the ball with its direction and strike, and where it was before, unless they are hidden."""
+    """Score, bricks and paddle; the ball with its direction and strike, and where it was before,
+    unless they are hidden."""
     ball = state.ball_row, state.ball_col, state.direction, state.strike
     if partial_obs:
         moving = ball if state.direction < breakout.DOWN_RIGHT else None
@@ -254,7 +259,7 @@ def test_the_expert_clears_the_board_from_every_start(name):
     np.testing.assert_allclose(total, 1, atol=5e-6)
 
 
-# --- chance ------------------------------------------------------------
+# --- chance --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -273,7 +278,7 @@ def test_ball_direction_and_paddle_start_uniformly_and_independently(name):
     assert np.all(start.bricks == np.isin(np.arange(20), range(1, 7))[:, None])
 
 
-# --- scripted episodes ------------------------------------------------------------
+# --- scripted episodes ---------------------------------------------------------------------------
 
 HARD = breakout.Params(paddle_width=4)
 

@@ -1,4 +1,5 @@
-"""CartPole's and NoisyCartPole's tests: physics, views and chance, and their Cases for the tests of every game."""
+"""CartPole's and NoisyCartPole's tests: physics, views and chance, and their Cases for the tests of
+every game."""
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +52,8 @@ def fewest_survived(start, params, horizon=10):
 
 
 def worst_return(start, params):
-    """The pay of the steps that no sequence of pushes can avoid to survive, for the first few states."""
+    """The pay of the steps that no sequence of pushes can avoid to survive, for the first few
+    states."""
     return fewest_survived(start, params) / params.max_steps_in_episode
 
 
@@ -72,7 +74,7 @@ CASES = [
 ]
 
 
-# --- views ------------------------------------------------------------
+# --- views ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LEVELS + NOISY_LEVELS)
@@ -122,7 +124,7 @@ def test_the_noise_is_drawn_and_does_not_move_the_cart(name):
     assert_same(moved, noisy_moved)
 
 
-# --- chance ------------------------------------------------------------
+# --- chance --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -145,14 +147,16 @@ def test_the_cart_starts_uniformly_and_the_noise_is_normal_and_new_on_every_step
     assert not np.any(np.asarray(stepped.noise) == first.noise)
 
 
-# --- scripted episodes ------------------------------------------------------------
+# --- scripted episodes ---------------------------------------------------------------------------
 
 
 def cart_reference(state, force):
-    """The physics once more, in float64 and in another form: the equations of motion solved as a linear system."""
+    """The physics once more, in float64 and in another form: the equations of motion solved as a
+    linear system."""
     x, x_dot, theta, theta_dot = (float(value) for value in state[:4])
     gravity, cart, pole, half, tau = 9.8, 1.0, 0.1, 0.5, 0.02
-    # (M + m) x'' + m l cos(theta) theta'' = F + m l theta'^2 sin(theta);  cos(theta) x'' + 4/3 l theta'' = g sin(theta)
+    # (M + m) x'' + m l cos(theta) theta'' = F + m l theta'^2 sin(theta);  cos(theta) x'' + 4/3 l
+    # theta'' = g sin(theta)
     matrix = [[cart + pole, pole * half * np.cos(theta)], [np.cos(theta), 4 / 3 * half]]
     right = [force + pole * half * theta_dot**2 * np.sin(theta), gravity * np.sin(theta)]
     x_acceleration, theta_acceleration = np.linalg.solve(matrix, right)

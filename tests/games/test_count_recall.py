@@ -12,7 +12,8 @@ LEVELS = [count_recall.NAME + level for level in count_recall.LEVELS]
 
 
 def shown(state, params, partial_obs):
-    """Score, counter, the card on show and the asked suit; and unless they are hidden, the cards dealt before."""
+    """Score, counter, the card on show and the asked suit; and unless they are hidden, the cards
+    dealt before."""
     corners = (
         (state.values[state.index], state.queries[state.index])
         if state.index < params.num_cards
@@ -51,7 +52,7 @@ CASES = [
 ]
 
 
-# --- chance ------------------------------------------------------------
+# --- chance --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -78,7 +79,7 @@ def test_cards_and_questions_are_uniform_shuffles_that_know_nothing_of_each_othe
     assert chi_square_p(both, np.outer(share, share).reshape(-1) * len(start.time)) > 1e-4
 
 
-# --- scripted episodes ------------------------------------------------------------
+# --- scripted episodes ---------------------------------------------------------------------------
 
 PARAMS = count_recall.Params(num_cards=3, num_suits=2, max_steps_in_episode=30)
 

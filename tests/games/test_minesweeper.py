@@ -29,7 +29,8 @@ LEVELS = [minesweeper.NAME + level for level in minesweeper.LEVELS]
 
 
 def marks_of(mines):
-    """What digging each cell would show: the number of mines around it, or 9 for a mine; int[n, n]."""
+    """What digging each cell would show: the number of mines around it, or 9 for a mine; int[n,
+    n]."""
     n = len(mines)
     counts = np.full((n, n), 9)
     for row, col in np.argwhere(~mines):
@@ -38,7 +39,8 @@ def marks_of(mines):
 
 
 def shown(state, params, partial_obs):
-    """Score, cursor and the mark under it, and unless they are hidden all marks and the share of repeats."""
+    """Score, cursor and the mark under it, and unless they are hidden all marks and the share of
+    repeats."""
     marks = np.where(state.dug, marks_of(state.mines), -1)
     field = marks[state.row, state.col] if partial_obs else (marks.tobytes(), state.repeats)
     return state.score, state.row, state.col, field
@@ -98,7 +100,7 @@ def test_all_digits_and_the_mine_look_different_with_and_without_the_cursor(name
         assert len(np.unique(frames, axis=0)) == 11
 
 
-# --- chance ------------------------------------------------------------
+# --- chance --------------------------------------------------------------------------------------
 
 
 def test_minesweepers_cursor_starts_on_every_cell_equally_often_also_on_mines():
@@ -127,7 +129,7 @@ def test_every_field_has_its_number_of_mines_and_nothing_is_dug(name):
     assert np.all(start.mines.sum(axis=(1, 2)) == params.num_mines) and not start.dug.any()
 
 
-# --- scripted episodes ------------------------------------------------------------
+# --- scripted episodes ---------------------------------------------------------------------------
 
 PARAMS = minesweeper.Params(board_size=4, num_mines=2, max_steps_in_episode=32)
 SAFE, REPEAT = 1 / 14, -1 / 8
@@ -194,7 +196,7 @@ def test_minesweepers_cursor_stops_at_the_far_edges_and_may_pass_over_mines():
     run_script(minesweeper, mine_field("M... .... .... ...D"), PARAMS, script)
 
 
-# --- overrides ------------------------------------------------------------
+# --- overrides -----------------------------------------------------------------------------------
 
 
 def test_a_field_without_a_safe_cell_is_refused_with_the_nearest_number_of_mines():

@@ -69,7 +69,7 @@ CASES = [
 ]
 
 
-# --- chance ------------------------------------------------------------
+# --- chance --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -138,7 +138,7 @@ def test_tnt_takes_every_set_of_free_cells_equally_often():
     assert len(sets) == 36 and chi_square_p(counts) > 1e-4
 
 
-# --- scripted episodes ------------------------------------------------------------
+# --- scripted episodes ---------------------------------------------------------------------------
 
 
 def navigator_state(drawing, time=0):

@@ -68,15 +68,18 @@ CASES = [
 ]
 
 
-# --- how long one can survive ------------------------------------------------------------
+# --- how long one can survive --------------------------------------------------------------------
 
 
 def most_survivable(new_cols, start_col, params):
-    """How many steps a player could survive who knew all skittles beforehand: int[count]. No player survives more.
+    """How many steps a player could survive who knew all skittles beforehand: int[count]. No player
+    survives more.
 
-    new_cols: int[steps, count], the columns where skittles enter in each step. start_col: int[count]. What comes does not depend
-    on the actions, so the columns that can be reached alive after a step are those within one column of those before it, in the
-    lane, without the skittle that stands in the lowest row and the one that falls there. Once there are none, nobody is alive.
+    new_cols: int[steps, count], the columns where skittles enter in each step. start_col:
+    int[count]. What comes does not depend on the actions, so the columns that can be reached alive
+    after a step are those within one column of those before it, in the lane, without the skittle
+    that stands in the lowest row and the one that falls there. Once there are none, nobody is
+    alive.
     """
     cols = np.arange(SIZE)
     lane = (cols >= params.first_lane) & (cols <= params.last_lane)
@@ -116,8 +119,9 @@ def test_the_expert_survives_what_can_be_survived(name):
     survived, bound = alive.sum(axis=1), most_survivable(new_cols.T, start_col, params)
     assert np.all(survived <= bound)
     np.testing.assert_allclose(reward.sum(axis=1, where=alive), survived / 100, atol=5e-6)
-    # A few walls cannot be passed by anyone: the bound proves it. The expert does not see what is not on the field yet, so that
-    # a few times in a thousand, 0.05, 0.6 and 3 of them on the three levels, it is on the wrong side of a long wall.
+    # A few walls cannot be passed by anyone: the bound proves it. The expert does not see what is
+    # not on the field yet, so that a few times in a thousand, 0.05, 0.6 and 3 of them on the three
+    # levels, it is on the wrong side of a long wall.
     assert np.mean(bound < 100) < 0.03 and np.mean(survived < bound) < 0.01
 
 
@@ -130,7 +134,7 @@ def test_nobody_survives_a_wall_from_one_side_of_the_lane_to_the_other(start):
     assert most_survivable(gap, np.array([start]), params) == 28
 
 
-# --- chance ------------------------------------------------------------
+# --- chance --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -181,13 +185,14 @@ def test_what_is_visible_changes_with_every_step():
     assert not np.any(np.all(moved.visible == state.visible, axis=(1, 2)))
 
 
-# --- scripted episodes ------------------------------------------------------------
+# --- scripted episodes ---------------------------------------------------------------------------
 
 EASY = skittles.LEVELS["Easy"]
 
 
 def field_of(drawing, col, time=20, score=20):
-    """A state from a drawing of the lowest rows, E for a skittle; the player is in column ``col``."""
+    """A state from a drawing of the lowest rows, E for a skittle; the player is in column
+    ``col``."""
     lowest = board_of(drawing, "E")
     enemies = np.zeros((SIZE, SIZE), bool)
     enemies[SIZE - len(lowest) :] = lowest

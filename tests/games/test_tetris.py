@@ -1,7 +1,7 @@
 """Tetris's tests: its rules, its chance, and its Case for the tests of every game.
 
-The rules are written down once more here in plain Python, from the rulebook and not from the game, and both are played side by
-side.
+The rules are written down once more here in plain Python, from the rulebook and not from the game,
+and both are played side by side.
 """
 
 import jax
@@ -32,7 +32,7 @@ LEVELS = [tetris.NAME + level for level in tetris.LEVELS]
 I, O, T, S, Z, J, L = range(7)  # noqa: E741
 ROWS, COLUMNS = 20, 10
 
-# --- the rules once more ------------------------------------------------------------
+# --- the rules once more -------------------------------------------------------------------------
 
 SHAPES = (
     TETRIS_CELLS.tolist()
@@ -173,11 +173,12 @@ def test_tetris_plays_like_the_rules_in_plain_python(name):
     assert min(ended) < 10 <= max(ended) and lines > 10, "too little happened to compare the rules"
 
 
-# --- the views ------------------------------------------------------------
+# --- the views -----------------------------------------------------------------------------------
 
 
 def shown(state, params, partial_obs):
-    """Score, the next pieces, the falling piece and its rotation, and the blocks on the board that it and the view leave to see."""
+    """Score, the next pieces, the falling piece and its rotation, and the blocks on the board that
+    it and the view leave to see."""
     board = state.board.astype(int)
     full = np.all(board > 0, axis=1)
     board = np.where(full[:, None], 8, np.zeros_like(board) if partial_obs else board)
@@ -235,7 +236,7 @@ CASES = [
 ]
 
 
-# --- chance ------------------------------------------------------------
+# --- chance --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -261,13 +262,14 @@ def test_a_new_bag_is_drawn_when_the_last_one_is_empty_and_not_before():
     assert len(np.unique(dealt.reshape(-1, 7), axis=0)) > 60
 
 
-# --- scripted episodes ------------------------------------------------------------
+# --- scripted episodes ---------------------------------------------------------------------------
 
 EASY, HARD = tetris.LEVELS["Easy"], tetris.LEVELS["Hard"]
 
 
 def lying(drawing, piece, row=0, col=3, rotation=0, **fields):
-    """A state from a drawing of the lowest rows of the board, # for a block; a piece falls on it."""
+    """A state from a drawing of the lowest rows of the board, # for a block; a piece falls on
+    it."""
     lowest = board_of(drawing, "#")
     board = np.zeros((ROWS, COLUMNS), np.int8)
     board[ROWS - len(lowest) :] = lowest

@@ -8,10 +8,12 @@ from popgym_arcade.baselines.model.builder import scaled
 
 
 class LinearRecurrence(eqx.Module):
-    """h_t = decay h_{t-1} + <weights, o_t>, or without the first term where an episode starts; the value of action a is out[a] h_t.
+    """h_t = decay h_{t-1} + <weights, o_t>, or without the first term where an episode starts; the
+    value of action a is out[a] h_t.
 
-    So the gradient of the value of a at decision n with respect to frame k is out[a] decay^(n - k) weights, unless an episode
-    starts in between. With ``policy`` it returns (out h_t as logits, h_t as values).
+    So the gradient of the value of a at decision n with respect to frame k is out[a] decay^(n - k)
+    weights, unless an episode starts in between. With ``policy`` it returns (out h_t as logits, h_t
+    as values).
     """
 
     decay: float

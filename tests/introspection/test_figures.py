@@ -1,4 +1,5 @@
-"""Figures: what they show, that they need neither a display nor LaTeX, and that the snippet for them runs as it is written."""
+"""Figures: what they show, that they need neither a display nor LaTeX, and that the snippet for
+them runs as it is written."""
 
 import os
 import re

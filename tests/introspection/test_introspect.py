@@ -120,7 +120,8 @@ def test_bad_input_exits_with_2_and_says_why(of_pqn, arguments, message, capsys,
 
 
 def run_with(folder, returns, partial=False, memory="lru", env="NavigatorEasy"):
-    """A run's folder with evaluations: returns is {seed: [return at each evaluation]}. Returns its path as str."""
+    """A run's folder with evaluations: returns is {seed: [return at each evaluation]}. Returns its
+    path as str."""
     folder.mkdir()
     config = {"env": env, "partial": partial, "memory": memory, "obs_size": 128}
     (folder / "config.json").write_text(json.dumps({"algorithm": "pqn", "config": config}))

@@ -38,7 +38,7 @@ def memoryless():
     )
 
 
-# --- returns ----------------------------------------------------------------------------------------------------------------
+# --- returns -------------------------------------------------------------------------------------
 
 
 def test_mean_final_and_best_are_kept_apart():
@@ -92,7 +92,7 @@ def test_returns_that_make_no_sense_are_refused():
         measures.difference([0.1], [0.1, 0.2], paired=True)
 
 
-# --- recall density ---------------------------------------------------------------------------------------------------------
+# --- recall density ------------------------------------------------------------------------------
 
 
 def test_a_memoryless_agents_recall_is_all_at_tau_1(memoryless):
@@ -147,7 +147,7 @@ def test_decisions_without_a_gradient_are_left_out():
         measures.recall_density([[[2, -1]]])
 
 
-# --- contamination ----------------------------------------------------------------------------------------------------------
+# --- contamination -------------------------------------------------------------------------------
 
 
 def test_noise_on_one_frame_decays_as_the_memory_does():

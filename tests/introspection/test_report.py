@@ -1,4 +1,5 @@
-"""The report in a real Chromium: what it shows is what is in its arrays, it asks nobody for anything, and it can be scrubbed."""
+"""The report in a real Chromium: what it shows is what is in its arrays, it asks nobody for
+anything, and it can be scrubbed."""
 
 import os
 import re
@@ -34,7 +35,8 @@ def an_episode(policy=False):
 
 
 def some_maps():
-    """Maps of which frame 3 means most to each decision after it, in its square of row 2 and column 5."""
+    """Maps of which frame 3 means most to each decision after it, in its square of row 2 and column
+    5."""
     pooled = np.tril(np.random.default_rng(1).random((LENGTH, LENGTH)) * 0.1)[
         ..., None, None
     ] * np.ones((SIDE, SIDE), np.float32)
@@ -78,7 +80,8 @@ def browser():
 
 @pytest.fixture
 def opened(browser, tmp_path):
-    """A function that opens a report, and sees to it that it complains of nothing and asks for nothing but itself."""
+    """A function that opens a report, and sees to it that it complains of nothing and asks for
+    nothing but itself."""
     complaints, asked, contexts = [], [], []
 
     def opened(width=1280, height=900, **options):

@@ -1,4 +1,5 @@
-"""Saliency held against truth: closed forms, finite differences, jax's own gradient of the whole sequence, exact zeros."""
+"""Saliency held against truth: closed forms, finite differences, jax's own gradient of the whole
+sequence, exact zeros."""
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,7 @@ def powers(decay, n, starts=(0,)):
     )
 
 
-# --- closed forms -----------------------------------------------------------------------------------------------------------
+# --- closed forms --------------------------------------------------------------------------------
 
 
 def test_the_gradient_of_a_linear_recurrence_is_its_closed_form():
@@ -156,7 +157,7 @@ def test_some_decisions_can_be_chosen_and_progress_is_reported():
     assert told == [(3, 3)]
 
 
-# --- real networks ----------------------------------------------------------------------------------------------------------
+# --- real networks -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -217,7 +218,8 @@ def test_the_maps_are_the_gradient_of_the_whole_network_over_the_whole_sequence(
 
 
 class MemoryAlone(eqx.Module):
-    """A memory that reads the first pixels themselves, which compiles faster than a whole network."""
+    """A memory that reads the first pixels themselves, which compiles faster than a whole
+    network."""
 
     memory: eqx.Module
 
@@ -251,7 +253,8 @@ def test_every_memory_has_finite_gradients_that_a_start_blocks_exactly(memory, m
 
 @pytest.mark.parametrize("decisions", [[3, 4, 5, 9], [9, 3]])
 def test_decisions_that_share_a_pass_do_not_mix(decisions):
-    # with frames as large as a game's, for it depends on the size how XLA fuses a normalisation's gradient
+    # with frames as large as a game's, for it depends on the size how XLA fuses a normalisation's
+    # gradient
     net = QNetworkRNN(jax.random.key(0), "lru", obs_size=128, hidden_size=16, num_layers=1)
     maps = SaliencyMaps(net, *sequence(10, 128))
     pooled = maps.pooled(8, decisions)
@@ -298,7 +301,7 @@ def test_few_lengths_are_compiled():
     ] == [*(32, 32, 64, 64, 128, 256, 256, 512, 4096)]
 
 
-# --- episodes ---------------------------------------------------------------------------------------------------------------
+# --- episodes ------------------------------------------------------------------------------------
 
 CONFIG = {
     "ENV_NAME": "NavigatorEasy",
@@ -399,7 +402,7 @@ def test_both_twins_and_a_policy_are_looked_at():
         assert maps.episode.values.shape == (len(frames), 1)
 
 
-# --- errors -----------------------------------------------------------------------------------------------------------------
+# --- errors --------------------------------------------------------------------------------------
 
 
 def test_errors_name_what_is_allowed(agent):

@@ -1,4 +1,5 @@
-"""Tests of recordings: the frames in a file are the observations themselves, and bad input is refused before anything is played."""
+"""Tests of recordings: the frames in a file are the observations themselves, and bad input is
+refused before anything is played."""
 
 import os
 import subprocess
@@ -34,7 +35,8 @@ def noise(count=FRAME_COUNT, colors=200):
 
 
 def animation(path):
-    """A GIF's frames, uint8[count, height, width, 3], and how many milliseconds each lasts, [count]."""
+    """A GIF's frames, uint8[count, height, width, 3], and how many milliseconds each lasts,
+    [count]."""
     with Image.open(path) as image:
         shown = [
             (np.asarray(frame.convert("RGB")), frame.info["duration"])
@@ -44,7 +46,7 @@ def animation(path):
     return np.stack([frame for frame, _ in shown]), [duration for _, duration in shown]
 
 
-# --- rollouts ---------------------------------------------------------------------------------------------------------------
+# --- rollouts ------------------------------------------------------------------------------------
 
 
 def test_a_rollout_holds_the_observations_of_the_environment():
@@ -112,7 +114,7 @@ def test_an_action_that_does_not_exist_is_refused(action):
         record.rollout("NavigatorEasy", lambda observation: action)
 
 
-# --- files ------------------------------------------------------------------------------------------------------------------
+# --- files ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["CartPoleEasy", "TetrisEasy"])
@@ -243,7 +245,7 @@ def test_no_frames_are_no_recording(write, tmp_path):
         write(tmp_path / "a.gif", [])
 
 
-# --- the command ------------------------------------------------------------------------------------------------------------
+# --- the command ---------------------------------------------------------------------------------
 
 
 def test_the_command_writes_a_recording_and_says_what_it_played(tmp_path, capsys):
@@ -294,7 +296,7 @@ def test_bad_input_to_the_command_exits_with_2(words, message, capsys, tmp_path,
     assert caught.value.code == 2 and message in capsys.readouterr().err
 
 
-# --- the gallery ------------------------------------------------------------------------------------------------------------
+# --- the gallery ---------------------------------------------------------------------------------
 
 
 def test_outside_a_clone_the_gallery_wants_to_know_where_to_go(tmp_path, monkeypatch, capsys):
@@ -313,7 +315,8 @@ def test_the_gallery_shows_every_game_in_at_most_four_megabytes():
 
 @pytest.fixture(scope="module")
 def new_gallery(tmp_path_factory):
-    """The folder of a gallery made now, by a process that compiles as for users: the last bits of CartPole's floats hang on it."""
+    """The folder of a gallery made now, by a process that compiles as for users: the last bits of
+    CartPole's floats hang on it."""
     folder = tmp_path_factory.mktemp("gallery")
     environment = {**os.environ, "XLA_FLAGS": ""}
     subprocess.run(

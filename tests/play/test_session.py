@@ -22,7 +22,7 @@ def session(name="NavigatorEasy", seed=1, **options):
     return Session(cabinet.build(name), seed=seed, **options)
 
 
-# --- cabinets ---------------------------------------------------------------------------------------------------------------
+# --- cabinets ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["NavigatorEasy", "SkittlesEasy"])
@@ -64,7 +64,7 @@ def test_a_cabinet_is_built_once():
     assert cabinet.build("NavigatorEasy", 256, max_steps_in_episode=2).params.obs_size == 256
 
 
-# --- games that step on a key -----------------------------------------------------------------------------------------------
+# --- games that step on a key --------------------------------------------------------------------
 
 
 def test_where_no_clock_runs_each_key_is_a_step():
@@ -101,7 +101,7 @@ def test_the_end_by_the_limit_of_steps_is_told_apart():
     assert played.message().startswith("The time is up. Return -0.016")
 
 
-# --- games on a clock -------------------------------------------------------------------------------------------------------
+# --- games on a clock ----------------------------------------------------------------------------
 
 
 def test_the_clock_begins_with_the_first_key_and_then_goes_on_by_itself():
@@ -190,7 +190,7 @@ def test_the_games_that_move_by_themselves_run_on_a_clock_and_an_option_override
     assert session("SkittlesEasy", fps=0).fps == 0 and session("NavigatorEasy", fps=3).fps == 3
 
 
-# --- what is shown ----------------------------------------------------------------------------------------------------------
+# --- what is shown -------------------------------------------------------------------------------
 
 
 def test_a_swap_changes_the_view_and_nothing_else():
@@ -258,7 +258,7 @@ def test_every_game_has_rules_for_a_player(name):
     assert all(paragraph for _, paragraphs in rules for paragraph in paragraphs)
 
 
-# --- the command ------------------------------------------------------------------------------------------------------------
+# --- the command ---------------------------------------------------------------------------------
 
 
 def test_without_arguments_the_games_are_listed(capsys):

@@ -1,4 +1,5 @@
-"""Tests of the web page: its server as a page's WebSocket sees it, the command, and the page itself in a real Chromium."""
+"""Tests of the web page: its server as a page's WebSocket sees it, the command, and the page itself
+in a real Chromium."""
 
 import asyncio
 import io
@@ -42,7 +43,7 @@ PATIENCE = 120  # seconds until a test gives up waiting; on a busy machine an en
 A_WHILE = 0.4  # seconds in which nothing must happen
 
 
-# --- a server and its clients -----------------------------------------------------------------------------------------------
+# --- a server and its clients --------------------------------------------------------------------
 
 
 class Server:
@@ -132,7 +133,8 @@ class Wire:
         self.send(json.dumps({"do": do, **fields}))
 
     def receive(self, seconds=PATIENCE):
-        """The next message, a dict; "file" holds the bytes that came with it. None if none comes in this time."""
+        """The next message, a dict; "file" holds the bytes that came with it. None if none comes in
+        this time."""
         try:
             message = json.loads(self.server.wait_for(self.socket.receive_str(timeout=seconds)))
         except asyncio.TimeoutError:
@@ -195,7 +197,7 @@ def assert_shows(status_and_frame, session):
     np.testing.assert_array_equal(frame, session.picture())
 
 
-# --- the pages --------------------------------------------------------------------------------------------------------------
+# --- the pages -----------------------------------------------------------------------------------
 
 
 def sections(text):
@@ -278,7 +280,7 @@ def test_the_servers_own_page_is_let_in(server, connect):
     assert wire.open("NavigatorEasy")[0]["name"] == "NavigatorEasy"
 
 
-# --- requests ---------------------------------------------------------------------------------------------------------------
+# --- requests ------------------------------------------------------------------------------------
 
 
 def test_an_unknown_game_gets_the_nearest_names(connect):
@@ -349,7 +351,7 @@ def test_a_request_that_is_too_long_ends_the_connection_and_nothing_else(server,
     assert caplog.records == []
 
 
-# --- playing ----------------------------------------------------------------------------------------------------------------
+# --- playing -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -503,7 +505,7 @@ def test_a_gif_can_be_made_at_any_speed(server, fps):
     assert web.gif(session.pictures, session.recording_rate()).startswith(b"GIF89a")
 
 
-# --- compiling --------------------------------------------------------------------------------------------------------------
+# --- compiling -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -574,7 +576,7 @@ def test_a_failed_compilation_is_told_and_tried_again(server, connect, monkeypat
     forget(server, "NavigatorHard")
 
 
-# --- the command ------------------------------------------------------------------------------------------------------------
+# --- the command ---------------------------------------------------------------------------------
 
 
 def command(*arguments):
@@ -645,11 +647,12 @@ def test_the_address_to_open_is_one_that_can_be_opened():
     assert "ssh" not in everywhere + web.greeting("192.0.2.1", 80)
 
 
-# --- the page in a browser --------------------------------------------------------------------------------------------------
+# --- the page in a browser -----------------------------------------------------------------------
 
 
 def playwright():
-    """Playwright's module. Without it the test is skipped, or fails where REQUIRE_PROGRAMS is set."""
+    """Playwright's module. Without it the test is skipped, or fails where REQUIRE_PROGRAMS is
+    set."""
     try:
         from playwright import sync_api
     except ModuleNotFoundError:
@@ -670,7 +673,8 @@ def browser():
 
 @pytest.fixture
 def new_page(server, browser):
-    """A function that opens the page, at an address's hash, and sees to it that it complains of nothing and asks nobody else."""
+    """A function that opens the page, at an address's hash, and sees to it that it complains of
+    nothing and asks nobody else."""
     own = ["data:", "blob:"]
     with contexts(browser) as (opened, complaints, asked):
 
@@ -697,7 +701,8 @@ def new_page(server, browser):
 
 @contextmanager
 def contexts(browser):
-    """Lists of browser contexts, which are closed in the end, of complaints and of addresses asked for."""
+    """Lists of browser contexts, which are closed in the end, of complaints and of addresses asked
+    for."""
     opened = []
     yield opened, [], []
     for context in opened:
@@ -710,7 +715,8 @@ def wait_for_step(page, step, view="MDP", episode=1):
 
 
 def wait_until_after_step(page, step):
-    """Wait until the page shows a later step of the first episode. On a clock a page may miss any one step."""
+    """Wait until the page shows a later step of the first episode. On a clock a page may miss any
+    one step."""
     page.wait_for_selector(
         "#frame" + "".join(f':not([data-shown^="1/{early} of "])' for early in range(step + 1))
     )

@@ -1,4 +1,5 @@
-"""Tests of the window: with SDL's dummy driver and posted keys, and as a real window on a virtual X display."""
+"""Tests of the window: with SDL's dummy driver and posted keys, and as a real window on a virtual X
+display."""
 
 import os
 import re
@@ -64,7 +65,8 @@ def leave():
 
 
 def frame_in(shot, picture, scale):
-    """Whether a window shows a picture, each pixel as scale x scale pixels and nothing over it: a bool."""
+    """Whether a window shows a picture, each pixel as scale x scale pixels and nothing over it: a
+    bool."""
     place = window.layout(picture, scale)
     part = shot[place.row :][: place.picture[1]]
     return (
@@ -74,7 +76,8 @@ def frame_in(shot, picture, scale):
 
 
 def experts_keys(played):
-    """The keys with which the expert plays the session's episode to its end, and the episode's states after each."""
+    """The keys with which the expert plays the session's episode to its end, and the episode's
+    states after each."""
     episode, keys, episodes = played.episode, [], []
     while not episode.done:
         action = int(experts.expert(episode.state, played.machine.params))
@@ -266,7 +269,7 @@ def test_a_recording_holds_all_that_was_played(display, tmp_path, capsys):
     assert f"wrote {tmp_path / 'a.gif'}" in capsys.readouterr().out
 
 
-# --- a real window ----------------------------------------------------------------------------------------------------------
+# --- a real window -------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""The soak's tests: a short one that is clean, broken games that it must find, and what each check is worth."""
+"""The soak's tests: a short one that is clean, broken games that it must find, and what each check
+is worth."""
 
 import functools
 import json
@@ -18,7 +19,7 @@ RANDOM_FIELDS = {"Skittles": {"visible"}}  # fields of which each value is as go
 every_game = pytest.mark.parametrize("name", EASY)
 
 
-# --- a short soak -------------------------------------------------------------------------------------------------------------
+# --- a short soak --------------------------------------------------------------------------------
 
 
 def test_a_short_soak_is_clean_and_says_what_it_covered(tmp_path, capsys):
@@ -51,12 +52,13 @@ def test_a_short_soak_is_clean_and_says_what_it_covered(tmp_path, capsys):
     )
 
 
-# --- a broken game ------------------------------------------------------------------------------------------------------------
+# --- a broken game -------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def broken(monkeypatch):
-    """BattleShip with faults in its reward, flags, fleet, frames and between its twins, each at another time of the episode."""
+    """BattleShip with faults in its reward, flags, fleet, frames and between its twins, each at
+    another time of the episode."""
     entry = registry.REGISTRY["BattleShipEasy"]
 
     def step(key, state, action, params):
@@ -139,12 +141,13 @@ def test_a_broken_game_is_found_and_the_printed_command_repeats_it(broken, capsy
     assert ended.value.code == 1
 
 
-# --- what the checks are worth -------------------------------------------------------------------------------------------------
+# --- what the checks are worth -------------------------------------------------------------------
 
 
 @functools.cache
 def checker(name):
-    """The game's own checks of a batch of Transitions, compiled: Transition -> {sentence: bool[BATCH]}."""
+    """The game's own checks of a batch of Transitions, compiled: Transition -> {sentence:
+    bool[BATCH]}."""
     params = compiled(name).params
     return jax.jit(jax.vmap(lambda step: soak.game_checks(name, step, params)))
 
@@ -179,7 +182,8 @@ def test_every_game_has_invariants_and_they_hold(name):
 
 
 def out_of_range(leaf):
-    """Wrong values of a field: below, above, and with its first element changed if it is of truth values."""
+    """Wrong values of a field: below, above, and with its first element changed if it is of truth
+    values."""
     if leaf.dtype == bool:
         return [
             leaf.at[(slice(None), *[0] * (leaf.ndim - 1))].set(
@@ -244,7 +248,7 @@ def test_mixtures_of_soft_edges_are_those_of_the_primitive():
     assert soak.possible_shares(jnp.int32(16), 48, 1) == [frozenset(range(33))]
 
 
-# --- the parts ------------------------------------------------------------------------------------------------------------------
+# --- the parts -----------------------------------------------------------------------------------
 
 
 def test_every_player_has_environments_and_every_environment_one_player():
