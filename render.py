@@ -784,3 +784,20 @@ def frame(bands, *, score, name, counter=None, corner_ids=None, corner_tiles=())
         blank(rest, obs_size), name, top=(rest - GLYPH_HEIGHT * scale) // 2, scale=scale, color="s"
     )
     return jnp.concatenate([top, *bands, bottom]).reshape(obs_size, obs_size, 3)
+
+
+PRIMITIVES = (
+    board,
+    cells,
+    glyphs,
+    glyph,
+    digits,
+    text,
+    rectangle,
+    sprite,
+    spans,
+    bar,
+    beam,
+    frame,
+)
+"""Every drawing primitive: what takes a canvas, or bands of canvases, and returns a new one."""
