@@ -1,46 +1,98 @@
-"""Drawing: jit-compiled primitives that blit tiles, sprites, digits and anti-aliased shapes.
+"""Jit-compiled drawing primitives: tiles, sprites, glyphs, digits and anti-aliased shapes.
 
-The contract of every primitive here:
+:data:`PRIMITIVES` lists them. They share one contract:
 
-* A **canvas** is ``uint8[height, 3 * width]``: one row a scanline, its bytes R, G, B, R, G, B, ...
-  Canvases are values: a primitive takes one as its first argument and returns a new one of the same
-  shape. What is drawn comes second, where there is such a thing, and every option is a keyword.
+* A **canvas** is ``uint8[height, 3 * width]``: one row per scanline, of bytes R, G, B, R, G, B, ...
+  Canvases are immutable: a primitive takes one as its first argument and returns a new one of the
+  same shape. A second positional argument, if any, is what to draw; all options are keyword-only.
+  :func:`frame` differs: it takes the finished bands of the field and returns the observation.
 * The origin is the top left corner. ``top`` and ``left`` count pixels down and to the right.
-* What sticks out of the canvas on a side is cut off. It never wraps around and never raises.
-* Arguments named in a primitive's ``static_argnames`` (sizes, places, art, colours) are Python
-  values known when the function is traced; the rest (tile ids, numbers, sub-pixel edges) are traced
-  and may differ between environments.
-* Positions that come from floats are first quantised with :func:`fixed_point`, and all arithmetic
-  after that is on integers. A frame therefore has the same bytes under ``jit``, under ``vmap``,
-  eagerly, and on every device.
+* Drawing is clipped to the canvas. It never wraps around and never raises.
+* Static arguments (sizes, positions, art, colors) are Python values known at trace time. All others
+  (tile ids, numbers, sub-pixel edges) are traced and may differ between environments.
+* Float positions are quantized with :func:`fixed_point` first; everything after that is integer
+  arithmetic. A frame therefore has the same bytes under ``jit``, under ``vmap``, eagerly, and on
+  every device.
 
-Art is text: one character a pixel, ``.`` for transparent, any other character a key of
-:data:`PALETTE`. Art has no size in pixels; it is scaled by area averaging to whatever size it is
-drawn at. A **tile** is a tuple of arts, drawn one over another.
+Art is text: one character per pixel, ``.`` for transparent, any other character a key of
+:data:`PALETTE`. Art has no size of its own; area averaging scales it to the size it is drawn at. A
+**tile** is a tuple of arts, layered from bottom to top.
 
-Why scanlines of bytes: on a CPU a frame is written at the memory's speed only if the innermost loop
-runs along a whole row of bytes and is nothing but selects; gathers and per-pixel channel loops are
-several times slower. ``docs/performance.md`` has the measurements.
+Why scanlines of bytes: a CPU writes frames at memory bandwidth only if the innermost loop runs
+along a whole row of bytes and consists of selects alone. Gathers and per-pixel channel loops are
+several times slower; ``docs/performance.md`` has the measurements.
 """
 
+from collections.abc import Callable
 from functools import cache, partial
+from typing import ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
-OBS_SIZES = (128, 256)
-"""The frame sizes, in pixels, that the games offer. All layout is computed from the size, so adding
-one here is enough."""
+__all__ = [
+    "ANGLE_UNIT",
+    "ANY_REWARD",
+    "BACKGROUND",
+    "CARDS",
+    "FIELD_UNITS",
+    "FONT",
+    "FRAME_UNITS",
+    "OBS_SIZES",
+    "PALETTE",
+    "PRIMITIVES",
+    "SCORE_UNITS",
+    "STEP_LIMITS",
+    "SUBPIXEL",
+    "Art",
+    "Tile",
+    "bar",
+    "beam",
+    "blank",
+    "board",
+    "cells",
+    "digits",
+    "disc_half_widths",
+    "field",
+    "field_row",
+    "fixed_point",
+    "frame",
+    "glyph",
+    "glyphs",
+    "parse_art",
+    "pixels",
+    "rectangle",
+    "spans",
+    "sprite",
+    "text",
+    "text_scale",
+    "text_width",
+    "tile_texture",
+]
 
-STEP_LIMITS = range(1, 2**31 - 1)
-"""What a game's ``max_steps_in_episode`` may be: ``time`` is an int32, and no step may overflow
-it."""
+Art = str
+"""Text art: rows of characters, ``.`` for transparent, any other a key of PALETTE."""
 
-ANY_REWARD = (-1e6, 1e6)
-"""The lowest and the highest value that a game's Params takes for a reward."""
+Tile = tuple[Art, ...]
+"""Layers of art, from bottom to top."""
 
-PALETTE = {
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+OBS_SIZES: tuple[int, ...] = (128, 256)
+"""Frame sizes in pixels that the games offer. All layout is computed from the size, so adding a
+size here is enough."""
+
+STEP_LIMITS: range = range(1, 2**31 - 1)
+"""Allowed values of a game's ``max_steps_in_episode``: ``time`` is an int32 and must not
+overflow."""
+
+ANY_REWARD: tuple[float, float] = (-1e6, 1e6)
+"""Bounds (low, high) of every reward in a game's Params."""
+
+PALETTE: dict[str, tuple[int, int, int]] = {
     "k": (14, 16, 30),  # background: near black
     "d": (34, 40, 66),  # dim
     "D": (56, 64, 100),  # dim, lighter
@@ -58,39 +110,41 @@ PALETTE = {
     "p": (190, 122, 232),  # purple
     "m": (156, 100, 58),  # brown
 }
-"""The colours art may use: a character to its (red, green, blue), each 0 to 255."""
+"""The colors of all art: a character to its (red, green, blue), each in [0, 255]."""
 
-BACKGROUND = "k"
-"""The colour of a blank canvas and of what shows through transparent art."""
+BACKGROUND: str = "k"
+"""The color of a blank canvas, which also shows through transparent art."""
 
-# The frame from top to bottom, in 128ths of its side: the score, the playing field, the game's
-# name.
-FRAME_UNITS = 128
-SCORE_UNITS = 14
-FIELD_UNITS = 104
+FRAME_UNITS: int = 128
+"""Layout is given in units of 1 / FRAME_UNITS of the frame's side, independent of its size."""
 
-SUBPIXEL = 32
+SCORE_UNITS: int = 14
+"""The height of the score line at the top of the frame, in layout units."""
+
+FIELD_UNITS: int = 104
+"""The height of the playing field below the score, in layout units. The rest is the game's name."""
+
+SUBPIXEL: int = 32
 """Sub-pixel positions are integers in units of 1 / SUBPIXEL of a pixel."""
 
-ANGLE_UNIT = 1 << 14
+ANGLE_UNIT: int = 1 << 14
 """Angles are integers in units of 1 / ANGLE_UNIT radian."""
 
-GLYPH_HEIGHT, GLYPH_WIDTH = 7, 5
-GLYPH_ADVANCE = GLYPH_WIDTH + 1
-SCORE_DIGITS = 3
-COUNTER_DIGITS = 2
-BAR_MARGIN = 4  # between a bar and the frame's sides, in 128ths of the frame
+_GLYPH_HEIGHT, _GLYPH_WIDTH = 7, 5
+_GLYPH_ADVANCE = _GLYPH_WIDTH + 1
+_SCORE_DIGITS = 3
+_COUNTER_DIGITS = 2
+_BAR_MARGIN = 4  # between a bar and the sides of the frame, in layout units
 
 
 def _font(characters, art):
-    """Cut side-by-side glyphs, each 7 rows of 5 columns with one blank column between, into
-    {character: bool[7, 5]}."""
+    """Cut a line of 7 x 5 glyphs, one blank column apart, into {character: bool[7, 5]}."""
     rows = np.array([[pixel == "#" for pixel in row] for row in art.strip("\n").split("\n")])
-    return {c: rows[:, i * GLYPH_ADVANCE :][:, :GLYPH_WIDTH] for i, c in enumerate(characters)}
+    return {c: rows[:, i * _GLYPH_ADVANCE :][:, :_GLYPH_WIDTH] for i, c in enumerate(characters)}
 
 
-FONT = {
-    " ": np.zeros((GLYPH_HEIGHT, GLYPH_WIDTH), bool),
+FONT: dict[str, np.ndarray] = {
+    " ": np.zeros((_GLYPH_HEIGHT, _GLYPH_WIDTH), bool),
     **_font(
         "0123456789",
         """
@@ -133,7 +187,7 @@ FONT = {
 
 # --- art that several games use ------------------------------------------------------------------
 
-CARD = """
+_CARD = """
 ..wwwwwwww..
 .wwwwwwwwww.
 .wwwwwwwwww.
@@ -147,7 +201,7 @@ CARD = """
 ..wwwwwwww..
 ............
 """
-HEART = """
+_HEART = """
 ............
 ............
 ...rr..rr...
@@ -161,7 +215,7 @@ HEART = """
 ............
 ............
 """
-SPADE = """
+_SPADE = """
 ............
 ............
 .....kk.....
@@ -175,7 +229,7 @@ SPADE = """
 ............
 ............
 """
-CLUB = """
+_CLUB = """
 ............
 ............
 ....GGGG....
@@ -189,7 +243,7 @@ CLUB = """
 ............
 ............
 """
-DIAMOND = """
+_DIAMOND = """
 ............
 ............
 .....oo.....
@@ -203,89 +257,89 @@ DIAMOND = """
 ............
 ............
 """
-CARDS = tuple((CARD, suit) for suit in (HEART, SPADE, CLUB, DIAMOND))
-"""A playing card of each suit, as tiles: heart, spade, club, diamond. They differ in shape and in
+CARDS: tuple[Tile, ...] = tuple((_CARD, suit) for suit in (_HEART, _SPADE, _CLUB, _DIAMOND))
+"""One playing card per suit, as tiles: heart, spade, club, diamond. They differ in shape and
 hue."""
 
 
 # --- layout --------------------------------------------------------------------------------------
 
 
-def field_row(obs_size, units):
-    """The field's pixel row that lies ``units`` 128ths of the frame below the field's top edge; an
-    int.
+def field_row(obs_size: int, units: float) -> int:
+    """The pixel row of the field that lies ``units`` layout units below the field's top edge.
 
-    Differences of this are the heights of bands, so that bands which share an edge leave no gap at
-    any size.
+    Compute the height of a band as a difference of two such rows: bands that share an edge then
+    leave no gap at any frame size.
     """
     return round((SCORE_UNITS + units) * obs_size / FRAME_UNITS) - round(
         SCORE_UNITS * obs_size / FRAME_UNITS
     )
 
 
-def field(obs_size, *, top=0, bottom=FIELD_UNITS, color=BACKGROUND):
-    """A blank canvas for a horizontal band of the field: from ``top`` to ``bottom``, in 128ths of
-    the frame from the field's top.
+def field(
+    obs_size: int, *, top: float = 0, bottom: float = FIELD_UNITS, color: str = BACKGROUND
+) -> jax.Array:
+    """A blank canvas for a horizontal band of the field, the whole field by default.
 
-    Returns ``uint8[band height, 3 * obs_size]``. With the defaults it is the whole field.
+    top, bottom: the band's edges, in layout units below the field's top edge. color: a key of
+    PALETTE. Returns ``uint8[band height, 3 * obs_size]``.
     """
     height = field_row(obs_size, bottom) - field_row(obs_size, top)
     return blank(height, obs_size, color=color)
 
 
-def pixels(obs_size, units):
-    """128ths of the frame to whole pixels: an int, at least 1."""
+def pixels(obs_size: int, units: float) -> int:
+    """Convert layout units to whole pixels, at least 1."""
     return max(1, round(units * obs_size / FRAME_UNITS))
 
 
-def blank(height, width, *, color=BACKGROUND):
-    """A canvas of one colour: ``uint8[height, 3 * width]``."""
+def blank(height: int, width: int, *, color: str = BACKGROUND) -> jax.Array:
+    """A canvas of one color, a key of PALETTE: ``uint8[height, 3 * width]``."""
     return jnp.broadcast_to(jnp.asarray(_bytes(color, width)), (height, 3 * width))
 
 
-def text_scale(obs_size):
-    """Pixels a side of one pixel of the font, at this frame size; an int."""
+def text_scale(obs_size: int) -> int:
+    """The font's scale at this frame size: the side of one font pixel in pixels."""
     return max(1, obs_size // FRAME_UNITS)
 
 
-def text_width(characters, scale):
-    """Pixels that so many characters take in a row, with no gap behind the last; an int."""
-    return (characters * GLYPH_ADVANCE - 1) * scale
+def text_width(characters: int, scale: int) -> int:
+    """The width in pixels of a line of that many characters, without a gap after the last."""
+    return (characters * _GLYPH_ADVANCE - 1) * scale
 
 
-# --- art, turned into NumPy constants while tracing ----------------------------------------------
+# --- art, turned into NumPy constants at trace time ----------------------------------------------
 
 
-def _bytes(color, width):
-    """A scanline of one colour: uint8[3 * width]."""
+def _bytes(color: str, width: int) -> np.ndarray:
+    """A scanline of one color: uint8[3 * width]."""
     return np.tile(np.array(PALETTE[color], np.uint8), width)
 
 
 @cache
-def parse_art(art):
-    """Text art to ``uint8[rows, columns, 4]``: red, green, blue and opacity (0 or 255) of each of
-    its pixels.
+def parse_art(art: Art) -> np.ndarray:
+    """Convert text art to ``uint8[rows, columns, 4]``: red, green, blue and opacity (0 or 255).
 
-    Raises ValueError where the rows differ in length or a character is neither ``.`` nor in
-    PALETTE.
+    Raises ValueError if the rows differ in length or a character is neither ``.`` nor in PALETTE.
     """
     rows = art.strip().split()
     if len({len(row) for row in rows}) != 1:
         raise ValueError(
-            f"art must have rows of one length, but they have {[len(row) for row in rows]} characters:\n{art}"
+            "the rows of an art must all have one length, but they have "
+            f"{[len(row) for row in rows]} characters:\n{art}"
         )
     unknown = sorted(set("".join(rows)) - set(PALETTE) - {"."})
     if unknown:
         raise ValueError(
-            f"art uses {unknown}, which are not colours; there are '.' (transparent) and {sorted(PALETTE)}"
+            f"an art uses {unknown}, which are not colors; there are '.' (transparent) and "
+            f"{sorted(PALETTE)}"
         )
     colors = {key: (*rgb, 255) for key, rgb in PALETTE.items()} | {".": (0, 0, 0, 0)}
     return np.array([[colors[pixel] for pixel in row] for row in rows], np.uint8)
 
 
 def _area_average(pixels, size):
-    """Resize [rows, columns, channels] to [size, size, channels] by exact area averages;
-    float64."""
+    """Resize [rows, columns, channels] to float64[size, size, channels] by area averaging."""
     for axis in (0, 1):
         length = pixels.shape[axis]
         fine = np.repeat(np.asarray(pixels, np.float64), size, axis=axis)
@@ -295,9 +349,8 @@ def _area_average(pixels, size):
 
 
 @cache
-def tile_texture(tile, size, color=BACKGROUND):
-    """The pixels of a tile, ``uint8[size, size, 3]``: its arts scaled to ``size`` and laid one over
-    another on ``color``."""
+def tile_texture(tile: Tile, size: int, color: str = BACKGROUND) -> np.ndarray:
+    """Render a tile's layers over a background color: ``uint8[size, size, 3]``."""
     image = np.broadcast_to(np.array(PALETTE[color], np.float64), (size, size, 3))
     for art in tile:
         pixels = parse_art(art).astype(np.float64)
@@ -309,7 +362,7 @@ def tile_texture(tile, size, color=BACKGROUND):
 
 
 def _ink(characters, scale):
-    """Rows and columns where a string has ink, scaled: bool[7 * scale, text_width]."""
+    """The mask of a string's ink, scaled: bool[7 * scale, text_width]."""
     glyphs = [np.pad(FONT[c], ((0, 0), (0, 1))) for c in characters]
     return np.repeat(np.repeat(np.concatenate(glyphs, axis=1), scale, 0), scale, 1)[
         :, : text_width(len(characters), scale)
@@ -317,8 +370,7 @@ def _ink(characters, scale):
 
 
 def _place(ink, height, width, top, left):
-    """Put a mask on an empty canvas of so many pixels, cutting off what sticks out: bool[height, 3
-    * width]."""
+    """Place a mask of pixels on an empty canvas, clipped to it: bool[height, 3 * width]."""
     mask = np.zeros((height, width), bool)
     rows, columns = (
         slice(max(top, 0), max(top + ink.shape[0], 0)),
@@ -332,15 +384,28 @@ def _place(ink, height, width, top, left):
 # --- primitives ----------------------------------------------------------------------------------
 
 
-@partial(jax.jit, static_argnames=("tiles", "size", "top", "left", "step"))
-def board(canvas, ids, *, tiles, size=None, top=None, left=None, step=None):
+def _jit(*static: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Compile a function with these static arguments, keeping its signature for type checkers."""
+    return partial(jax.jit, static_argnames=static)
+
+
+@_jit("tiles", "size", "top", "left", "step")
+def board(
+    canvas: jax.Array,
+    ids: jax.Array,
+    *,
+    tiles: tuple[Tile, ...],
+    size: int | None = None,
+    top: int | None = None,
+    left: int | None = None,
+    step: int | None = None,
+) -> jax.Array:
     """Draw a board of square tiles.
 
-    canvas: uint8[height, 3 * width]. ids: int[rows, columns], the index into ``tiles`` of each
-    cell; a cell whose id is not an index of ``tiles`` (-1, say) is left as it is. tiles: a tuple of
-    at most 255 tiles. size: pixels a side of a tile; by default the largest that fits the canvas.
-    top, left: pixels to the board's corner; by default it is centred. step: pixels from one column
-    to the next; by default ``size``.
+    canvas: uint8[height, 3 * width]. ids: int[rows, columns], an index into ``tiles`` per cell;
+    cells with any other id (e.g. -1) keep the canvas. tiles: at most 255 tiles. size: the side of a
+    tile in pixels; by default the largest that fits the canvas. top, left: the board's corner in
+    pixels; centered by default. step: pixels from one column to the next; ``size`` by default.
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
     rows, columns = ids.shape
@@ -364,8 +429,7 @@ def board(canvas, ids, *, tiles, size=None, top=None, left=None, step=None):
 
 
 def _spread(ids, where_columns, width):
-    """Spread tile ids over the bytes of scanlines, 255 off the board: int[rows, columns] ->
-    uint8[rows, 3 * width]."""
+    """Spread ids, int[rows, columns], over scanlines, uint8[rows, 3 * width]; 255 off the board."""
     rows, ids = ids.shape[0], _computed_once(ids.astype(jnp.uint8))
     pieces, edge = [], 0
     for column, (start, size) in enumerate(where_columns):
@@ -377,10 +441,9 @@ def _spread(ids, where_columns, width):
 
 
 def _computed_once(values):
-    """The same values, but computed here: XLA would otherwise compute them anew for each byte that
-    they are spread over.
+    """Force XLA to materialize the values, by a reduction that adds a zero to each.
 
-    It never repeats a sum, so this is one: of the values and of a zero for each.
+    XLA recomputes cheap operations in every consumer, but never a reduction.
     """
     return jnp.sum(
         jnp.where(np.array([True, False])[:, None, None], values, values.dtype.type(0)),
@@ -390,8 +453,7 @@ def _computed_once(values):
 
 
 def _scanlines(texture, where_columns, width):
-    """Repeat a texture at every column of a board: uint8[size, size, 3] -> uint8[size, 3 *
-    width]."""
+    """Repeat a texture, uint8[size, size, 3], in every column: uint8[size, 3 * width]."""
     size = texture.shape[0]
     lines = np.zeros((size, width, 3), np.uint8)
     for start, _ in where_columns:
@@ -400,26 +462,29 @@ def _scanlines(texture, where_columns, width):
     return lines.reshape(size, 3 * width)
 
 
-@partial(jax.jit, static_argnames=("colors", "size", "top", "left", "gap"))
-def cells(canvas, ids, *, colors, size, top=0, left=0, gap=0):
-    """Draw a board of cells of one colour each.
+@_jit("colors", "size", "top", "left", "gap")
+def cells(
+    canvas: jax.Array,
+    ids: jax.Array,
+    *,
+    colors: str,
+    size: tuple[int, int],
+    top: int = 0,
+    left: int = 0,
+    gap: int = 0,
+) -> jax.Array:
+    """Draw a board of cells, each in one color.
 
-    canvas: uint8[height, 3 * width]. ids: int[rows, columns], the index into ``colors`` of each
-    cell; all must be one. colors: keys of PALETTE. size: pixels of a cell, (height, width). top,
-    left: pixels to the board's corner. gap: pixels that each cell leaves free at its bottom and its
-    right.
+    canvas: uint8[height, 3 * width]. ids: int[rows, columns], an index into ``colors`` per cell;
+    every id must be valid. colors: keys of PALETTE. size: a cell's (height, width) in pixels. top,
+    left: the board's corner in pixels. gap: pixels left free at the bottom and right of each cell.
 
-    Like that of ``glyphs``, the cost of a pixel does not depend on the number of colours: the
-    choices are made once for each row of cells and column of bytes.
+    As with ``glyphs``, the cost per pixel does not depend on the number of colors: the choice is
+    made once per row of cells and column of bytes.
     """
     height, width = size
-    line = _lines(
-        ids,
-        np.stack([_bytes(color, width) for color in colors]),
-        ids.shape[1],
-        left,
-        canvas.shape[1] // 3,
-    )
+    table = np.stack([_bytes(color, width) for color in colors])
+    line = _lines(ids, table, left, canvas.shape[1] // 3)
     sheet = np.pad(np.ones((height - gap, width - gap), bool), ((0, gap), (0, gap)))
     covered = _place(np.tile(sheet, ids.shape[1]), height, canvas.shape[1] // 3, 0, left)
     return _paint_rows(
@@ -427,38 +492,42 @@ def cells(canvas, ids, *, colors, size, top=0, left=0, gap=0):
     )
 
 
-@partial(jax.jit, static_argnames=("glyphs", "inks", "size", "top", "left"))
-def glyphs(canvas, ids, *, glyphs, inks, size, ink_ids=None, top=0, left=0):
-    """Draw a board of glyphs of one ink each, and leave the canvas as it is around them, as on a
-    text screen.
+@_jit("glyphs", "inks", "size", "top", "left")
+def glyphs(
+    canvas: jax.Array,
+    ids: jax.Array,
+    *,
+    glyphs: tuple[str, ...],
+    inks: str,
+    size: tuple[int, int],
+    ink_ids: jax.Array | None = None,
+    top: int = 0,
+    left: int = 0,
+) -> jax.Array:
+    """Draw a board of glyphs, each in one ink, and keep the canvas around the ink.
 
-    canvas: uint8[height, 3 * width]. ids: int[rows, columns], the index into ``glyphs`` of each
-    cell; a cell whose id is none (-1, say) is left as it is. glyphs: a tuple of characters of FONT,
-    or of text art with ``#`` for ink, at most 8 rows high and all of one height; each is drawn as
-    large as whole multiples of its pixels allow, in the cell's middle. inks: keys of PALETTE, the
-    ink of each glyph, or one for all; with ``ink_ids``, int[rows, columns], the ink of each cell is
-    chosen from ``inks`` by that. size: pixels of a cell, (height, width). top, left: pixels to the
-    board's corner.
+    canvas: uint8[height, 3 * width]. ids: int[rows, columns], an index into ``glyphs`` per cell;
+    cells with any other id (e.g. -1) keep the canvas. glyphs: characters of FONT, or text art with
+    ``#`` for ink, at most 8 rows high and all of one height; each is centered in its cell at the
+    largest whole multiple of its size that fits. inks: keys of PALETTE, one per glyph or a single
+    one for all; with ``ink_ids``, int[rows, columns], an index into ``inks`` per cell. size: a
+    cell's (height, width) in pixels. top, left: the board's corner in pixels.
 
-    Unlike in ``board``, a pixel costs the same however many glyphs and inks there are: the choices
-    are made once for each row of cells and column of bytes, where the rows of a glyph are the bits
-    of one byte.
+    Unlike in ``board``, the cost per pixel does not depend on the number of glyphs and inks: the
+    choice is made once per row of cells and column of bytes, with a glyph's rows as the bits of one
+    byte.
     """
-    width, columns = canvas.shape[1] // 3, ids.shape[1]
+    width = canvas.shape[1] // 3
     line_bits, row_bits = _glyph_bits(glyphs, *size)
     line_inks = np.stack([_bytes(color, size[1]) for color in inks])
     if ink_ids is not None:
-        bits, ink = (
-            _lines(ids, line_bits, columns, left, width),
-            _lines(ink_ids, line_inks, columns, left, width),
-        )
+        bits = _lines(ids, line_bits, left, width)
+        ink = _lines(ink_ids, line_inks, left, width)
     elif len(inks) > 1:
-        bits, ink = _lines(ids, (line_bits, line_inks), columns, left, width)
+        bits, ink = _line_pairs(ids, line_bits, line_inks, left, width)
     else:
-        bits, ink = (
-            _lines(ids, line_bits, columns, left, width),
-            jnp.asarray(_bytes(inks, width))[None],
-        )
+        bits = _lines(ids, line_bits, left, width)
+        ink = jnp.asarray(_bytes(inks, width))[None]
     return _paint_rows(
         canvas,
         top,
@@ -467,28 +536,42 @@ def glyphs(canvas, ids, *, glyphs, inks, size, ink_ids=None, top=0, left=0):
     )
 
 
-@partial(jax.jit, static_argnames=("glyphs", "columns", "size", "top", "left", "ink"))
-def glyph(canvas, index, *, glyphs, row, column, columns, size, ink, top=0, left=0):
-    """Draw one glyph in a cell of a board that may be another one in each environment.
+@_jit("glyphs", "columns", "size", "top", "left", "ink")
+def glyph(
+    canvas: jax.Array,
+    index: ArrayLike,
+    *,
+    glyphs: tuple[str, ...],
+    row: jax.Array,
+    column: jax.Array,
+    columns: int,
+    size: tuple[int, int],
+    ink: str,
+    top: int = 0,
+    left: int = 0,
+) -> jax.Array:
+    """Draw one glyph in a cell of a board; glyph and cell may differ between environments.
 
-    canvas: uint8[height, 3 * width]. index: int[], the index into ``glyphs``, a tuple as in
-    :func:`glyphs`; nothing is drawn where it is none. row, column: int[], the cell. columns: how
-    many the board has; rows go on above and below as far as there is room. size: pixels of a cell,
-    (height, width). ink: a key of PALETTE. top, left: pixels to the board's corner.
+    canvas: uint8[height, 3 * width]. index: int[], an index into ``glyphs``, a tuple as in
+    :func:`glyphs`; any other value draws nothing. row, column: int[], the cell; the board's rows
+    extend above and below to the canvas's edges. columns: the number of columns of the board. size:
+    a cell's (height, width) in pixels. ink: a key of PALETTE. top, left: the board's corner in
+    pixels.
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
     line_bits, row_bits = _glyph_bits(glyphs, *size)
-    bits = _lines(
-        jnp.where(np.arange(columns) == column, index, -1)[None], line_bits, columns, left, width
-    )
+    ids = jnp.where(np.arange(columns) == column, index, -1)[None]
+    bits = _lines(ids, line_bits, left, width)
     in_row, in_cell = np.divmod(np.arange(height) - top, size[0])
     row_bits = jnp.where(in_row == row, row_bits[in_cell], 0)
     return jnp.where((bits & row_bits[:, None]) != 0, _bytes(ink, width), canvas)
 
 
 def _paint_rows(canvas, top, board, paint):
-    """Change the canvas's part under a board of (rows, cell height) with ``paint``: uint8[rows,
-    cell height, bytes] -> the same."""
+    """Apply ``paint`` to the scanlines under a board of (rows, cell height).
+
+    paint: uint8[rows, cell height, 3 * width] -> the same shape.
+    """
     first, last = (min(max(edge, 0), canvas.shape[0]) for edge in (top, top + board[0] * board[1]))
     if first == last:
         return canvas
@@ -499,38 +582,40 @@ def _paint_rows(canvas, top, board, paint):
 
 
 def _glyph_art(glyph):
-    """A character of FONT or text art of ``#`` and ``.``: bool[rows, columns]."""
+    """The ink of a character of FONT or of text art of ``#`` and ``.``: bool[rows, columns]."""
     if glyph in FONT:
         return FONT[glyph]
     art = np.array([[pixel == "#" for pixel in row] for row in glyph.split()])
     if len(art) > 8:
-        raise ValueError(f"a glyph has at most 8 rows, but this one has {len(art)}:\n{glyph}")
+        raise ValueError(f"a glyph must have at most 8 rows, but it has {len(art)}:\n{glyph}")
     return art
 
 
 def _glyph_bits(glyphs, height, width):
-    """Glyphs in cells of so many pixels: the bits of each byte along them, uint8[glyphs, 3 *
-    width], and those of each row."""
+    """Glyphs as bits, in cells of height x width pixels.
+
+    Returns (uint8[glyphs, 3 * width], the ink of each byte column, one bit per glyph row;
+    uint8[height], the bit of each pixel row).
+    """
     arts = [_glyph_art(glyph) for glyph in glyphs]
     rows = len(arts[0])
     if any(len(art) != rows for art in arts):
         raise ValueError(
-            f"the glyphs of a board must have one height, but they have {[len(art) for art in arts]} rows"
+            "the glyphs of a board must all have one height, but they have "
+            f"{[len(art) for art in arts]} rows"
         )
     scale = min(min(height // rows, width // art.shape[1]) for art in arts)
     lines = []
     for art in arts:
-        packed = np.packbits(np.pad(art, ((0, 0), (0, 1))), axis=0, bitorder="little")[
-            0
-        ]  # the last column is what is beside it
+        padded = np.pad(art, ((0, 0), (0, 1)))  # the last column is the blank beside the glyph
+        packed = np.packbits(padded, axis=0, bitorder="little")[0]
         lines.append(np.repeat(packed[_fit(art.shape[1], width, scale)], 3))
     bit = np.append(1 << np.arange(rows), 0).astype(np.uint8)
     return np.stack(lines), bit[_fit(rows, height, scale)]
 
 
 def _fit(length, cell, scale):
-    """Which of a glyph's rows (or columns) each pixel of a cell shows, -1 for none: a NumPy
-    int[cell]."""
+    """The glyph row (or column) shown by each pixel of a cell, -1 for none: NumPy int[cell]."""
     pixel = np.arange(cell)
     if scale == 0:  # the cell is too small for whole pixels
         return pixel * length // cell
@@ -538,47 +623,60 @@ def _fit(length, cell, scale):
     return np.where((place >= 0) & (place < length), place, -1)
 
 
-def _lines(ids, values, columns, left, width):
-    """One line of bytes for each row of a board: uint8[rows, 3 * width], or a tuple of two.
+def _lines(ids: jax.Array, table: np.ndarray, left: int, width: int) -> jax.Array:
+    """Look up one scanline per board row: uint8[rows, 3 * width].
 
-    ids: int[rows, columns]. values: uint8[choices, 3 * cell width], what a cell contributes; 0
-    where its id is no choice. Or a tuple of two, which are looked up as one number of 16 bits for
-    not much more than one costs. A sum, because XLA computes a sum once and keeps it, but would
-    repeat selects for every pixel below.
+    ids: int[rows, columns]. table: uint8[choices, 3 * cell width], the bytes of a cell for each id;
+    any other id gives zeros. left: the board's left edge in pixels.
     """
-    pair = isinstance(values, tuple)
-    values = values[0] | values[1].astype(np.uint16) << 8 if pair else values
-    cell = values.shape[1] // 3
+    return _clipped(_look_up(ids, table), left, width)
+
+
+def _line_pairs(ids, table, other, left, width) -> tuple[jax.Array, jax.Array]:
+    """Look up two tables like ``_lines``, as 16-bit numbers: little more work than one."""
+    both = _look_up(ids, table | other.astype(np.uint16) << 8)
+    return _clipped(both, left, width), _clipped(both >> 8, left, width)
+
+
+def _look_up(ids: jax.Array, table: np.ndarray) -> jax.Array:
+    """The entries of a table side by side for each row of ids: its dtype[rows, columns * bytes].
+
+    A sum, because XLA materializes a reduction, but would recompute selects for every pixel that
+    uses them.
+    """
+    columns, cell, dtype = ids.shape[1], table.shape[1] // 3, table.dtype
     spread = _spread(ids, [(column * cell, cell) for column in range(columns)], columns * cell)
-    chosen = (
-        spread.astype(values.dtype) == np.arange(len(values), dtype=values.dtype)[:, None, None]
-    )
-    line = jnp.sum(
-        jnp.where(chosen, np.tile(values, columns)[:, None], values.dtype.type(0)),
-        axis=0,
-        dtype=values.dtype,
-    )
-    begin, end = np.clip([left, left + columns * cell], 0, width)
-    before, behind = (
-        jnp.zeros((len(ids), 3 * margin), jnp.uint8) for margin in (begin, width - end)
-    )
-    lines = tuple(
-        jnp.concatenate(
-            [before, part[:, 3 * (begin - left) : 3 * (end - left)].astype(jnp.uint8), behind],
-            axis=1,
-        )
-        for part in ((line, line >> 8) if pair else (line,))
-    )
-    return lines if pair else lines[0]
+    chosen = spread.astype(dtype) == np.arange(len(table), dtype=dtype)[:, None, None]
+    values = jnp.where(chosen, np.tile(table, columns)[:, None], dtype.type(0))
+    return jnp.sum(values, axis=0, dtype=dtype)
 
 
-@partial(jax.jit, static_argnames=("top", "left", "scale", "count", "color"))
-def digits(canvas, number, *, top, left, scale=1, count=SCORE_DIGITS, color="w"):
+def _clipped(lines: jax.Array, left: int, width: int) -> jax.Array:
+    """The low byte of each number, at ``left`` pixels on zeros: uint8[rows, 3 * width]."""
+    begin, end = np.clip([left, left + lines.shape[1] // 3], 0, width)
+    before, after = (
+        jnp.zeros((len(lines), 3 * margin), jnp.uint8) for margin in (begin, width - end)
+    )
+    shown = lines[:, 3 * (begin - left) : 3 * (end - left)].astype(jnp.uint8)
+    return jnp.concatenate([before, shown, after], axis=1)
+
+
+@_jit("top", "left", "scale", "count", "color")
+def digits(
+    canvas: jax.Array,
+    number: ArrayLike,
+    *,
+    top: int,
+    left: int,
+    scale: int = 1,
+    count: int = _SCORE_DIGITS,
+    color: str = "w",
+) -> jax.Array:
     """Draw a number in fixed-width digits, with leading zeros.
 
-    canvas: uint8[height, 3 * width]. number: int[], clipped to 0 ... 10**count - 1. top, left:
-    pixels to the first digit's corner. scale: pixels a side of one pixel of the font. count: how
-    many digits. color: a key of PALETTE.
+    canvas: uint8[height, 3 * width]. number: int[], clipped to [0, 10**count - 1]. top, left: the
+    first digit's corner in pixels. scale: the side of one font pixel in pixels. count: the number
+    of digits. color: a key of PALETTE.
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
     number = jnp.clip(number, 0, 10**count - 1)
@@ -587,30 +685,38 @@ def digits(canvas, number, *, top, left, scale=1, count=SCORE_DIGITS, color="w")
         [np.packbits(FONT[str(value)], axis=0, bitorder="little")[0] for value in range(10)]
     )
     columns = np.repeat(
-        np.pad(glyphs, ((0, 0), (0, GLYPH_ADVANCE - GLYPH_WIDTH))), 3 * scale, axis=1
+        np.pad(glyphs, ((0, 0), (0, _GLYPH_ADVANCE - _GLYPH_WIDTH))), 3 * scale, axis=1
     )
-    bits = _lines(values[None], columns, count, left, width)
+    bits = _lines(values[None], columns, left, width)
     row_bit = _place_line(
-        np.repeat(1 << np.arange(GLYPH_HEIGHT), scale).astype(np.uint8), height, top
+        np.repeat(1 << np.arange(_GLYPH_HEIGHT), scale).astype(np.uint8), height, top
     )
     return jnp.where((bits & row_bit[:, None]) != 0, _bytes(color, width), canvas)
 
 
 def _place_line(values, length, start):
-    """Put a line of values at ``start`` on a line of zeros, cutting off what sticks out."""
+    """Place a line of values at ``start`` on a line of zeros, clipped to its length."""
     line = np.zeros(length, values.dtype)
     begin, end = np.clip([start, start + len(values)], 0, length)
     line[begin:end] = values[begin - start : end - start]
     return line
 
 
-@partial(jax.jit, static_argnames=("string", "top", "left", "scale", "color"))
-def text(canvas, string, *, top, left=None, scale=1, color="w"):
-    """Draw a string that is known when tracing.
+@_jit("string", "top", "left", "scale", "color")
+def text(
+    canvas: jax.Array,
+    string: str,
+    *,
+    top: int,
+    left: int | None = None,
+    scale: int = 1,
+    color: str = "w",
+) -> jax.Array:
+    """Draw a static string.
 
     canvas: uint8[height, 3 * width]. string: digits, letters (drawn as capitals) and spaces. top,
-    left: pixels to the first character's corner; by default the text is centred between left and
-    right. scale: pixels a side of one pixel of the font. color: a key of PALETTE.
+    left: the first character's corner in pixels; by default the text is centered horizontally.
+    scale: the side of one font pixel in pixels. color: a key of PALETTE.
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
     left = (width - text_width(len(string), scale)) // 2 if left is None else left
@@ -618,12 +724,20 @@ def text(canvas, string, *, top, left=None, scale=1, color="w"):
     return jnp.where(mask, _bytes(color, width), canvas)
 
 
-@partial(jax.jit, static_argnames=("top", "bottom", "left", "right", "color"))
-def rectangle(canvas, *, top=0, bottom=None, left=0, right=None, color):
-    """Fill a rectangle that is known when tracing.
+@_jit("top", "bottom", "left", "right", "color")
+def rectangle(
+    canvas: jax.Array,
+    *,
+    top: int = 0,
+    bottom: int | None = None,
+    left: int = 0,
+    right: int | None = None,
+    color: str,
+) -> jax.Array:
+    """Fill a static rectangle.
 
-    canvas: uint8[height, 3 * width]. top, bottom, left, right: pixels, the second of each pair
-    behind the last one filled; by default the canvas's edges. color: a key of PALETTE.
+    canvas: uint8[height, 3 * width]. top, bottom, left, right: its edges in pixels, ``bottom`` and
+    ``right`` exclusive; by default the canvas's edges. color: a key of PALETTE.
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
     bottom, right = height if bottom is None else bottom, width if right is None else right
@@ -633,18 +747,18 @@ def rectangle(canvas, *, top=0, bottom=None, left=0, right=None, color):
     return jnp.where(mask, _bytes(color, width), canvas)
 
 
-@partial(jax.jit, static_argnames=("art", "size", "top"))
-def sprite(canvas, art, *, size, top, left):
-    """Draw one art of ``size`` x ``size`` pixels that may move from side to side; what is
-    transparent keeps the canvas.
+@_jit("art", "size", "top")
+def sprite(canvas: jax.Array, art: Art, *, size: int, top: int, left: ArrayLike) -> jax.Array:
+    """Draw one art at a traced horizontal position; its transparent pixels keep the canvas.
 
-    canvas: uint8[height, 3 * width]. art: text art. size, top: pixels. left: int[], pixels to the
-    sprite's left side, any number. A pixel that the art covers less than half is transparent.
+    canvas: uint8[height, 3 * width]. art: text art. size: the sprite's side in pixels. top: its
+    upper edge in pixels. left: int[], its left edge in pixels, any number. A pixel is transparent
+    if the art covers less than half of it.
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
     ink = _area_average(parse_art(art)[..., 3:] / 255, size) >= 0.5
-    # The sprite in the middle of a strip so wide that some window of the canvas's width shows it
-    # anywhere, or not at all.
+    # The sprite stands in the middle of a strip three canvases wide. A window as wide as the canvas
+    # slides over the strip to show the sprite anywhere, or not at all.
     colors, opaque = (
         np.pad(pixels, ((0, 0), (width, width), (0, 0))).reshape(size, -1)
         for pixels in (tile_texture((art,), size), np.repeat(ink, 3, axis=2))
@@ -659,24 +773,22 @@ def sprite(canvas, art, *, size, top, left):
     return jnp.concatenate([canvas[:first], painted, canvas[last:]])
 
 
-def fixed_point(value, *, scale):
-    """Quantise ``value * scale`` to the nearest integer: float -> int32. Halves go to the even
-    neighbour."""
+def fixed_point(value: jax.Array, *, scale: float) -> jax.Array:
+    """Quantize ``value * scale``: float[...] -> int32[...], the nearest integer, halves to even."""
     return jnp.round(value * jnp.float32(scale)).astype(jnp.int32)
 
 
-@partial(jax.jit, static_argnames=("colors",))
-def spans(canvas, *, left, right, colors):
+@_jit("colors")
+def spans(canvas: jax.Array, *, left: ArrayLike, right: ArrayLike, colors: str) -> jax.Array:
     """Fill every scanline between two sub-pixel edges, with anti-aliased ends.
 
-    canvas: uint8[height, 3 * width], width below 1024. left, right: int32[] or int32[height], in 1
-    / SUBPIXEL of a pixel from the canvas's left side; a pixel is mixed with the colour in
-    proportion to the part of it that lies between them. A scanline whose right edge is not beyond
-    its left edge stays as it is. colors: a key of PALETTE, or a string of one for each scanline.
+    canvas: uint8[height, 3 * width], of width below 1024. left, right: int32[] or int32[height], in
+    1 / SUBPIXEL of a pixel from the canvas's left side; each pixel is blended with the color in
+    proportion to its part between the edges. A scanline keeps the canvas if right <= left. colors:
+    a key of PALETTE, or a string with one key per scanline.
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
-    # 16 bits hold every intermediate value, and a vector register holds twice as many of them as of
-    # 32.
+    # Every intermediate value fits in 16 bits, which doubles the number per vector register.
     starts = np.repeat(np.arange(width) * SUBPIXEL, 3).astype(np.int16)
     left, right = (
         jnp.clip(jnp.asarray(edge), 0, width * SUBPIXEL).astype(jnp.int16)[..., None]
@@ -690,27 +802,25 @@ def spans(canvas, *, left, right, colors):
     return jnp.broadcast_to(mixed.astype(jnp.uint8), (height, 3 * width))
 
 
-@partial(jax.jit, static_argnames=("of",))
-def bar(canvas, *, filled, of):
-    """Fill a band with a bar that grows from the left: red over the part that is filled, grey over
-    the rest.
+@_jit("of")
+def bar(canvas: jax.Array, *, filled: jax.Array | int, of: int) -> jax.Array:
+    """Fill a band with a progress bar: red from the left over the filled part, gray over the rest.
 
-    canvas: uint8[height, 3 * width]. filled: int32[], 0 ... ``of``. of: an int, below 1000.
+    canvas: uint8[height, 3 * width]. filled: int32[], in [0, of]. of: an int below 1000.
     """
     width = canvas.shape[1] // 3
     left, right = (
-        edge * width * SUBPIXEL // FRAME_UNITS for edge in (BAR_MARGIN, FRAME_UNITS - BAR_MARGIN)
+        edge * width * SUBPIXEL // FRAME_UNITS for edge in (_BAR_MARGIN, FRAME_UNITS - _BAR_MARGIN)
     )
     canvas = spans(canvas, left=left, right=right, colors="D")
     return spans(canvas, left=left, right=left + (right - left) * filled // of, colors="r")
 
 
-def disc_half_widths(height, *, top, diameter):
-    """Half the width of a disc on each of ``height`` scanlines, in sub-pixels, 0 above and below
-    it: NumPy int32[height].
+def disc_half_widths(height: int, *, top: int, diameter: int) -> np.ndarray:
+    """Half the width of a disc on each scanline, in sub-pixels: NumPy int32[height].
 
-    top: the scanline at the disc's upper edge. diameter: pixels. For spans around the disc's moving
-    centre.
+    It is 0 above and below the disc. top: the scanline at the disc's upper edge. diameter: in
+    pixels. Use it with :func:`spans` around the disc's moving center.
     """
     rows = np.arange(height) - top + 0.5 - diameter / 2
     return np.round(np.sqrt(np.maximum((diameter / 2) ** 2 - rows**2, 0)) * SUBPIXEL).astype(
@@ -718,16 +828,25 @@ def disc_half_widths(height, *, top, diameter):
     )
 
 
-@partial(jax.jit, static_argnames=("y", "length", "thickness", "color"))
-def beam(canvas, *, x, y, angle, length, thickness, color):
+@_jit("y", "length", "thickness", "color")
+def beam(
+    canvas: jax.Array,
+    *,
+    x: jax.Array,
+    y: int,
+    angle: jax.Array,
+    length: int,
+    thickness: int,
+    color: str,
+) -> jax.Array:
     """Draw a straight beam that stands on a pivot and leans.
 
     canvas: uint8[height, 3 * width]. x: int32[], the pivot in 1 / SUBPIXEL of a pixel. y: the row
-    whose upper edge holds the pivot. angle: int32[] in 1 / ANGLE_UNIT radian, 0 upright, positive
-    to the right, at most 0.6 radian either way. length, thickness: pixels. color: a key of PALETTE.
+    whose upper edge holds the pivot. angle: int32[], in 1 / ANGLE_UNIT radian, 0 upright, positive
+    to the right, within 0.6 radian. length, thickness: in pixels. color: a key of PALETTE.
 
-    Sine and cosine are Taylor polynomials of the fifth degree in integers (error below 1e-4 in that
-    range), so that no device's floating point shows in the picture.
+    Sine and cosine are fifth-degree Taylor polynomials in integers (error below 1e-4 in that
+    range), so the frame does not depend on a device's floating point.
     """
     square = angle * angle // ANGLE_UNIT
     sine = (
@@ -738,9 +857,8 @@ def beam(canvas, *, x, y, angle, length, thickness, color):
     cosine = ANGLE_UNIT - square // 2 + square * square // ANGLE_UNIT // 24
     tangent = sine * ANGLE_UNIT // cosine
     half = thickness * SUBPIXEL * ANGLE_UNIT // (2 * cosine)
-    above = (
-        y - np.arange(canvas.shape[0])
-    ) * 2 - 1  # twice the height of each scanline's middle over the pivot, in pixels
+    # Twice the height of each scanline's middle above the pivot, in pixels.
+    above = (y - np.arange(canvas.shape[0])) * 2 - 1
     center = x + (above * (SUBPIXEL // 2)) * tangent // ANGLE_UNIT
     tip = 2 * length * cosine // ANGLE_UNIT
     half = jnp.where((above > 0) & (above <= tip), half, 0)
@@ -750,15 +868,23 @@ def beam(canvas, *, x, y, angle, length, thickness, color):
 # --- the frame -----------------------------------------------------------------------------------
 
 
-@partial(jax.jit, static_argnames=("name", "corner_tiles"))
-def frame(bands, *, score, name, counter=None, corner_ids=None, corner_tiles=()):
-    """Put the score above the field and the game's name below it, and make the observation.
+@_jit("name", "corner_tiles")
+def frame(
+    bands: jax.Array | tuple[jax.Array, ...],
+    *,
+    score: ArrayLike,
+    name: str,
+    counter: ArrayLike | None = None,
+    corner_ids: jax.Array | None = None,
+    corner_tiles: tuple[Tile, ...] = (),
+) -> jax.Array:
+    """Assemble the observation: the score above the field and the game's name below it.
 
-    bands: the field, as one canvas or as a tuple of canvases from top to bottom; together they are
-    as high as ``field(obs_size)``. A CPU writes up to about five bands in one go, and more of them
-    at half the speed. score: int[], drawn with three digits. name: the text at the bottom. counter:
-    int[], a second number, drawn with two digits before the top right corner. corner_ids: int[2],
-    indices into ``corner_tiles`` of the tiles in the top left and top right corners, -1 for none.
+    bands: the field, as one canvas or a tuple of canvases from top to bottom; together they are as
+    high as ``field(obs_size)``. A CPU writes up to about five bands at full speed and more at half.
+    score: int[], drawn with three digits. name: the text at the bottom. counter: int[], a second
+    number, drawn with two digits left of the top right corner. corner_ids: int[2], indices into
+    ``corner_tiles`` for the top left and top right corners, -1 for none. corner_tiles: tiles.
 
     Returns the observation, uint8[obs_size, obs_size, 3]: rows, columns, RGB.
     """
@@ -771,22 +897,22 @@ def frame(bands, *, score, name, counter=None, corner_ids=None, corner_tiles=())
         size = height - 2 * scale
         step = obs_size - size - 4 * scale
         top = board(top, corner_ids[None], tiles=corner_tiles, size=size, step=step)
-    left = (obs_size - text_width(SCORE_DIGITS, scale)) // 2
-    digits_top = (height - GLYPH_HEIGHT * scale + 1) // 2
+    left = (obs_size - text_width(_SCORE_DIGITS, scale)) // 2
+    digits_top = (height - _GLYPH_HEIGHT * scale + 1) // 2
     top = digits(top, score, top=digits_top, left=left, scale=scale)
     if counter is not None:
-        left = obs_size - height - text_width(COUNTER_DIGITS, scale) - 4 * scale
+        left = obs_size - height - text_width(_COUNTER_DIGITS, scale) - 4 * scale
         top = digits(
-            top, counter, top=digits_top, left=left, scale=scale, count=COUNTER_DIGITS, color="y"
+            top, counter, top=digits_top, left=left, scale=scale, count=_COUNTER_DIGITS, color="y"
         )
     rest = obs_size - height - sum(band.shape[0] for band in bands)
     bottom = text(
-        blank(rest, obs_size), name, top=(rest - GLYPH_HEIGHT * scale) // 2, scale=scale, color="s"
+        blank(rest, obs_size), name, top=(rest - _GLYPH_HEIGHT * scale) // 2, scale=scale, color="s"
     )
     return jnp.concatenate([top, *bands, bottom]).reshape(obs_size, obs_size, 3)
 
 
-PRIMITIVES = (
+PRIMITIVES: tuple[Callable[..., jax.Array], ...] = (
     board,
     cells,
     glyphs,
@@ -800,4 +926,4 @@ PRIMITIVES = (
     beam,
     frame,
 )
-"""Every drawing primitive: what takes a canvas, or bands of canvases, and returns a new one."""
+"""Every drawing primitive: the compiled functions that take a canvas, or bands, and return one."""

@@ -1,6 +1,7 @@
-"""The drawing primitives' tests: pixels, and the contract by reflection."""
+"""Tests of the drawing primitives: their pixels, and their contract by reflection."""
 
 import inspect
+import re
 
 import jax
 import jax.numpy as jnp
@@ -16,18 +17,8 @@ r.g
 ...
 b.y
 """
-PRIMITIVES = (
-    "board",
-    "cells",
-    "glyphs",
-    "glyph",
-    "digits",
-    "text",
-    "rectangle",
-    "sprite",
-    "spans",
-    "bar",
-    "beam",
+every_primitive = pytest.mark.parametrize(
+    "primitive", draw.PRIMITIVES, ids=[primitive.__name__ for primitive in draw.PRIMITIVES]
 )
 
 
@@ -37,7 +28,7 @@ def picture(canvas):
 
 
 def letters(canvas):
-    """A canvas as rows of PALETTE keys, '?' for a mixed colour, the background as '.'."""
+    """A canvas as rows of PALETTE keys, '?' for a mixed color, '.' for the background."""
     keys = {rgb: "." if key == draw.BACKGROUND else key for key, rgb in draw.PALETTE.items()}
     return [
         "".join(keys.get(tuple(int(c) for c in pixel), "?") for pixel in row)
@@ -58,7 +49,7 @@ def test_a_board_puts_each_tile_in_its_cell_and_leaves_unknown_ids_alone():
     ]
 
 
-def test_a_boards_size_place_and_step_can_be_given_and_it_is_cut_off_at_every_side():
+def test_a_boards_size_place_and_step_can_be_given_and_it_is_clipped_at_every_side():
     canvas, ids, tiles = draw.blank(4, 6, color="k"), jnp.array([[0, 1], [1, 0]]), (("r",), ("g",))
     assert letters(draw.board(canvas, ids, tiles=tiles, size=1, top=1, left=1, step=3)) == [
         "......",
@@ -119,7 +110,7 @@ def test_layers_of_a_tile_lie_over_one_another_and_art_has_no_size():
     np.testing.assert_array_equal(mixed, np.floor(half + 0.5))
 
 
-def test_cells_have_one_colour_each_and_leave_their_gap_free():
+def test_cells_have_one_color_each_and_leave_their_gap_free():
     canvas, ids = draw.blank(6, 8, color="s"), jnp.array([[0, 1], [2, 0]])
     assert letters(draw.cells(canvas, ids, colors="rgb", size=(2, 3), top=1, left=1)) == [
         "ssssssss",
@@ -221,7 +212,7 @@ def test_glyphs_that_cannot_be_drawn_are_refused(glyphs, word):
         )
 
 
-def test_a_rectangle_fills_what_it_is_told_and_is_cut_off():
+def test_a_rectangle_fills_what_it_is_told_and_is_clipped():
     canvas = draw.blank(3, 4)
     assert letters(draw.rectangle(canvas, top=1, bottom=2, left=1, right=3, color="r")) == [
         "....",
@@ -243,7 +234,7 @@ def test_a_bar_is_red_as_far_as_it_is_filled(filled, red):
     assert row == "." * 4 + "r" * red + "D" * (120 - red) + "." * 4
 
 
-def test_cards_differ_in_shape_and_in_colour():
+def test_cards_differ_in_shape_and_in_color():
     white = draw.tile_texture(("w",), 11).astype(int)
     textures = [draw.tile_texture(card, 11).astype(int) for card in draw.CARDS]
     shapes = [np.any(texture != white, axis=2) for texture in textures]
@@ -284,7 +275,7 @@ def test_digits_draw_the_number_that_text_would(number, shown, scale):
     )
 
 
-def test_text_is_centred_drawn_in_capitals_and_cut_off():
+def test_text_is_centered_drawn_in_capitals_and_clipped():
     canvas = draw.blank(7, 9)
     rows = letters(draw.text(canvas, "i", top=0, color="g"))
     assert rows == ["..ggggg..", *["....g...."] * 5, "..ggggg.."]
@@ -297,7 +288,7 @@ def test_text_is_centred_drawn_in_capitals_and_cut_off():
 
 @pytest.mark.parametrize("left", [-9, -3, -2, 0, 2, 4, 5, 30])
 @pytest.mark.parametrize("top", [-2, 0, 1, 3, 9])
-def test_a_sprite_moves_keeps_what_is_behind_it_and_is_cut_off(left, top):
+def test_a_sprite_moves_keeps_what_is_behind_it_and_is_clipped(left, top):
     height, width = 4, 5
     expected = [["s"] * width for _ in range(height)]
     for row, line in enumerate(CORNERS.split()):
@@ -322,7 +313,7 @@ def test_spans_cover_pixels_in_proportion():
     np.testing.assert_array_equal(image, expected)
 
 
-def test_spans_clip_at_both_sides_and_may_have_a_colour_for_each_scanline():
+def test_spans_clip_at_both_sides_and_may_have_a_color_for_each_scanline():
     canvas = draw.blank(2, 4)
     assert letters(draw.spans(canvas, left=-1000, right=2 * SUB, colors="rg")) == ["rr..", "gg.."]
     assert letters(draw.spans(canvas, left=3 * SUB, right=10**6, colors="b")) == ["...b"] * 2
@@ -408,9 +399,8 @@ def test_a_frame_has_the_score_on_top_the_name_below_and_corners(obs_size):
     )
     for part, ink in ((top, "w"), (bottom, "s")):
         columns = [i for row in part for i, pixel in enumerate(row) if pixel == ink]
-        assert (
-            abs(min(columns) + max(columns) + 1 - obs_size) <= 4 * scale
-        )  # centred, but for blank columns of the glyphs
+        # Centered, up to the blank columns of the glyphs.
+        assert abs(min(columns) + max(columns) + 1 - obs_size) <= 4 * scale
         assert all(ink not in row for row in (part[0], part[-1]))
     assert top[4 * scale][: obs_size // 2].count("g") == 12 * scale and not any(
         "r" in row for row in top
@@ -433,25 +423,62 @@ def test_a_frames_counter_stands_between_the_score_and_the_right_corner(obs_size
     )
 
 
-@pytest.mark.parametrize("name", PRIMITIVES)
-def test_primitives_keep_the_contract(name):
-    primitive = getattr(draw, name)
-    parameters = list(inspect.signature(primitive).parameters.values())
-    assert parameters[0].name == "canvas"
-    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters[2:])
-    assert hasattr(primitive, "lower"), "it is jit-compiled"
-    assert "canvas: uint8[height, 3 * width]" in inspect.getdoc(primitive)
-    for parameter in parameters[1:]:
-        assert parameter.name in inspect.getdoc(primitive)
+# --- the contract, by reflection -----------------------------------------------------------------
 
 
-def test_every_public_function_is_documented():
-    functions = [
-        member for key, member in vars(draw).items() if callable(member) and not key.startswith("_")
-    ]
-    assert all(
-        inspect.getdoc(function) for function in functions if function.__module__ == draw.__name__
+def functions_of_render():
+    """Every function that render.py defines, compiled or not: {name: function}."""
+    return {
+        name: member
+        for name, member in vars(draw).items()
+        if inspect.isfunction(inspect.unwrap(member)) and member.__module__ == draw.__name__
+    }
+
+
+def is_compiled(function):
+    """Whether a function went through jax.jit."""
+    return hasattr(function, "lower") and hasattr(function, "trace")
+
+
+def test_primitives_lists_every_compiled_function_that_draws_on_a_canvas_or_bands():
+    drawing = {
+        name
+        for name, function in functions_of_render().items()
+        if is_compiled(function)
+        and next(iter(inspect.signature(function).parameters)) in ("canvas", "bands")
+    }
+    listed = [primitive.__name__ for primitive in draw.PRIMITIVES]
+    assert sorted(listed) == sorted(drawing), (
+        "render.PRIMITIVES must list every jit-compiled function of render.py whose first argument "
+        "is a canvas or bands, once each"
     )
+    assert all(getattr(draw, name) in draw.PRIMITIVES for name in listed)
+
+
+@every_primitive
+def test_primitives_keep_the_contract(primitive):
+    first, *others = inspect.signature(primitive).parameters.values()
+    documented = inspect.getdoc(primitive)
+    if primitive is draw.frame:
+        assert first.name == "bands" and "bands:" in documented
+        others = [first, *others]  # all but the bands are options
+    else:
+        assert first.name == "canvas" and "canvas: uint8[height, 3 * width]" in documented
+    assert all(option.kind is inspect.Parameter.KEYWORD_ONLY for option in others[1:])
+    assert is_compiled(primitive)
+    for parameter in (first, *others):
+        assert re.search(rf"\b{parameter.name}\b", documented), parameter.name
+
+
+def test_every_public_function_is_documented_and_annotated_and_in_all():
+    for name, function in functions_of_render().items():
+        assert name.startswith("_") or name in draw.__all__, name
+        if name in draw.__all__:
+            signature = inspect.signature(function)
+            assert inspect.getdoc(function), name
+            assert signature.return_annotation is not inspect.Signature.empty, name
+            for parameter in signature.parameters.values():
+                assert parameter.annotation is not inspect.Parameter.empty, (name, parameter.name)
 
 
 def test_drawing_is_the_same_under_jit_vmap_and_eagerly():
