@@ -1,0 +1,1 @@
+"""The soak: every environment's rules, checked over millions of steps."""
