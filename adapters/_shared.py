@@ -1,0 +1,117 @@
+"""What ArcadeEnv and ArcadeVectorEnv share: metadata, spaces, and the checks of arguments."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode
+
+from popgym_arcade import spaces
+from popgym_arcade.adapters._programs import Carry
+from popgym_arcade.registry import NUM_ACTIONS
+
+METADATA: dict[str, Any] = {"render_modes": ["human", "rgb_array"], "render_fps": 10}
+"""The ``metadata`` of every environment."""
+
+CPU = 1  # DLPack's code for the device
+
+
+def single_spaces(params: Any) -> tuple[gymnasium.spaces.Discrete, gymnasium.spaces.Box]:
+    """The action space and the observation space of one environment."""
+    frame = gymnasium.spaces.Box(0, 255, (params.obs_size, params.obs_size, 3), np.uint8)
+    return gymnasium.spaces.Discrete(NUM_ACTIONS), frame
+
+
+def warn_without_mode(render_mode: str | None) -> None:
+    """Warn, as Gymnasium's environments do, that nothing is rendered without a render_mode."""
+    if render_mode is None:
+        gymnasium.logger.warn(
+            "render was called without a render_mode; "
+            'choose one when you make the environment, e.g. "rgb_array"'
+        )
+
+
+# --- checks --------------------------------------------------------------------------------------
+
+
+def check_choice(what: str, value: object, allowed: Sequence[str]) -> None:
+    """Raise ValueError unless value, of any type, is one of the allowed strings."""
+    spaces.check_choice(what, value if isinstance(value, str) else str(value), allowed)
+
+
+def check_render_mode(render_mode: object) -> None:
+    """Raise ValueError unless render_mode is None or one of the metadata's."""
+    if render_mode is not None:
+        check_choice("render_mode, if given,", render_mode, METADATA["render_modes"])
+
+
+def to_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    """Convert a mode's value to the AutoresetMode. Raises ValueError for any other value."""
+    value = mode.value if isinstance(mode, AutoresetMode) else mode
+    check_choice("autoreset_mode", value, [known.value for known in AutoresetMode])
+    return AutoresetMode(value)
+
+
+def to_seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
+    """A list with a seed or None for each environment, from the ``seed`` of ``reset``."""
+    if seed is None:
+        return [None] * num_envs
+    if isinstance(seed, int):
+        return [seed + i for i in range(num_envs)]
+    if len(seed) != num_envs:
+        raise ValueError(
+            f"seed must have {num_envs} items, one for each environment, but it has {len(seed)}"
+        )
+    return list(seed)
+
+
+def check_mask(mask: object, num_envs: int) -> None:
+    """Raise ValueError unless the mask is a NumPy bool[num_envs] with at least one True."""
+    if not isinstance(mask, np.ndarray) or mask.shape != (num_envs,) or mask.dtype != bool:
+        raise ValueError(f"reset_mask must be a NumPy array bool[{num_envs}], but it is {mask!r}")
+    if not mask.any():
+        raise ValueError(
+            "reset_mask must be True for at least one environment, but it is False everywhere"
+        )
+
+
+def check_none_done(carry: Carry) -> None:
+    """Raise ResetNeeded if an episode of a vector is over."""
+    done = np.flatnonzero(np.asarray(carry.done))
+    if done.size:
+        raise ResetNeeded(
+            f"the episodes of {done.tolist()} are over; reset them before the next step"
+        )
+
+
+def to_action_array(actions: Any, num_envs: int) -> np.ndarray | jax.Array:
+    """Convert actions to an integer array [num_envs] that a compiled program takes.
+
+    Raises ValueError for another shape or dtype and, for actions in a CPU's memory, for a value
+    outside [0, 4]. Values on an accelerator are not read, since that would wait for the device.
+    """
+    if getattr(actions, "__dlpack_device__", lambda: (CPU, 0))()[0] != CPU:
+        if not isinstance(actions, jax.Array):
+            actions = jax.dlpack.from_dlpack(actions.int())
+        _check_kind(actions, num_envs)
+        return actions
+    actions = np.asarray(actions)
+    _check_kind(actions, num_envs)
+    wrong = np.flatnonzero((actions < 0) | (actions >= NUM_ACTIONS))
+    if wrong.size:
+        what, action = f"the action of environment {wrong[0]}", actions[wrong[0]].item()
+        spaces.check_range(what, action, 0, NUM_ACTIONS - 1)
+    return actions.astype(np.int32)
+
+
+def _check_kind(actions: np.ndarray | jax.Array, num_envs: int) -> None:
+    """Raise ValueError unless there is one integer for each environment."""
+    if actions.shape != (num_envs,) or not jnp.issubdtype(actions.dtype, jnp.integer):
+        raise ValueError(
+            f"actions must be integers [{num_envs}], one for each environment, "
+            f"but they are {actions.dtype}{list(actions.shape)}"
+        )
