@@ -1,37 +1,37 @@
 """BattleShip: sink the hidden fleet.
 
-Four ships, of lengths 2, 3, 3 and 4, lie hidden on an n x n sea. Move the cursor and shoot, and do
-not waste shots.
+Four ships, of lengths 2, 3, 3 and 4, lie hidden on an n x n sea. Move the cursor, shoot, and waste
+no shots.
 
-Start: the ships are placed in that order, each uniformly over all placements, along a row or a
-column, that fit and overlap no earlier ship; they may touch. The cursor is on a uniform cell.
+Start: the ships are placed in that order, each uniformly over all placements along a row or a
+column that fit and overlap no earlier ship; ships may touch. The cursor is on a uniform cell.
 
-Actions: 0 up, 1 down, 2 left, 3 right move the cursor one cell and stop at the edge; 4 fire shoots
-at the cursor's cell; any other integer does nothing.
+Actions: 0 up, 1 down, 2 left, 3 right move the cursor by one cell and stop at the edge; 4 fire
+shoots at the cursor's cell; any other integer does nothing.
 
-Rewards: a new hit pays 1/12, and the score rises by 1. A new miss pays 0. Shooting a cell again
-pays -2 / n^2. Returns lie in -1 ... 1.
+Rewards: a new hit pays 1/12 and raises the score by 1. A new miss pays 0. Shooting at the same cell
+again pays -2 / n^2. Returns lie in [-1, 1].
 
-Episode end: terminated when all 12 ship cells are hit, or when n^2 / 2 shots were repeats;
-truncated at 2 n^2 steps.
+Episode end: terminated when all 12 ship cells are hit or after n^2 / 2 repeated shots; truncated at
+2 n^2 steps.
 
-Views: the cursor's cell is framed; hits and misses have their own marks. The MDP shows all shots,
-and as a bar below the sea the share of the repeats that are used up. The POMDP shows only the mark
-of the cursor's cell. Ships not hit are never drawn.
+Views: the cursor's cell is outlined; hits and misses have different marks. The MDP shows the marks
+of all shots and, as a bar below the sea, how much of the budget of repeated shots is used. The
+POMDP shows only the mark of the cursor's cell. Ships that are not hit are never drawn.
 
 Levels: Easy n = 8, Medium n = 10, Hard n = 12; limits 128, 200, 288.
 
 Source: POPGym Arcade 0.0.7.
 
 Differences from 0.0.7:
-* The shot that uses up the budget of repeats ends the game; it took one more, so that the return
-  could fall below -1.
-* The MDP shows the share of the repeats that is used up; two states that were drawn alike could end
-  at different times.
-* The cursor may start on any cell; it never did in the last row or column.
+* The shot that uses up the budget of repeated shots ends the game. It took one more shot, so the
+  return could fall below -1.
+* The MDP shows how much of that budget is used. Two states with the same frame could end at
+  different times.
+* The cursor may start on any cell. It never started in the last row or column.
 
 Versions:
-* 1 (0.1.0): the first.
+* 1 (0.1.0): first version.
 """
 
 from dataclasses import dataclass, field
@@ -43,14 +43,39 @@ import numpy as np
 
 from popgym_arcade import render as draw
 
-NAME = "BattleShip"
-VERSION = 1
-RETURN_RANGE = (-1.0, 1.0)  # of every level
+__all__ = [
+    "DOWN",
+    "FIRE",
+    "LEFT",
+    "LEVELS",
+    "NAME",
+    "RETURN_RANGE",
+    "RIGHT",
+    "SHIP_CELLS",
+    "SHIP_LENGTHS",
+    "UP",
+    "VERSION",
+    "Params",
+    "State",
+    "cursor_cell",
+    "move",
+    "place_fleet",
+    "place_ship",
+    "render",
+    "repeat_budget",
+    "reset",
+    "shoot",
+    "step",
+]
+
+NAME: str = "BattleShip"
+VERSION: int = 1
+RETURN_RANGE: tuple[float, float] = (-1.0, 1.0)  # at every level
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 SHIP_LENGTHS = (2, 3, 3, 4)
 SHIP_CELLS = sum(SHIP_LENGTHS)
 
-SEA = """
+_SEA = """
 BBBBBBBBBBBk
 BBBBBBBBBBBk
 BBBBBBBBBBBk
@@ -64,7 +89,7 @@ BBBBBBBBBBBk
 BBBBBBBBBBBk
 kkkkkkkkkkkk
 """
-HIT = """
+_HIT = """
 ............
 .....r......
 ..r..rr.r...
@@ -78,7 +103,7 @@ HIT = """
 .....r......
 ............
 """
-MISS = """
+_MISS = """
 ............
 ............
 ...wwwwww...
@@ -92,7 +117,7 @@ MISS = """
 ............
 ............
 """
-CURSOR = """
+_CURSOR = """
 yyyyyyyyyyyy
 yyyyyyyyyyyy
 yy........yy
@@ -106,37 +131,33 @@ yy........yy
 yyyyyyyyyyyy
 yyyyyyyyyyyy
 """
-MARKS = ((SEA,), (SEA, MISS), (SEA, HIT))
-TILES = MARKS + tuple((*mark, CURSOR) for mark in MARKS)
+_MARKS = ((_SEA,), (_SEA, _MISS), (_SEA, _HIT))
+_TILES = _MARKS + tuple((*mark, _CURSOR) for mark in _MARKS)
 
-# The field from top to bottom, in 128ths of the frame: the sea, then the bar of used-up repeats.
-SEA_UNITS = 100
+_SEA_UNITS = 100  # height of the sea in layout units; the budget's bar is below it
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Params:
-    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced
-    and swept with vmap."""
+    """The parameters of a level.
 
-    # n: cells a side; even, so that n^2 / 2 repeats cost exactly 1, and large enough that four
-    # ships always fit
+    Static fields set shapes and drawing; all others may be traced, e.g. swept with vmap.
+    """
+
+    # n: cells per side; even, so that n^2 / 2 repeated shots cost exactly 1, and large enough for
+    # four ships to always fit
     board_size: int = field(default=8, metadata={"static": True, "allowed": range(6, 21, 2)})
-    partial_obs: bool = field(
-        default=False, metadata={"static": True, "allowed": (False, True)}
-    )  # the POMDP view
-    obs_size: int = field(
-        default=128, metadata={"static": True, "allowed": draw.OBS_SIZES}
-    )  # pixels a side of a frame
-    max_steps_in_episode: int = field(
-        default=128, metadata={"allowed": draw.STEP_LIMITS}
-    )  # steps before truncation
-    fleet_reward: float = field(
-        default=1.0, metadata={"allowed": draw.ANY_REWARD}
-    )  # shared by the 12 ship cells
-    repeat_reward: float = field(
-        default=-1.0, metadata={"allowed": draw.ANY_REWARD}
-    )  # shared by the n^2 / 2 repeats
+    # whether to draw the POMDP view
+    partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})
+    # side of a frame in pixels
+    obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})
+    # steps before truncation
+    max_steps_in_episode: int = field(default=128, metadata={"allowed": draw.STEP_LIMITS})
+    # shared by the 12 ship cells
+    fleet_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})
+    # shared by the n^2 / 2 repeated shots
+    repeat_reward: float = field(default=-1.0, metadata={"allowed": draw.ANY_REWARD})
 
 
 class State(NamedTuple):
@@ -144,14 +165,14 @@ class State(NamedTuple):
 
     ships: jax.Array  # bool[n, n]: the cells of the fleet
     shots: jax.Array  # bool[n, n]: the cells shot at so far
-    row: jax.Array  # int32[], 0 ... n - 1: the cursor
-    col: jax.Array  # int32[], 0 ... n - 1
-    repeats: jax.Array  # int32[], 0 ... n^2 / 2: shots at cells that had been shot at before
+    row: jax.Array  # int32[], in [0, n - 1]: the cursor's row
+    col: jax.Array  # int32[], in [0, n - 1]: the cursor's column
+    repeats: jax.Array  # int32[], in [0, n^2 / 2]: shots at cells shot at before
     time: jax.Array  # int32[]: steps taken
-    score: jax.Array  # int32[], 0 ... 12: ship cells hit
+    score: jax.Array  # int32[], in [0, 12]: ship cells hit
 
 
-def reset(key, params):
+def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     """Begin an episode.
 
     key: a typed or raw PRNG key. params: Params. Returns (observation uint8[S, S, 3], State).
@@ -166,8 +187,10 @@ def reset(key, params):
     return render(state, params), state
 
 
-def step(key, state, action, params):
-    """Play one step; nothing is left to chance after the reset, so the key is not used.
+def step(
+    key: jax.Array, state: State, action: jax.Array, params: Params
+) -> tuple[jax.Array, State, jax.Array, jax.Array, dict[str, jax.Array]]:
+    """Play one step, which is deterministic: the key is unused.
 
     key: a PRNG key. state: State. action: int[]. params: Params.
     Returns (observation uint8[S, S, 3], State, reward float32[], done bool[], info).
@@ -187,11 +210,11 @@ def step(key, state, action, params):
     return render(state, params), state, reward.astype(jnp.float32), terminated | truncated, info
 
 
-def place_fleet(key, size):
+def place_fleet(key: jax.Array, size: int) -> jax.Array:
     """Place the ships one after another: bool[size, size].
 
-    The sea is one integer a row, bit c standing for column c: an eighth of the work of a board of
-    booleans.
+    A row of the sea is an integer whose bit c stands for column c, which takes an eighth of the
+    work of booleans.
     """
     sea = jnp.zeros(size, jnp.uint32)
     for ship_key, length in zip(jax.random.split(key, len(SHIP_LENGTHS)), SHIP_LENGTHS):
@@ -199,17 +222,17 @@ def place_fleet(key, size):
     return (sea[:, None] >> np.arange(size, dtype=np.uint32)) & 1 == 1
 
 
-def place_ship(key, sea, length, size):
-    """One ship, uniform over the placements that overlap nothing, as rows of bits: uint32[size].
+def place_ship(key: jax.Array, sea: jax.Array, length: int, size: int) -> jax.Array:
+    """Place one ship, uniformly over the free placements, as rows of bits: uint32[size].
 
-    A placement is named by its first cell, the left or the top one: bit c of word r for the ships
-    along row r, and the same again for those down the columns.
+    A placement is identified by its left or top cell: bit c of word r for ships along row r,
+    followed by as many words for ships down the columns.
     """
-    along = free_starts([sea >> i for i in range(length)], size - length + 1)
-    down = free_starts(
+    along = _free_starts([sea >> i for i in range(length)], size - length + 1)
+    down = _free_starts(
         [jnp.pad(sea[i:], (0, i), constant_values=~np.uint32(0)) for i in range(length)], size
     )
-    word, bit = pick_bit(key, jnp.concatenate([along, down]), size)
+    word, bit = _pick_bit(key, jnp.concatenate([along, down]), size)
     rows = np.arange(size)
     ship_along = jnp.where(rows == word, np.uint32((1 << length) - 1) << bit, 0)
     ship_down = jnp.where(
@@ -218,17 +241,16 @@ def place_ship(key, sea, length, size):
     return jnp.where(word < size, ship_along, ship_down)
 
 
-def free_starts(cells_from_start, width):
-    """The bits below ``width`` that are 0 in all of these rows of bits: uint32[rows]."""
+def _free_starts(cells_from_start: list[jax.Array], width: int) -> jax.Array:
+    """The bits below ``width`` that are 0 in all of the given rows of bits: uint32[rows]."""
     taken = cells_from_start[0]
     for cells in cells_from_start[1:]:
         taken = taken | cells
     return ~taken & np.uint32((1 << width) - 1)
 
 
-def pick_bit(key, words, width):
-    """A uniform choice among the set bits of some words: the word's index and the bit's place,
-    int32[] and uint32[]."""
+def _pick_bit(key: jax.Array, words: jax.Array, width: int) -> tuple[jax.Array, jax.Array]:
+    """Pick a uniform set bit: (index of its word, int32[]; its position in it, uint32[])."""
     counts = jax.lax.population_count(words).astype(jnp.int32)
     up_to_here = jnp.cumsum(counts)
     pick = jax.random.randint(key, (), 0, up_to_here[-1])
@@ -241,16 +263,15 @@ def pick_bit(key, words, width):
     return word, jnp.sum(pick >= up_to_place).astype(jnp.uint32)
 
 
-def move(state, action, size):
-    """Move the cursor, unless it stands at the edge: State."""
+def move(state: State, action: jax.Array, size: int) -> State:
+    """Move the cursor, which stops at the edge."""
     row = state.row + (action == DOWN) - (action == UP)
     col = state.col + (action == RIGHT) - (action == LEFT)
     return state._replace(row=jnp.clip(row, 0, size - 1), col=jnp.clip(col, 0, size - 1))
 
 
-def shoot(state, fired):
-    """Shoot at the cursor's cell if ``fired``: (State, whether it was a new hit, whether it was a
-    repeat), bool[] each."""
+def shoot(state: State, fired: jax.Array) -> tuple[State, jax.Array, jax.Array]:
+    """Shoot at the cursor's cell if ``fired``: (State, new hit bool[], repeated shot bool[])."""
     target = cursor_cell(state) & fired
     repeated = jnp.any(target & state.shots)
     hit = jnp.any(target & state.ships) & ~repeated
@@ -260,30 +281,30 @@ def shoot(state, fired):
     return state, hit, repeated
 
 
-def cursor_cell(state):
-    """Where the cursor is: bool[n, n], true in one cell."""
+def cursor_cell(state: State) -> jax.Array:
+    """The cursor's cell as a mask: bool[n, n]."""
     rows, cols = (np.arange(length) for length in state.ships.shape)
     return (rows[:, None] == state.row) & (cols[None, :] == state.col)
 
 
-def repeat_budget(params):
-    """How many repeated shots end the game: n^2 / 2, an int."""
+def repeat_budget(params: Params) -> int:
+    """The number of repeated shots that ends the game, n^2 / 2."""
     return params.board_size**2 // 2
 
 
-def render(state, params):
+def render(state: State, params: Params) -> jax.Array:
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
     cursor = cursor_cell(state)
     marked = state.shots & cursor if params.partial_obs else state.shots
-    sea = draw.field(params.obs_size, bottom=SEA_UNITS)
-    sea = draw.board(sea, marked * (1 + state.ships) + 3 * cursor, tiles=TILES)
-    bar = draw.field(params.obs_size, top=SEA_UNITS)
+    sea = draw.field(params.obs_size, bottom=_SEA_UNITS)
+    sea = draw.board(sea, marked * (1 + state.ships) + 3 * cursor, tiles=_TILES)
+    bar = draw.field(params.obs_size, top=_SEA_UNITS)
     if not params.partial_obs:
         bar = draw.bar(bar, filled=state.repeats, of=repeat_budget(params))
     return draw.frame((sea, bar), score=state.score, name=NAME)
 
 
-LEVELS = {
+LEVELS: dict[str, Params] = {
     "Easy": Params(board_size=8, max_steps_in_episode=128),
     "Medium": Params(board_size=10, max_steps_in_episode=200),
     "Hard": Params(board_size=12, max_steps_in_episode=288),

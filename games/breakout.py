@@ -3,50 +3,51 @@
 A ball flies diagonally over a field of 20 x 10 cells. Keep it up with the paddle until it has
 broken every brick.
 
-Start: bricks fill rows 1 to 6. The ball is on row 13 in a uniform column, and flies up to the left
-or up to the right with equal chances. The paddle, w columns wide, is on uniform columns of row 19.
+Start: bricks fill rows 1 to 6. The ball is on row 13 in a uniform column and flies up to the left
+or up to the right with equal probability. The paddle, w columns wide, is on uniform columns of
+row 19.
 
-Actions: 2 left, 3 right move the paddle one column and stop at the wall; 0 up, 1 down, 4 fire and
-any other integer do nothing.
+Actions: 2 left, 3 right move the paddle by one column and stop at the wall; 0 up, 1 down, 4 fire
+and any other integer do nothing.
 
 Step:
 1. The paddle moves.
 2. The ball moves one cell along its diagonal.
-3. At a side wall it stays in the outermost column and turns around sideways.
-4. At the ceiling it stays on row 0 and turns downwards.
-5. Otherwise, on a brick: if the step before touched no brick, the brick goes, and the ball stays on
-   its old row and turns around vertically; if it did touch one, the ball passes and the brick
+3. At a side wall, it stays in the outermost column and reverses sideways.
+4. At the ceiling, it stays on row 0 and turns downwards.
+5. Otherwise, on a brick: if the previous step touched no brick, this one breaks, and the ball
+   stays on its old row and reverses vertically. If it did touch one, the ball passes and the brick
    stays.
-6. Otherwise, on row 19: if the column that the ball comes from is over the paddle, it turns
-   upwards; if only the column that it moves to is, it goes back the way it came; either way it is
-   on row 18 then. Else it is lost.
+6. Otherwise, on row 19: if the paddle covers the column that the ball comes from, the ball turns
+   upwards. If it only covers the column that the ball moves to, the ball goes back the way it came.
+   In both cases it is then on row 18. If the paddle covers neither, the ball is lost.
 
-Rewards: a brick in row r pays (3 - 0.4 (r - 1)) / 120, and the score rises by 1; all of them
-together pay 1. Losing the ball pays -1/60 for each brick that is left. Returns lie in -1 ... 1; the
-ball cannot fall before it has met one brick, so the worst that can happen is -0.975.
+Rewards: a brick in row r pays (3 - 0.4 (r - 1)) / 120 and raises the score by 1; all bricks
+together pay 1. Losing the ball pays -1/60 for each remaining brick. Returns lie in [-1, 1]. The
+ball always hits one brick before it can fall, so the lowest return is -0.975.
 
 Episode end: terminated when the ball is lost or the last brick is broken; truncated at 2000 steps.
 
 Views: the MDP shows the bricks, the paddle, the ball, and a trail where the ball was before. The
-ball's tail points back along its way, and it is hollow if it has just touched a brick, for it does
-not break the next one then. The POMDP has no trail, and no ball while the ball falls.
+ball's tail points back along its path. The ball is hollow if it has just touched a brick, because
+it then does not break the next one. The POMDP shows no trail, and no ball while the ball falls.
 
 Levels: Easy w = 6, Medium w = 5, Hard w = 4; the limit is 2000.
 
 Source: POPGym Arcade 0.0.7, after Breakout of MinAtar (Young and Tian, 2019).
 
 Differences from 0.0.7:
-* The ball and the paddle start anywhere; there were two starts, and the Easy paddle began partly
+* The ball and the paddle start anywhere. There were two starts, and the Easy paddle began partly
   off the field.
-* A brick that the ball passes right after another stays; it was destroyed without pay.
-* The MDP shows which way the ball flies and whether it may break a brick; one frame did not tell.
+* A brick that the ball passes right after another one stays. It was destroyed without pay.
+* The MDP shows the ball's direction and whether it may break a brick. A single frame did not tell.
 
 Versions:
-* 1 (0.1.0): the first.
+* 1 (0.1.0): first version.
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,37 +55,73 @@ import numpy as np
 
 from popgym_arcade import render as draw
 
-NAME = "Breakout"
-VERSION = 1
-RETURN_RANGE = (-1.0, 1.0)  # of every level
+__all__ = [
+    "BRICK_ROWS",
+    "COLUMNS",
+    "COLUMN_STEP",
+    "DOWN",
+    "DOWN_LEFT",
+    "DOWN_RIGHT",
+    "FIRE",
+    "LEFT",
+    "LEVELS",
+    "MIRROR_SIDEWAYS",
+    "MIRROR_VERTICALLY",
+    "NAME",
+    "NUM_BRICKS",
+    "PADDLE_ROW",
+    "RETURN_RANGE",
+    "REVERSE",
+    "RIGHT",
+    "ROWS",
+    "ROW_STEP",
+    "START_ROW",
+    "UP",
+    "UP_LEFT",
+    "UP_RIGHT",
+    "VERSION",
+    "Params",
+    "State",
+    "brick_reward",
+    "fly",
+    "meet_paddle",
+    "move_paddle",
+    "render",
+    "reset",
+    "step",
+]
+
+NAME: str = "Breakout"
+VERSION: int = 1
+RETURN_RANGE: tuple[float, float] = (-1.0, 1.0)  # at every level
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 ROWS, COLUMNS = 20, 10
 BRICK_ROWS = range(1, 7)
 NUM_BRICKS = len(BRICK_ROWS) * COLUMNS
 START_ROW, PADDLE_ROW = 13, ROWS - 1
 
-# Directions: 0 up to the left, 1 up to the right, 2 down to the right, 3 down to the left.
+# Directions of the ball, and tables over them.
 UP_LEFT, UP_RIGHT, DOWN_RIGHT, DOWN_LEFT = range(4)
 ROW_STEP, COLUMN_STEP = np.array([-1, -1, 1, 1]), np.array([-1, 1, 1, -1])
 MIRROR_SIDEWAYS = np.array([UP_RIGHT, UP_LEFT, DOWN_LEFT, DOWN_RIGHT])
 MIRROR_VERTICALLY = np.array([DOWN_LEFT, DOWN_RIGHT, UP_RIGHT, UP_LEFT])
 REVERSE = np.array([DOWN_RIGHT, DOWN_LEFT, UP_LEFT, UP_RIGHT])
 
-BALL = """
+_BALL = """
 .....####..
 ....######.
 ....######.
 ..##.####..
 ##.........
 """
-STRUCK_BALL = """
+_STRUCK_BALL = """
 .....####..
 ....##..##.
 ....##..##.
 ..##.####..
 ##.........
 """
-TRAIL = """
+_TRAIL = """
 ...........
 ....###....
 ....###....
@@ -93,64 +130,60 @@ TRAIL = """
 """
 
 
-def facing_all_ways(art):
-    """Art of a ball that flies up to the right, turned into each of the four directions: a tuple of
-    four arts."""
+def _facing_all_ways(art: draw.Art) -> tuple[draw.Art, ...]:
+    """Mirror the art of a ball that flies up to the right into all four directions."""
     rows = art.split()
     mirrored = [row[::-1] for row in rows]
     return tuple("\n".join(turned) for turned in (mirrored, rows, rows[::-1], mirrored[::-1]))
 
 
-BALLS = (*facing_all_ways(BALL), *facing_all_ways(STRUCK_BALL))
-STRUCK_LOOK, NO_LOOK = 4, -1
-COLORS = "k" + "roygbp" + "c"  # of no brick, of the bricks in rows 1 to 6, of the paddle
-PADDLE_COLOR = 7
-# The field is drawn in three bands of rows: those that may have bricks, those that have only the
-# ball, and that of the paddle.
-BANDS = (0, BRICK_ROWS[-1] + 1), (BRICK_ROWS[-1] + 1, PADDLE_ROW), (PADDLE_ROW, ROWS)
-FREE_BAND = BANDS[1]
+_BALLS = (*_facing_all_ways(_BALL), *_facing_all_ways(_STRUCK_BALL))
+_STRUCK_LOOK, _NO_LOOK = 4, -1
+_COLORS = "k" + "roygbp" + "c"  # the empty field, the bricks in rows 1 to 6, the paddle
+_PADDLE_COLOR = 7
+# The field is drawn in three bands of rows: bricks, nothing but the ball, and the paddle.
+_BANDS = (0, BRICK_ROWS[-1] + 1), (BRICK_ROWS[-1] + 1, PADDLE_ROW), (PADDLE_ROW, ROWS)
+_FREE_BAND = _BANDS[1]
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Params:
-    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced
-    and swept with vmap."""
+    """The parameters of a level.
 
-    partial_obs: bool = field(
-        default=False, metadata={"static": True, "allowed": (False, True)}
-    )  # the POMDP view
-    obs_size: int = field(
-        default=128, metadata={"static": True, "allowed": draw.OBS_SIZES}
-    )  # pixels a side of a frame
-    max_steps_in_episode: int = field(
-        default=2000, metadata={"allowed": draw.STEP_LIMITS}
-    )  # steps before truncation
-    paddle_width: int = field(default=6, metadata={"allowed": range(1, COLUMNS + 1)})  # w: columns
-    bricks_reward: float = field(
-        default=1.0, metadata={"allowed": draw.ANY_REWARD}
-    )  # of all bricks together
-    lost_reward: float = field(
-        default=-1.0, metadata={"allowed": draw.ANY_REWARD}
-    )  # of losing the ball with all bricks left
+    Static fields set shapes and drawing; all others may be traced, e.g. swept with vmap.
+    """
+
+    # whether to draw the POMDP view
+    partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})
+    # side of a frame in pixels
+    obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})
+    # steps before truncation
+    max_steps_in_episode: int = field(default=2000, metadata={"allowed": draw.STEP_LIMITS})
+    # w: the paddle's width in columns
+    paddle_width: int = field(default=6, metadata={"allowed": range(1, COLUMNS + 1)})
+    # for all bricks together
+    bricks_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})
+    # for losing the ball with all bricks left
+    lost_reward: float = field(default=-1.0, metadata={"allowed": draw.ANY_REWARD})
 
 
 class State(NamedTuple):
     """One episode."""
 
-    ball_row: jax.Array  # int32[], 0 ... 19
-    ball_col: jax.Array  # int32[], 0 ... 9
-    direction: jax.Array  # int32[], 0 ... 3: up-left, up-right, down-right, down-left
-    last_row: jax.Array  # int32[], 0 ... 19: where the ball was before the last step
-    last_col: jax.Array  # int32[], 0 ... 9
-    paddle: jax.Array  # int32[], 0 ... 10 - w: its leftmost column
-    bricks: jax.Array  # bool[20, 10]: the bricks that are left
+    ball_row: jax.Array  # int32[], in [0, 19]
+    ball_col: jax.Array  # int32[], in [0, 9]
+    direction: jax.Array  # int32[]: 0 up-left, 1 up-right, 2 down-right, 3 down-left
+    last_row: jax.Array  # int32[], in [0, 19]: the ball's row before the last step
+    last_col: jax.Array  # int32[], in [0, 9]: its column before the last step
+    paddle: jax.Array  # int32[], in [0, 10 - w]: the paddle's leftmost column
+    bricks: jax.Array  # bool[20, 10]: the remaining bricks
     strike: jax.Array  # bool[]: whether the last step touched a brick
     time: jax.Array  # int32[]: steps taken
-    score: jax.Array  # int32[], 0 ... 60: bricks broken
+    score: jax.Array  # int32[], in [0, 60]: bricks broken
 
 
-def reset(key, params):
+def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     """Begin an episode.
 
     key: a typed or raw PRNG key. params: Params. Returns (observation uint8[S, S, 3], State).
@@ -175,8 +208,10 @@ def reset(key, params):
     return render(state, params), state
 
 
-def step(key, state, action, params):
-    """Play one step; nothing is left to chance after the reset, so the key is not used.
+def step(
+    key: jax.Array, state: State, action: jax.Array, params: Params
+) -> tuple[jax.Array, State, jax.Array, jax.Array, dict[str, jax.Array]]:
+    """Play one step, which is deterministic: the key is unused.
 
     key: a PRNG key. state: State. action: int[]. params: Params.
     Returns (observation uint8[S, S, 3], State, reward float32[], done bool[], info).
@@ -199,15 +234,17 @@ def step(key, state, action, params):
     return render(state, params), state, reward.astype(jnp.float32), terminated | truncated, info
 
 
-def move_paddle(state, action, params):
-    """Move the paddle, unless it stands at the wall: State."""
+def move_paddle(state: State, action: jax.Array, params: Params) -> State:
+    """Move the paddle, which stops at the wall."""
     paddle = state.paddle + (action == RIGHT) - (action == LEFT)
     return state._replace(paddle=jnp.clip(paddle, 0, COLUMNS - params.paddle_width))
 
 
-def fly(state):
-    """Move the ball, and turn it around at walls, ceiling and bricks: (State, the row of the brick
-    that went or 0, int32[])."""
+def fly(state: State) -> tuple[State, jax.Array]:
+    """Move the ball and reflect it at walls, ceiling and bricks.
+
+    Returns (State, the row of the brick that broke, or 0: int32[]).
+    """
     row = state.ball_row + jnp.take(ROW_STEP, state.direction)
     col = state.ball_col + jnp.take(COLUMN_STEP, state.direction)
     at_side, at_ceiling = (col < 0) | (col >= COLUMNS), row < 0
@@ -230,9 +267,8 @@ def fly(state):
     return flown, row * broken
 
 
-def meet_paddle(state, params):
-    """On the lowest row, turn the ball around if the paddle is there: (State, whether the ball is
-    lost: bool[])."""
+def meet_paddle(state: State, params: Params) -> tuple[State, jax.Array]:
+    """Reflect a ball on the lowest row if the paddle is there: (State, ball lost bool[])."""
 
     def over_paddle(col):
         return (col >= state.paddle) & (col < state.paddle + params.paddle_width)
@@ -250,12 +286,12 @@ def meet_paddle(state, params):
     return state, at_bottom & ~saved
 
 
-def brick_reward(row, params):
-    """What a brick in this row pays, 0 for row 0: float32[]."""
+def brick_reward(row: jax.Array, params: Params) -> jax.Array:
+    """The reward for breaking a brick in this row, 0 for row 0: float32[]."""
     return jnp.where(row > 0, 3 - 0.4 * (row - 1), 0) * (params.bricks_reward / 120)
 
 
-def render(state, params):
+def render(state: State, params: Params) -> jax.Array:
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
     rows, columns = np.arange(ROWS)[:, None], np.arange(COLUMNS)
     paddle = (
@@ -263,36 +299,37 @@ def render(state, params):
         & (columns >= state.paddle)
         & (columns < state.paddle + params.paddle_width)
     )
-    colors = jnp.where(paddle, PADDLE_COLOR, jnp.where(state.bricks, rows, 0))
-    bands = tuple(draw_ball(draw_band(colors, band, params), band, state, params) for band in BANDS)
+    colors = jnp.where(paddle, _PADDLE_COLOR, jnp.where(state.bricks, rows, 0))
+    bands = tuple(
+        _draw_ball(_draw_band(colors, band, params), band, state, params) for band in _BANDS
+    )
     return draw.frame(bands, score=state.score, name=NAME)
 
 
-def cell_size(obs_size):
-    """Pixels of a cell, (height, width), and from the frame's left side to the first column."""
+def _cell_size(obs_size: int) -> tuple[tuple[int, int], int]:
+    """A cell's (height, width) and the left edge of the first column, in pixels."""
     height, width = draw.field_row(obs_size, draw.FIELD_UNITS) // ROWS, obs_size // COLUMNS
     return (height, width), (obs_size - COLUMNS * width) // 2
 
 
-def draw_band(colors, band, params):
-    """The walls of some rows of the field, and the bricks and the paddle there; the ceiling is
-    above row 0.
+def _draw_band(colors: jax.Array, band: tuple[int, int], params: Params) -> jax.Array:
+    """Draw some rows of the field: walls, bricks and paddle, and the ceiling above row 0.
 
-    colors: int[20, 10], indices into COLORS. band: the first row and the one behind the last.
+    colors: int[20, 10], indices into _COLORS. band: the first row and the end, exclusive.
     """
-    (height, width), left = cell_size(params.obs_size)
+    (height, width), left = _cell_size(params.obs_size)
     ceiling = (
         draw.field_row(params.obs_size, draw.FIELD_UNITS) - ROWS * height if band[0] == 0 else 0
     )
     canvas = draw.blank(ceiling + (band[1] - band[0]) * height, params.obs_size, color="D")
     canvas = draw.rectangle(canvas, top=ceiling, left=left, right=left + COLUMNS * width, color="k")
-    if band == FREE_BAND:
+    if band == _FREE_BAND:
         return canvas
     gap = draw.pixels(params.obs_size, 1)
     return draw.cells(
         canvas,
         colors[slice(*band)],
-        colors=COLORS,
+        colors=_COLORS,
         size=(height, width),
         top=ceiling,
         left=left,
@@ -300,23 +337,25 @@ def draw_band(colors, band, params):
     )
 
 
-def draw_ball(canvas, band, state, params):
+def _draw_ball(canvas: jax.Array, band: tuple[int, int], state: State, params: Params) -> jax.Array:
     """Draw the ball and its trail on the canvas of some rows."""
-    size, left = cell_size(params.obs_size)
-    grid = dict(columns=COLUMNS, size=size, top=canvas.shape[0] - band[1] * size[0], left=left)
-    look = state.direction + STRUCK_LOOK * state.strike
+    size, left = _cell_size(params.obs_size)
+    grid: dict[str, Any] = dict(
+        columns=COLUMNS, size=size, top=canvas.shape[0] - band[1] * size[0], left=left
+    )
+    look = state.direction + _STRUCK_LOOK * state.strike
     if params.partial_obs:
-        look = jnp.where(state.direction >= DOWN_RIGHT, NO_LOOK, look)
+        look = jnp.where(state.direction >= DOWN_RIGHT, _NO_LOOK, look)
     else:
         canvas = draw.glyph(
-            canvas, 0, glyphs=(TRAIL,), row=state.last_row, column=state.last_col, ink="s", **grid
+            canvas, 0, glyphs=(_TRAIL,), row=state.last_row, column=state.last_col, ink="s", **grid
         )
     return draw.glyph(
-        canvas, look, glyphs=BALLS, row=state.ball_row, column=state.ball_col, ink="w", **grid
+        canvas, look, glyphs=_BALLS, row=state.ball_row, column=state.ball_col, ink="w", **grid
     )
 
 
-LEVELS = {
+LEVELS: dict[str, Params] = {
     "Easy": Params(paddle_width=6),
     "Medium": Params(paddle_width=5),
     "Hard": Params(paddle_width=4),

@@ -1,30 +1,31 @@
 """CartPole and NoisyCartPole: balance from the gauges.
 
 Push a cart left and right so that the pole on it does not fall. NoisyCartPole is the same game seen
-through noise.
+through noise: the frame shows position, angle and velocities with random errors.
 
-Start: x, x_dot, theta and theta_dot are each uniform in -0.05 ... 0.05 (metres, metres a second,
-radians, radians a second).
+Start: x, x_dot, theta and theta_dot are each uniform in [-0.05, 0.05] (meters, meters per second,
+radians, radians per second).
 
 Actions: 2 left pushes with -10 N, 3 right with +10 N; 0 up, 1 down, 4 fire and any other integer
-push with nothing.
+apply no force.
 
 Physics: the cart-pole of Barto, Sutton and Anderson (1983), without friction, by explicit Euler
 steps of 0.02 s that use the old derivatives. Gravity 9.8 m/s^2, cart 1.0 kg, pole 0.1 kg, half the
 pole's length 0.5 m.
 
-Rewards: 1 / T and a score of 1 for each step after which the state is in range, |x| <= 2.4 m and
-|theta| <= 12 degrees; 0 for the step that leaves it. Returns lie in 0 ... 1.
+Rewards: each step after which the state is in range, |x| <= 2.4 m and |theta| <= 12 degrees, pays
+1 / T and raises the score by 1. The step that leaves the range pays 0. Returns lie in [0, 1].
 
 Episode end: terminated when the state leaves the range; truncated at T steps.
 
-Noise: reset and every step draw four independent numbers from N(0, sigma^2). They are added to (x,
-x_dot, theta, theta_dot) for drawing only; the x and theta that are drawn are then clipped to the
-range.
+Noise: CartPole has none. In NoisyCartPole, reset and every step draw four independent numbers from
+N(0, sigma^2) and add them to x, x_dot, theta and theta_dot for drawing only. The noisy x and theta
+are clipped to the range before they are drawn.
 
-Views: the cart with its pole, and a gauge each for x_dot and theta_dot, which grow from the middle
-to the side the velocity points to. The MDP shows all of it. The POMDP shows all of it at time 0 and
-afterwards only the gauges.
+Views: the cart with its pole, and one gauge each for x_dot and theta_dot, which grows from the
+middle to the side that the velocity points to. The MDP shows all of it. The POMDP shows all of it
+at time 0 and only the gauges afterwards. In NoisyCartPole, all of it is drawn with noise, in both
+views.
 
 Levels: CartPole Easy T = 200, Medium T = 400, Hard T = 600, all with sigma = 0. NoisyCartPole T =
 200, Easy sigma = 0.1, Medium sigma = 0.2, Hard sigma = 0.3.
@@ -32,15 +33,15 @@ Levels: CartPole Easy T = 200, Medium T = 400, Hard T = 600, all with sigma = 0.
 Source: POPGym Arcade 0.0.7.
 
 Differences from 0.0.7:
-* Reward and end are those of the state after the step; they were those of the state before it, so
-  the end came one step late.
-* Gauges, cart and pole move by fractions of a pixel; a velocity had about three visible levels, so
-  that the MDP hid most of it.
-* The noise is drawn with the step and kept in the state; it was drawn with the frame, so that a
-  state had no one frame.
+* Reward and end depend on the state after the step instead of the state before it, so the end no
+  longer comes one step late.
+* Gauges, cart and pole move by fractions of a pixel. A velocity had about three visible levels, so
+  the MDP hid most of it.
+* The noise is drawn with the step and kept in the state. It was drawn with the frame, so a state
+  had no unique frame.
 
 Versions:
-* 1 (0.1.0): the first.
+* 1 (0.1.0): first version.
 """
 
 from dataclasses import dataclass, field
@@ -52,75 +53,96 @@ import numpy as np
 
 from popgym_arcade import render as draw
 
-NAME = "CartPole"
-NOISY_NAME = "NoisyCartPole"
-VERSION = 1
-RETURN_RANGE = (0.0, 1.0)  # of every level
+__all__ = [
+    "DOWN",
+    "FIRE",
+    "LEFT",
+    "LEVELS",
+    "NAME",
+    "NOISY_LEVELS",
+    "NOISY_NAME",
+    "RETURN_RANGE",
+    "RIGHT",
+    "START_RANGE",
+    "THETA_LIMIT",
+    "UP",
+    "VERSION",
+    "X_LIMIT",
+    "Params",
+    "State",
+    "advance",
+    "draw_noise",
+    "in_range",
+    "push",
+    "render",
+    "reset",
+    "step",
+]
+
+NAME: str = "CartPole"
+NOISY_NAME: str = "NoisyCartPole"
+VERSION: int = 1
+RETURN_RANGE: tuple[float, float] = (0.0, 1.0)  # at every level
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 
 START_RANGE = 0.05  # every variable starts within this of 0
-X_LIMIT = 2.4  # metres
+X_LIMIT = 2.4  # meters
 THETA_LIMIT = 12 * np.pi / 180  # radians
 
-# The field from top to bottom, in 128ths of the frame: a band with the gauges, one with the pole,
-# one with the cart.
-GAUGES_BAND, POLE_BAND, CART_BAND = (0, 21), (21, 83), (83, 104)
-CART_GAUGE, POLE_GAUGE = (3, 10), (14, 21)  # first and last row of each gauge
-WHEELS_TOP, TRACK_TOP = 92, 98
-# Widths and places from left to right, in the same unit.
-LABEL_LEFT = 4
-GAUGE_LEFT, GAUGE_MIDDLE, GAUGE_RIGHT = 32, 78, 124
-MIDDLE, REACH = 64, 50  # where the cart stands at x = 0, and how far from there at X_LIMIT
-CART_WIDTH, WHEEL_DISTANCE = 24, 7
-POLE_LENGTH, POLE_THICKNESS, HINGE = 58, 4, 8
-FAR_OUTSIDE = -(1 << 16)  # sub-pixels: where a hidden cart is drawn
+# The bands of the field from top to bottom, in layout units.
+_GAUGES_BAND, _POLE_BAND, _CART_BAND = (0, 21), (21, 83), (83, 104)
+_CART_GAUGE, _POLE_GAUGE = (3, 10), (14, 21)  # first and last row of each gauge
+_WHEELS_TOP, _TRACK_TOP = 92, 98
+# Widths and positions from left to right, in layout units.
+_LABEL_LEFT = 4
+_GAUGE_LEFT, _GAUGE_MIDDLE, _GAUGE_RIGHT = 32, 78, 124
+_MIDDLE, _REACH = 64, 50  # the cart's position at x = 0, and its distance from there at X_LIMIT
+_CART_WIDTH, _WHEEL_DISTANCE = 24, 7
+_POLE_LENGTH, _POLE_THICKNESS, _HINGE = 58, 4, 8
+_FAR_OUTSIDE = -(1 << 16)  # sub-pixels: the position of a hidden cart
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Params:
-    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced
-    and swept with vmap."""
+    """The parameters of a level.
 
-    title: str = field(
-        default=NAME, metadata={"static": True, "allowed": (NAME, NOISY_NAME)}
-    )  # the text below the field
-    partial_obs: bool = field(
-        default=False, metadata={"static": True, "allowed": (False, True)}
-    )  # the POMDP view
-    obs_size: int = field(
-        default=128, metadata={"static": True, "allowed": draw.OBS_SIZES}
-    )  # pixels a side of a frame
-    max_steps_in_episode: int = field(
-        default=200, metadata={"allowed": draw.STEP_LIMITS}
-    )  # T: steps before truncation
-    noise_sigma: float = field(
-        default=0.0, metadata={"allowed": (0.0, 1e6)}
-    )  # deviation of what is drawn
+    Static fields set shapes and drawing; all others may be traced, e.g. swept with vmap.
+    """
+
+    # text below the field
+    title: str = field(default=NAME, metadata={"static": True, "allowed": (NAME, NOISY_NAME)})
+    # whether to draw the POMDP view
+    partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})
+    # side of a frame in pixels
+    obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})
+    # T: steps before truncation
+    max_steps_in_episode: int = field(default=200, metadata={"allowed": draw.STEP_LIMITS})
+    # sigma: standard deviation of the noise on what is drawn
+    noise_sigma: float = field(default=0.0, metadata={"allowed": (0.0, 1e6)})
     gravity: float = field(default=9.8, metadata={"allowed": (0.0, 1e6)})  # m/s^2
     cart_mass: float = field(default=1.0, metadata={"allowed": (1e-6, 1e6)})  # kg
     pole_mass: float = field(default=0.1, metadata={"allowed": (1e-6, 1e6)})  # kg
-    pole_half_length: float = field(default=0.5, metadata={"allowed": (1e-6, 1e6)})  # metres
+    pole_half_length: float = field(default=0.5, metadata={"allowed": (1e-6, 1e6)})  # meters
     force: float = field(default=10.0, metadata={"allowed": (0.0, 1e6)})  # newtons
     time_step: float = field(default=0.02, metadata={"allowed": (1e-6, 1.0)})  # seconds
-    episode_reward: float = field(
-        default=1.0, metadata={"allowed": draw.ANY_REWARD}
-    )  # shared by the T steps
+    # shared by the T steps
+    episode_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})
 
 
 class State(NamedTuple):
     """One episode."""
 
-    x: jax.Array  # float32[]: the cart's place, metres from the middle, positive to the right
-    x_dot: jax.Array  # float32[]: its velocity, metres a second
+    x: jax.Array  # float32[]: the cart's position, meters from the middle, positive to the right
+    x_dot: jax.Array  # float32[]: its velocity, meters per second
     theta: jax.Array  # float32[]: the pole's angle from upright, radians, positive to the right
-    theta_dot: jax.Array  # float32[]: its velocity, radians a second
-    noise: jax.Array  # float32[4]: what is added to the four variables above when they are drawn
+    theta_dot: jax.Array  # float32[]: its angular velocity, radians per second
+    noise: jax.Array  # float32[4]: added to the four variables above for drawing
     time: jax.Array  # int32[]: steps taken
-    score: jax.Array  # int32[], 0 ... T: steps survived
+    score: jax.Array  # int32[], in [0, T]: steps survived
 
 
-def reset(key, params):
+def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     """Begin an episode.
 
     key: a typed or raw PRNG key. params: Params. Returns (observation uint8[S, S, 3], State).
@@ -133,7 +155,9 @@ def reset(key, params):
     return render(state, params), state
 
 
-def step(key, state, action, params):
+def step(
+    key: jax.Array, state: State, action: jax.Array, params: Params
+) -> tuple[jax.Array, State, jax.Array, jax.Array, dict[str, jax.Array]]:
     """Play one step.
 
     key: a typed or raw PRNG key, for the noise. state: State. action: int[]. params: Params.
@@ -155,19 +179,19 @@ def step(key, state, action, params):
     return render(state, params), state, reward.astype(jnp.float32), terminated | truncated, info
 
 
-def draw_noise(key, params):
+def draw_noise(key: jax.Array, params: Params) -> jax.Array:
     """The noise on one frame: float32[4] from N(0, noise_sigma^2)."""
     return params.noise_sigma * jax.random.normal(key, (4,), jnp.float32)
 
 
-def push(action, params):
-    """The force of an action in newtons: float32[]."""
+def push(action: jax.Array | int, params: Params) -> jax.Array | float:
+    """The force of an action in newtons: float32[], or a float for an int."""
     direction = 0.0 + (action == RIGHT) - (action == LEFT)
     return params.force * direction
 
 
-def advance(state, force, params):
-    """One explicit Euler step of the physics: State.
+def advance(state: State, force: jax.Array | float, params: Params) -> State:
+    """Take one explicit Euler step of the physics.
 
     With m the pole's mass, M the mass of both and l half the pole's length, theta'' = (g sin(theta)
     - cos(theta) a) / (l (4/3 - m cos(theta)^2 / M)) and x'' = a - m l theta'' cos(theta) / M, where
@@ -188,49 +212,52 @@ def advance(state, force, params):
     )
 
 
-def in_range(state):
-    """Whether neither the cart nor the pole has gone too far: bool[]."""
+def in_range(state: State) -> jax.Array:
+    """Whether both the cart and the pole are in range: bool[]."""
     return (jnp.abs(state.x) <= X_LIMIT) & (jnp.abs(state.theta) <= THETA_LIMIT)
 
 
-def render(state, params):
+def render(state: State, params: Params) -> jax.Array:
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
     size = params.obs_size
     x, x_dot, theta, theta_dot = (value + noise for value, noise in zip(state[:4], state.noise))
-    cart = subpixels(MIDDLE, size) + draw.fixed_point(
-        jnp.clip(x, -X_LIMIT, X_LIMIT), scale=subpixels(REACH, size) / X_LIMIT
+    cart = _subpixels(_MIDDLE, size) + draw.fixed_point(
+        jnp.clip(x, -X_LIMIT, X_LIMIT), scale=_subpixels(_REACH, size) / X_LIMIT
     )
     if params.partial_obs:
-        cart = jnp.where(state.time == 0, cart, FAR_OUTSIDE)
+        cart = jnp.where(state.time == 0, cart, _FAR_OUTSIDE)
     angle = draw.fixed_point(jnp.clip(theta, -THETA_LIMIT, THETA_LIMIT), scale=draw.ANGLE_UNIT)
-    bands = gauges_band(x_dot, theta_dot, size), pole_band(cart, angle, size), cart_band(cart, size)
+    bands = (
+        _gauges_band(x_dot, theta_dot, size),
+        _pole_band(cart, angle, size),
+        _cart_band(cart, size),
+    )
     return draw.frame(bands, score=state.score, name=params.title)
 
 
-def gauges_band(x_dot, theta_dot, size):
-    """Two bars that grow from the middle of their tracks, to the side that the velocity v points
-    to.
+def _gauges_band(x_dot: jax.Array, theta_dot: jax.Array, size: int) -> jax.Array:
+    """Draw the gauges: bars that grow from the middle of their tracks with the velocity v.
 
-    A bar's length is v / (1 + |v|) of the half track: half full at 1, never full, and long enough
-    to read when v is small.
+    A bar fills v / (1 + |v|) of its half of the track: half of it at v = 1, never all of it, and
+    enough to read a small v.
     """
-    canvas = draw.field(size, top=GAUGES_BAND[0], bottom=GAUGES_BAND[1])
+    canvas = draw.field(size, top=_GAUGES_BAND[0], bottom=_GAUGES_BAND[1])
     rows = np.arange(canvas.shape[0])
     left, middle, right = (
-        subpixels(units, size) for units in (GAUGE_LEFT, GAUGE_MIDDLE, GAUGE_RIGHT)
+        _subpixels(units, size) for units in (_GAUGE_LEFT, _GAUGE_MIDDLE, _GAUGE_RIGHT)
     )
     start, end = np.zeros((2, *rows.shape), np.int32)
     bar_start, bar_end = start, end
     for label, velocity, (top, bottom) in (
-        ("CART", x_dot, CART_GAUGE),
-        ("POLE", theta_dot, POLE_GAUGE),
+        ("CART", x_dot, _CART_GAUGE),
+        ("POLE", theta_dot, _POLE_GAUGE),
     ):
         top, bottom = draw.field_row(size, top), draw.field_row(size, bottom)
         canvas = draw.text(
             canvas,
             label,
             top=top,
-            left=draw.pixels(size, LABEL_LEFT),
+            left=draw.pixels(size, _LABEL_LEFT),
             scale=draw.text_scale(size),
             color="s",
         )
@@ -239,17 +266,19 @@ def gauges_band(x_dot, theta_dot, size):
         length = draw.fixed_point(velocity / (1 + jnp.abs(velocity)), scale=right - middle)
         bar_start = jnp.where(here, middle + jnp.minimum(length, 0), bar_start)
         bar_end = jnp.where(here, middle + jnp.maximum(length, 0), bar_end)
-    half_mark = np.where(end > start, subpixels(0.5, size), 0)
+    half_mark = np.where(end > start, _subpixels(0.5, size), 0)
     canvas = draw.spans(canvas, left=start, right=end, colors="D")
     canvas = draw.spans(canvas, left=middle - half_mark, right=middle + half_mark, colors="w")
     return draw.spans(canvas, left=bar_start, right=bar_end, colors="y")
 
 
-def pole_band(cart, angle, size):
-    """The pole. cart: int32[], the middle of the cart in sub-pixels. angle: int32[], in
-    draw.ANGLE_UNIT."""
-    canvas = draw.field(size, top=POLE_BAND[0], bottom=POLE_BAND[1])
-    length, thickness = draw.pixels(size, POLE_LENGTH), draw.pixels(size, POLE_THICKNESS)
+def _pole_band(cart: jax.Array, angle: jax.Array, size: int) -> jax.Array:
+    """Draw the pole.
+
+    cart: int32[], the cart's middle in sub-pixels. angle: int32[], in 1 / draw.ANGLE_UNIT radian.
+    """
+    canvas = draw.field(size, top=_POLE_BAND[0], bottom=_POLE_BAND[1])
+    length, thickness = draw.pixels(size, _POLE_LENGTH), draw.pixels(size, _POLE_THICKNESS)
     return draw.beam(
         canvas,
         x=cart,
@@ -261,32 +290,34 @@ def pole_band(cart, angle, size):
     )
 
 
-def cart_band(cart, size):
-    """The cart with its hinge and wheels, and the track that it may use. cart: int32[], its middle
-    in sub-pixels."""
-    canvas = draw.field(size, top=CART_BAND[0], bottom=CART_BAND[1])
+def _cart_band(cart: jax.Array, size: int) -> jax.Array:
+    """Draw the cart with its hinge and wheels, and its track.
+
+    cart: int32[], the cart's middle in sub-pixels.
+    """
+    canvas = draw.field(size, top=_CART_BAND[0], bottom=_CART_BAND[1])
     height = canvas.shape[0]
     rows = np.arange(height)
     wheels_top, track_top = (
-        draw.field_row(size, units) - draw.field_row(size, CART_BAND[0])
-        for units in (WHEELS_TOP, TRACK_TOP)
+        draw.field_row(size, units) - draw.field_row(size, _CART_BAND[0])
+        for units in (_WHEELS_TOP, _TRACK_TOP)
     )
     colors = "c" * wheels_top + "s" * (track_top - wheels_top) + "D" * (height - track_top)
     in_body, on_track = rows < wheels_top, rows >= track_top
     half_wheel = draw.disc_half_widths(height, top=wheels_top, diameter=track_top - wheels_top)
-    half_hinge = draw.disc_half_widths(height, top=0, diameter=draw.pixels(size, HINGE))
+    half_hinge = draw.disc_half_widths(height, top=0, diameter=draw.pixels(size, _HINGE))
 
-    reach = np.where(on_track, subpixels(REACH, size), 0)
+    reach = np.where(on_track, _subpixels(_REACH, size), 0)
     canvas = draw.spans(
         canvas,
-        left=subpixels(MIDDLE, size) - reach,
-        right=subpixels(MIDDLE, size) + reach,
+        left=_subpixels(_MIDDLE, size) - reach,
+        right=_subpixels(_MIDDLE, size) + reach,
         colors=colors,
     )
-    # Two spans on each scanline: the body and the left wheel below it; the hinge and the right
+    # Each scanline has two spans: first the body or the left wheel, then the hinge or the right
     # wheel.
-    wheel = np.where(in_body, 0, subpixels(WHEEL_DISTANCE, size))
-    half = np.where(in_body, subpixels(CART_WIDTH / 2, size), half_wheel)
+    wheel = np.where(in_body, 0, _subpixels(_WHEEL_DISTANCE, size))
+    half = np.where(in_body, _subpixels(_CART_WIDTH / 2, size), half_wheel)
     canvas = draw.spans(canvas, left=cart - wheel - half, right=cart - wheel + half, colors=colors)
     half = np.where(in_body, half_hinge, half_wheel)
     return draw.spans(
@@ -294,17 +325,17 @@ def cart_band(cart, size):
     )
 
 
-def subpixels(units, size):
-    """128ths of the frame to sub-pixels: an int."""
+def _subpixels(units: float, size: int) -> int:
+    """Convert layout units to sub-pixels."""
     return round(units * size * draw.SUBPIXEL / draw.FRAME_UNITS)
 
 
-LEVELS = {
+LEVELS: dict[str, Params] = {
     "Easy": Params(max_steps_in_episode=200),
     "Medium": Params(max_steps_in_episode=400),
     "Hard": Params(max_steps_in_episode=600),
 }
-NOISY_LEVELS = {
+NOISY_LEVELS: dict[str, Params] = {
     "Easy": Params(title=NOISY_NAME, noise_sigma=0.1),
     "Medium": Params(title=NOISY_NAME, noise_sigma=0.2),
     "Hard": Params(title=NOISY_NAME, noise_sigma=0.3),

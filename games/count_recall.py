@@ -1,23 +1,23 @@
 """CountRecall: say how often you have seen a suit.
 
-Cards go by. For each of them a suit is asked: say how many cards of it were dealt before the one
-now on show.
+Cards go by. With each card comes a question about a suit: how many cards of it were dealt before
+the current card?
 
-Start: the cards are the suits 0, 1, ..., K - 1, 0, 1, ... (N of them), uniformly shuffled; the
-asked suits are as many, shuffled on their own. The counter is at 0.
+Start: the cards are the suits 0, 1, ..., K - 1, 0, 1, ... (N of them), uniformly shuffled. The
+questions are an independent shuffle of the same suits. The counter is at 0.
 
-Actions: 0 up adds 1 to the counter, 1 down takes 1 away; it stays within 0 ... 99. 4 fire submits
-it. 2 left, 3 right and any other integer do nothing.
+Actions: 0 up adds 1 to the counter, 1 down subtracts 1; it stays within [0, 99]. 4 fire submits it.
+2 left, 3 right and any other integer do nothing.
 
 Rewards: fire is right if the counter equals the number of cards of the asked suit that were dealt
-before the card on show; it then pays 1 / N and the score rises by 1. Right or wrong, the card on
-show is counted, and the next card and question come up. The counter keeps its value. Returns lie in
-0 ... 1.
+before the current card. A right answer pays 1 / N and raises the score by 1. Right or wrong, the
+current card is then counted as dealt, and the next card and question come up. The counter keeps its
+value. Returns lie in [0, 1].
 
-Episode end: terminated when N answers were given; truncated at 10 N steps.
+Episode end: terminated after N answers; truncated at 10 N steps.
 
-Views: the card on show is at the top left, the asked suit at the top right with the counter before
-it. The MDP's field shows all cards dealt before, nine to a row. The POMDP's field is blank.
+Views: the current card is at the top left, the asked suit at the top right, with the counter before
+it. The MDP's field shows all cards dealt before, nine per row. The POMDP's field is blank.
 
 Levels: Easy N = 26 with K = 2 suits, Medium N = 52 with K = 2, Hard N = 78 with K = 4; limits 260,
 520, 780.
@@ -25,11 +25,11 @@ Levels: Easy N = 26 with K = 2 suits, Medium N = 52 with K = 2, Hard N = 78 with
 Source: POPGym Arcade 0.0.7.
 
 Differences from 0.0.7:
-* The counter stops at 0 and at 99; it went below zero, and only its last digit was drawn.
-* The limit is 10 N steps; with 100 + N most decks of the Hard level could not be won.
+* The counter stops at 0 and at 99. It went below zero, and only its last digit was drawn.
+* The limit is 10 N steps. With 100 + N steps, most decks of the Hard level could not be won.
 
 Versions:
-* 1 (0.1.0): the first.
+* 1 (0.1.0): first version.
 """
 
 from dataclasses import dataclass, field
@@ -41,53 +41,76 @@ import numpy as np
 
 from popgym_arcade import render as draw
 
-NAME = "CountRecall"
-VERSION = 1
-RETURN_RANGE = (0.0, 1.0)  # of every level
+__all__ = [
+    "DOWN",
+    "FIRE",
+    "LEFT",
+    "LEVELS",
+    "MOST",
+    "NAME",
+    "RETURN_RANGE",
+    "RIGHT",
+    "UP",
+    "VERSION",
+    "Params",
+    "State",
+    "answer",
+    "count",
+    "deal",
+    "render",
+    "reset",
+    "step",
+    "true_count",
+]
+
+NAME: str = "CountRecall"
+VERSION: int = 1
+RETURN_RANGE: tuple[float, float] = (0.0, 1.0)  # at every level
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
-MOST = 99  # the highest number that the counter shows
-CARDS_PER_ROW = 9
-EMPTY = -1  # no card in this place
+MOST = 99  # the highest value of the counter
+_CARDS_PER_ROW = 9
+_EMPTY = -1  # no card here
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Params:
-    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced
-    and swept with vmap."""
+    """The parameters of a level.
 
-    num_cards: int = field(default=26, metadata={"static": True, "allowed": range(1, 109)})  # N
-    num_suits: int = field(default=2, metadata={"static": True, "allowed": range(2, 5)})  # K
-    partial_obs: bool = field(
-        default=False, metadata={"static": True, "allowed": (False, True)}
-    )  # the POMDP view
-    obs_size: int = field(
-        default=128, metadata={"static": True, "allowed": draw.OBS_SIZES}
-    )  # pixels a side of a frame
-    max_steps_in_episode: int = field(
-        default=260, metadata={"allowed": draw.STEP_LIMITS}
-    )  # steps before truncation
-    deck_reward: float = field(
-        default=1.0, metadata={"allowed": draw.ANY_REWARD}
-    )  # shared by the N answers
+    Static fields set shapes and drawing; all others may be traced, e.g. swept with vmap.
+    """
+
+    # N
+    num_cards: int = field(default=26, metadata={"static": True, "allowed": range(1, 109)})
+    # K
+    num_suits: int = field(default=2, metadata={"static": True, "allowed": range(2, 5)})
+    # whether to draw the POMDP view
+    partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})
+    # side of a frame in pixels
+    obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})
+    # steps before truncation
+    max_steps_in_episode: int = field(default=260, metadata={"allowed": draw.STEP_LIMITS})
+    # shared by the N answers
+    deck_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})
 
 
 class State(NamedTuple):
-    """One episode; N is params.num_cards, K is params.num_suits. Suits: 0 heart, 1 spade, 2 club, 3
-    diamond."""
+    """One episode; N is params.num_cards, K is params.num_suits.
 
-    values: jax.Array  # int32[N], 0 ... K - 1: the suits of the cards, in the order they are dealt
-    queries: jax.Array  # int32[N], 0 ... K - 1: the suits asked for
-    index: (
-        jax.Array
-    )  # int32[], 0 ... N: answers given, and the place of the card on show and of the question
-    seen: jax.Array  # int32[K], 0 ... N: cards of each suit dealt before the one on show
-    counter: jax.Array  # int32[], 0 ... 99: the number that fire would submit
+    Suits: 0 heart, 1 spade, 2 club, 3 diamond.
+    """
+
+    values: jax.Array  # int32[N], in [0, K - 1]: the suits of the cards in the order of dealing
+    queries: jax.Array  # int32[N], in [0, K - 1]: the suits asked for
+    # answers given; also the position of the current card and question
+    index: jax.Array  # int32[], in [0, N]  # pyright: ignore[reportIncompatibleMethodOverride]
+    seen: jax.Array  # int32[K], in [0, N]: cards of each suit dealt before the current one
+    counter: jax.Array  # int32[], in [0, 99]: the number that fire would submit
     time: jax.Array  # int32[]: steps taken
-    score: jax.Array  # int32[], 0 ... N: right answers
+    score: jax.Array  # int32[], in [0, N]: right answers
 
 
-def reset(key, params):
+def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     """Begin an episode.
 
     key: a typed or raw PRNG key. params: Params. Returns (observation uint8[S, S, 3], State).
@@ -100,8 +123,10 @@ def reset(key, params):
     return render(state, params), state
 
 
-def step(key, state, action, params):
-    """Play one step; nothing is left to chance after the reset, so the key is not used.
+def step(
+    key: jax.Array, state: State, action: jax.Array, params: Params
+) -> tuple[jax.Array, State, jax.Array, jax.Array, dict[str, jax.Array]]:
+    """Play one step, which is deterministic: the key is unused.
 
     key: a PRNG key. state: State. action: int[]. params: Params.
     Returns (observation uint8[S, S, 3], State, reward float32[], done bool[], info).
@@ -120,31 +145,28 @@ def step(key, state, action, params):
     return render(state, params), state, reward.astype(jnp.float32), terminated | truncated, info
 
 
-def deal(key, num_cards, num_suits):
+def deal(key: jax.Array, num_cards: int, num_suits: int) -> jax.Array:
     """The suits 0, 1, ..., num_suits - 1, 0, ... in uniformly random order: int32[num_cards].
 
-    Each place draws a random number and takes the suit of the card whose number in the unshuffled
-    deck is this one's rank.
+    Each position draws a random number. The ranks of these numbers are a uniform permutation, so
+    rank modulo num_suits is the suit, and nothing has to be gathered.
     """
-    # Distinct random numbers: the lowest seven bits hold the place itself.
-    drawn = jax.random.bits(key, (num_cards,)) & ~np.uint32(127) | np.arange(
-        num_cards, dtype=np.uint32
-    )
-    rank = jnp.sum(
-        drawn[:, None] < drawn[None, :], axis=0, dtype=jnp.uint8
-    )  # bytes, along the longer runs: twice as fast
+    # The lowest seven bits hold the position, which makes the numbers distinct.
+    positions = np.arange(num_cards, dtype=np.uint32)
+    bits = jax.random.bits(key, (num_cards,)) & ~np.uint32(127) | positions
+    # In bytes and along this axis, the comparison is twice as fast.
+    rank = jnp.sum(bits[:, None] < bits[None, :], axis=0, dtype=jnp.uint8)
     return rank.astype(jnp.int32) % num_suits
 
 
-def count(state, action):
-    """Count one up or one down, within 0 ... MOST: State."""
+def count(state: State, action: jax.Array) -> State:
+    """Count one up or down, within [0, MOST]."""
     counter = state.counter + (action == UP) - (action == DOWN)
     return state._replace(counter=jnp.clip(counter, 0, MOST))
 
 
-def answer(state, fired):
-    """If ``fired``, submit the counter and go on to the next card: (State, whether the answer was
-    right: bool[])."""
+def answer(state: State, fired: jax.Array) -> tuple[State, jax.Array]:
+    """If ``fired``, submit the counter and deal the next card: (State, whether right, bool[])."""
     num_cards, num_suits = state.values.shape[0], state.seen.shape[0]
     fired = fired & (state.index < num_cards)
     right = fired & (state.counter == true_count(state))
@@ -154,24 +176,24 @@ def answer(state, fired):
     ), right
 
 
-def true_count(state):
-    """How many cards of the asked suit were dealt before the one on show: int32[]."""
+def true_count(state: State) -> jax.Array:
+    """The number of cards of the asked suit dealt before the current card: int32[]."""
     return state.seen[state.queries[jnp.minimum(state.index, state.queries.shape[0] - 1)]]
 
 
-def render(state, params):
+def render(state: State, params: Params) -> jax.Array:
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
     num_cards = params.num_cards
     canvas = draw.field(params.obs_size)
     if not params.partial_obs:
-        dealt = jnp.where(np.arange(num_cards) < state.index, state.values, EMPTY)
-        dealt = jnp.pad(dealt, (0, -num_cards % CARDS_PER_ROW), constant_values=EMPTY)
+        dealt = jnp.where(np.arange(num_cards) < state.index, state.values, _EMPTY)
+        dealt = jnp.pad(dealt, (0, -num_cards % _CARDS_PER_ROW), constant_values=_EMPTY)
         canvas = draw.board(
-            canvas, dealt.reshape(-1, CARDS_PER_ROW), tiles=draw.CARDS[: params.num_suits]
+            canvas, dealt.reshape(-1, _CARDS_PER_ROW), tiles=draw.CARDS[: params.num_suits]
         )
     place = jnp.minimum(state.index, num_cards - 1)
     corners = jnp.where(
-        state.index < num_cards, jnp.stack([state.values[place], state.queries[place]]), EMPTY
+        state.index < num_cards, jnp.stack([state.values[place], state.queries[place]]), _EMPTY
     )
     return draw.frame(
         canvas,
@@ -183,7 +205,7 @@ def render(state, params):
     )
 
 
-LEVELS = {
+LEVELS: dict[str, Params] = {
     "Easy": Params(num_cards=26, num_suits=2, max_steps_in_episode=260),
     "Medium": Params(num_cards=52, num_suits=2, max_steps_in_episode=520),
     "Hard": Params(num_cards=78, num_suits=4, max_steps_in_episode=780),
