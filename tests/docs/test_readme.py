@@ -1,5 +1,4 @@
-"""README.md keeps its word: its snippets run, its commands are those that CI runs, and what it
-points to exists."""
+"""README.md is true: its snippets run, CI runs its commands, and the files it points to exist."""
 
 import configparser
 import contextlib
@@ -14,6 +13,7 @@ from pathlib import Path
 import jax
 import pytest
 
+import popgym_arcade
 from popgym_arcade.play import __main__ as play
 from popgym_arcade.play import record
 
@@ -23,8 +23,7 @@ CI_RUN = (ROOT / ".ci" / "run").read_text()
 
 
 def fenced(language):
-    """README.md's blocks of code in a language: [(the heading above, the code, the number of lines
-    before the code)]."""
+    """README.md's code blocks in a language: [(heading above, code, number of lines before)]."""
     blocks, heading, start = [], None, None
     lines = README.splitlines()
     for number, line in enumerate(lines):
@@ -45,8 +44,7 @@ SETUP_COMMANDS = [code for heading, code, _ in fenced("sh") if heading == "Set u
 
 @cache
 def run(code):
-    """Run a snippet in a namespace and a working directory of its own: (the namespace, what it
-    printed)."""
+    """Run a snippet in its own namespace and folder: (the namespace, what it printed)."""
     namespace, printed, here = {"__name__": "snippet"}, io.StringIO(), Path.cwd()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(printed):
         os.chdir(folder)
@@ -113,7 +111,7 @@ def test_ci_takes_the_commands_from_the_readme_as_they_stand():
     assert 'bash -c "$test_command"' in CI_RUN
 
 
-def test_ci_installs_only_into_virtual_environments_that_it_makes_but_for_a_browser_and_a_virtual_screen():
+def test_ci_installs_only_into_its_own_virtual_environments_except_browser_and_screen():
     lines = [line.strip() for line in CI_RUN.splitlines() if not line.strip().startswith("#")]
     installs = [
         line
@@ -135,8 +133,7 @@ def test_ci_installs_only_into_virtual_environments_that_it_makes_but_for_a_brow
 
 
 def command_lines(program):
-    """The words after a program's name in each of README.md's lines that call it, without
-    comments."""
+    """The arguments in each of README.md's lines that call a program, without comments."""
     code = "\n".join(code for _, code, _ in fenced("sh"))
     return [
         line.split("#")[0].split() for line in re.findall(rf"^{program}\b(.*)$", code, re.MULTILINE)
@@ -157,7 +154,7 @@ def test_the_game_can_be_played(words, tmp_path, monkeypatch, capsys):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    monkeypatch.setattr(window, "next_event", lambda session: pygame.event.Event(pygame.QUIT))
+    monkeypatch.setattr(window, "_next_event", lambda session: pygame.event.Event(pygame.QUIT))
     monkeypatch.setattr(
         web, "run", lambda options: print(f"a page at {options.host}")
     )  # test_web.py runs it
@@ -175,6 +172,15 @@ def test_the_readme_points_to_files_that_exist():
     listed = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
     assert links and listed
     assert [path for path in links + listed if not list(ROOT.glob(path.rstrip("/")))] == []
+
+
+def test_the_citation_is_of_this_version_and_license():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {popgym_arcade.__version__}\n" in citation
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert f"\nlicense: {config['metadata']['license']}\n" in citation
+    assert config["metadata"]["author"] in citation
 
 
 def test_the_oldest_versions_in_ci_are_the_lower_bounds_of_all_that_is_installed_there():
