@@ -1,141 +1,147 @@
-"""Play the games by hand: ``popgym-arcade-play NoisyCartPoleEasy``, or with ``--web`` in a browser.
+"""Play a game by hand: ``popgym-arcade-play NoisyCartPoleEasy``, or in a browser with ``--web``.
 
 Keys: the arrows and space are the actions up, down, left, right and fire. R begins a new episode, P
-changes to the twin's view, H shows the rules, Esc leaves.
+swaps the view, H shows the rules, Esc quits.
 """
 
 import argparse
 import random
 import sys
 import time
+from collections.abc import Sequence
+from typing import NoReturn
 
-from popgym_arcade.play import cabinet, record, session
-from popgym_arcade.play.rules import rules_of
+from popgym_arcade.play import cabinet, record, rules, session
 from popgym_arcade.registry import GAMES, REGISTRY, registered_name
 from popgym_arcade.render import OBS_SIZES
 from popgym_arcade.spaces import number_argument
 
-INSTALL = 'pip install "popgym-arcade[human]"'
-HOST, PORT = "127.0.0.1", 8000
+__all__ = ["HOST", "PORT", "main", "parser"]
+
+HOST: str = "127.0.0.1"
+PORT: int = 8000
+
+_INSTALL = 'pip install "popgym-arcade[human]"'
+_CLOCKS = ", ".join(f"{fps:g} for {game}" for game, fps in session.CLOCKS.items())
 
 
-def listing():
-    """All games, with their levels and what one does in them: a str."""
-    lines = ["Play one of these, e.g.: popgym-arcade-play NavigatorEasy", ""]
-    for game, (module, levels) in GAMES.items():
-        aim = " ".join(rules_of(module).lead[0].split())
-        lines += [f"{game}{'|'.join(levels)}", f"    {aim}"]
+def _listing() -> str:
+    """All games, with their levels and a sentence about each."""
+    lines = ["Pick an environment, e.g. popgym-arcade-play NavigatorEasy", ""]
+    for game, (_, levels) in GAMES.items():
+        lines += [f"{game}{'|'.join(levels)}", f"    {rules.introduction(game)[0]}"]
     return "\n".join([*lines, "", "popgym-arcade-play --help lists the options."])
 
 
-def parser():
+def parser() -> argparse.ArgumentParser:
     """The command line's parser."""
     options = argparse.ArgumentParser(
         prog="popgym-arcade-play",
-        description="Play a game by hand. Without a name, list the games.",
-        epilog="Keys: arrows and space play, R begins a new episode, P changes the view, H shows the rules, Esc leaves.",
+        description="Play a game by hand. Without NAME, list the games.",
+        epilog="Keys: arrows and space play, R begins a new episode, P swaps the view, "
+        "H shows the rules, Esc quits.",
     )
     options.add_argument(
         "name", nargs="?", metavar="NAME", help="an environment, e.g. NavigatorEasy"
     )
-    options.add_argument("-p", "--partial", action="store_true", help="begin with the POMDP's view")
-    options.add_argument("--both", action="store_true", help="show both views side by side")
+    options.add_argument("-p", "--partial", action="store_true", help="start with the POMDP")
+    options.add_argument("--both", action="store_true", help="show both twins side by side")
     options.add_argument(
         "-o",
         "--obs-size",
         type=int,
         choices=OBS_SIZES,
         default=OBS_SIZES[0],
-        help="pixels a side of a frame (default 128)",
+        help="frame size in pixels (default: %(default)s)",
     )
     options.add_argument(
         "--seed",
         type=number_argument(0, session.MAX_SEED),
         metavar="N",
-        help="decides all chance (default: random, and printed)",
+        help="random seed (default: a random one, which is printed)",
     )
     options.add_argument(
         "--fps",
         type=number_argument(0, session.MAX_FPS, float),
         metavar="N",
-        help="steps a second, 0 to step on a key (default: "
-        + ", ".join(f"{game} {fps}" for game, fps in session.CLOCKS.items())
-        + ", others 0)",
+        help=f"steps per second; 0: step when a key is pressed (default: {_CLOCKS}, otherwise 0)",
     )
     options.add_argument(
         "--scale",
         type=number_argument(1, 32),
         metavar="N",
-        help="screen pixels a side of a frame's pixel (default: what fits)",
+        help="screen pixels per frame pixel (default: what fits the screen)",
     )
-    options.add_argument("--record", metavar="OUT.gif", help="write what was played to this file")
+    options.add_argument("--record", metavar="OUT.gif", help="save the frames shown as a GIF")
     options.add_argument(
-        "--web", action="store_true", help="serve a web page to play on, with all games"
+        "--web", action="store_true", help="serve a web page on which all games can be played"
     )
     options.add_argument(
         "--host",
         default=HOST,
-        help=f"with --web: the address to listen on (default {HOST}: this machine only)",
+        help="with --web: the address to listen on (default: %(default)s, this machine only)",
     )
     options.add_argument(
         "--port",
         type=number_argument(0, 65535),
         default=PORT,
-        help=f"with --web (default {PORT}; 0: any free one)",
+        help="with --web: the port to listen on, or 0 for any free one (default: %(default)s)",
     )
     return options
 
 
-def check(options):
-    """Raise ValueError or OSError if options do not go together or name what is not there; give the
-    name its true case."""
+def _check(options: argparse.Namespace) -> None:
+    """Check the options and replace the name by the registered one.
+
+    Raises ValueError or OSError if there is no such environment or folder, or if options conflict.
+    """
     if options.name is not None:
         options.name = registered_name(options.name)
     if options.record and options.web:
-        raise ValueError(
-            "--record goes with a window; with --web, use the page's button to save a GIF"
-        )
+        raise ValueError("--record needs a window; with --web, use the page's Save GIF button")
     if options.record:
         record.check_path(options.record, (".gif",))
 
 
-def main(arguments=None):
-    """Play from the command line. Bad input exits with 2, and a lack of pygame, a display or a free
-    port with 1."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Play from the command line.
+
+    Bad input exits with 2, and a missing library, display or port with 1.
+    """
     command = parser()
     options = command.parse_args(arguments)
     try:
-        check(options)
+        _check(options)
     except (ValueError, OSError) as error:
         command.error(str(error))
     if options.web:
-        serve(options)
+        _serve(options)
     elif options.name is None:
-        print(listing())
+        print(_listing())
     else:
-        play_in_window(options)
+        _play_in_window(options)
 
 
-def missing(error):
+def _exit_without_library(error: ModuleNotFoundError) -> NoReturn:
     """End the program because a library is missing."""
-    sys.exit(f"popgym-arcade-play needs {error.name}, which is not installed: {INSTALL}")
+    sys.exit(f"popgym-arcade-play needs {error.name}, which is not installed: {_INSTALL}")
 
 
-def serve(options):
+def _serve(options: argparse.Namespace) -> None:
     """Serve the web page until Ctrl-C."""
     try:
         from popgym_arcade.play import web
     except ModuleNotFoundError as error:
-        missing(error)
+        _exit_without_library(error)
     web.run(options)
 
 
-def play_in_window(options):
+def _play_in_window(options: argparse.Namespace) -> None:
     """Compile the environment, open a window and play until it is closed."""
     try:
         from popgym_arcade.play import window
     except ModuleNotFoundError as error:
-        missing(error)
+        _exit_without_library(error)
     with window.display():
         seed = random.randrange(session.MAX_SEED + 1) if options.seed is None else options.seed
         print(f"{options.name}, rule version {REGISTRY[options.name].version}, seed {seed}")
@@ -143,11 +149,15 @@ def play_in_window(options):
         start = time.perf_counter()
         machine = cabinet.build(options.name, options.obs_size)
         print(f"done in {time.perf_counter() - start:.1f} s")
-        views = dict(partial_obs=options.partial, both=options.both)
         game = session.Session(
-            machine, seed=seed, fps=options.fps, keep_all=options.record is not None, **views
+            machine,
+            seed=seed,
+            fps=options.fps,
+            partial_obs=options.partial,
+            both=options.both,
+            keep_all=options.record is not None,
         )
-        window.run(game, scale=options.scale, recording=options.record)
+        window.run(game, scale=options.scale, gif_path=options.record)
 
 
 if __name__ == "__main__":

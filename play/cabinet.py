@@ -1,11 +1,11 @@
-"""A cabinet: one environment, compiled, that is stepped from Python one action at a time.
+"""A cabinet: a compiled environment that is stepped from Python, one action at a time.
 
-``session`` and ``record`` stand on it. A training loop does not need it: compile ``reset`` and
+``session`` and ``record`` build on it. A training loop does not need it: compile ``reset`` and
 ``step`` together with the agent instead.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -16,50 +16,52 @@ import numpy as np
 from popgym_arcade.registry import make
 from popgym_arcade.render import PALETTE
 
+__all__ = ["Cabinet", "Episode", "advance", "begin", "build", "observe", "side_by_side"]
+
 
 class Cabinet(NamedTuple):
-    """A compiled environment. Its twins share everything but what is drawn."""
+    """A compiled environment. Its twins share everything but the drawing."""
 
     name: str  # e.g. "NavigatorEasy"
-    params: Any  # of the MDP; those of the POMDP differ in partial_obs only
-    reset: Callable  # (key) -> (key, state)
-    step: Callable  # (key, state, action) -> (key, state, reward, terminated, truncated)
-    draw: dict[bool, Callable]  # whether it is the POMDP's view, to (state) -> observation
+    params: Any  # the MDP's; the POMDP's differ only in partial_obs
+    reset: Callable[..., Any]  # (key) -> (key, state)
+    step: Callable[..., Any]  # (key, state, action) -> (key, state, reward, terminated, truncated)
+    draw: dict[bool, Callable[..., jax.Array]]  # partial_obs to (state) -> observation
 
 
 class Episode(NamedTuple):
-    """An episode, as far as it has been played."""
+    """An episode up to now: its current state, not its history."""
 
-    key: jax.Array  # for the steps still to come
+    key: jax.Array  # for the steps to come
     state: Any  # the game's State
     reward: float  # of the last step, 0 before the first
     episode_return: float  # the sum of the rewards so far
-    terminated: bool  # the game came to its own end
-    truncated: bool  # the limit of steps is reached
+    terminated: bool  # the game has ended by its own rules
+    truncated: bool  # the step limit is reached
 
     @property
-    def done(self):
-        """Whether the episode is over: a bool."""
+    def done(self) -> bool:
+        """Whether the episode is over."""
         return self.terminated or self.truncated
 
     @property
-    def time(self):
-        """How many steps have been taken: an int."""
+    def time(self) -> int:
+        """The number of steps taken."""
         return int(self.state.time)
 
 
-def build(name, obs_size=128, **overrides):
-    """Compile an environment and both its views, which takes a few seconds the first time: Cabinet.
+def build(name: str, obs_size: int = 128, **overrides: Any) -> Cabinet:
+    """Compile an environment with both of its views, which takes a few seconds the first time.
 
-    name, obs_size and overrides are those of ``make``, and so are the errors. The last few that
-    were built are kept.
+    name, obs_size and overrides are passed to ``make``, which may raise an error. The last few
+    cabinets are cached.
     """
     return _compiled(name, make(name, obs_size=obs_size, **overrides)[1])
 
 
 @lru_cache(maxsize=8)
-def _compiled(name, params):
-    """The Cabinet of an environment with these Params of its MDP."""
+def _compiled(name: str, params: Any) -> Cabinet:
+    """Compile an environment. params: those of its MDP."""
     env, _ = make(name)
 
     def reset(key):
@@ -75,26 +77,24 @@ def _compiled(name, params):
     _, state = jax.eval_shape(reset, key)
     draw = {}
     for partial_obs in (False, True):
-        of_twin = dataclasses.replace(params, partial_obs=partial_obs)
-        draw[partial_obs] = (
-            jax.jit(lambda state, of_twin=of_twin: env.render(state, of_twin))
-            .lower(state)
-            .compile()
-        )
+        twin_params = dataclasses.replace(params, partial_obs=partial_obs)
+        render = jax.jit(lambda state, twin_params=twin_params: env.render(state, twin_params))
+        draw[partial_obs] = render.lower(state).compile()
     compiled_step = jax.jit(step).lower(key, state, jnp.int32(0)).compile()
     return Cabinet(name, params, jax.jit(reset).lower(key).compile(), compiled_step, draw)
 
 
-def begin(cabinet, key):
-    """Begin an episode. key: a typed PRNG key, which decides all that chance does in it. Returns
-    Episode."""
+def begin(cabinet: Cabinet, key: jax.Array) -> Episode:
+    """Begin an episode. key: a typed PRNG key, the source of all its randomness."""
     key, state = cabinet.reset(key)
     return Episode(key, state, reward=0.0, episode_return=0.0, terminated=False, truncated=False)
 
 
-def advance(cabinet, episode, action):
-    """Play one step. action: an int, 0 to 4, or any other to let time pass. Returns Episode; one
-    that is over stays as it is."""
+def advance(cabinet: Cabinet, episode: Episode, action: int) -> Episode:
+    """Play one step, unless the episode is over: then it is returned unchanged.
+
+    action: 0 to 4; any other integer only lets time pass.
+    """
     if episode.done:
         return episode
     key, state, reward, terminated, truncated = cabinet.step(
@@ -106,16 +106,16 @@ def advance(cabinet, episode, action):
     )
 
 
-def observe(cabinet, episode, partial_obs):
-    """What a twin shows now: a NumPy uint8[S, S, 3]."""
+def observe(cabinet: Cabinet, episode: Episode, partial_obs: bool) -> np.ndarray:
+    """What a twin shows now: uint8[S, S, 3]."""
     return np.asarray(cabinet.draw[bool(partial_obs)](episode.state))
 
 
-def side_by_side(observations):
-    """Observations of one size in a row, with a line of S / 32 pixels between them: uint8[S, width,
-    3].
+def side_by_side(observations: Sequence[np.ndarray]) -> np.ndarray:
+    """Join observations of one size into a row, with lines of S / 32 pixels between them.
 
-    observations: a sequence of uint8[S, S, 3]. One observation comes back as it is.
+    observations: uint8[S, S, 3] each. Returns uint8[S, width, 3]; a single observation is returned
+    unchanged.
     """
     size = observations[0].shape[0]
     line = np.full((size, max(1, size // 32), 3), PALETTE["D"], np.uint8)

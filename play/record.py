@@ -1,12 +1,11 @@
 """Record an episode: ``popgym-arcade-record NavigatorEasy navigator.gif --policy expert --both``.
 
 In Python, ``rollout`` plays an episode and returns its frames, ``write_gif`` and ``write_sheet``
-put frames into a file, and ``record`` does both. The frames are the observations themselves: a GIF
-or PNG written with scale 1 holds their very bytes.
+write frames to a file, and ``record`` does both. The frames are the observations themselves: a GIF
+or PNG written with scale 1 holds them byte for byte.
 
 A policy is one of POLICIES by name, or a function (observation) -> action: observation is a NumPy
-uint8[S, S, 3] and action an int. It is called once a step, in order, so it may remember what it
-saw.
+uint8[S, S, 3] and action an int. It is called once per step, in order, so it may keep a memory.
 """
 
 import argparse
@@ -14,92 +13,116 @@ import importlib
 import os
 import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from PIL import Image
 
-from popgym_arcade import experts
+from popgym_arcade import experts, spaces
 from popgym_arcade.play import cabinet
 from popgym_arcade.registry import NUM_ACTIONS, REGISTERED_ENVIRONMENTS
 from popgym_arcade.render import OBS_SIZES
-from popgym_arcade.spaces import nearest_names
 
-POLICIES = ("expert", "worst", "random")
+__all__ = [
+    "FRAMES_PER_SECOND",
+    "LAST_FRAME_SECONDS",
+    "POLICIES",
+    "RATES",
+    "SHEET_COLUMNS",
+    "SHEET_FRAMES",
+    "PackedFrames",
+    "Policy",
+    "Recording",
+    "check_path",
+    "main",
+    "record",
+    "rollout",
+    "write_gif",
+    "write_sheet",
+]
+
+Policy = Callable[[np.ndarray], Any]
+"""(observation uint8[S, S, 3]) -> action, an int or an integer scalar."""
+
+POLICIES: tuple[str, ...] = ("expert", "worst", "random")
 """The policies that have a name: the best and the worst play of ``experts``, which see the whole
-state, and uniform actions."""
+state, and uniformly random actions."""
 
-FRAMES_PER_SECOND = 10
-RATES = (0.1, 50)  # frames a second that a GIF may have
-LAST_FRAME_SECONDS = 1.5  # how long a GIF rests on its last frame
-SHEET_COLUMNS = 8
-SHEET_FRAMES = 64
-MAX_COLORS = 256  # of a frame of a GIF
+FRAMES_PER_SECOND: float = 10
+RATES: tuple[float, float] = (0.1, 50)  # lowest and highest frames per second of a GIF
+LAST_FRAME_SECONDS: float = 1.5  # how long a GIF rests on its last frame
+SHEET_COLUMNS: int = 8
+SHEET_FRAMES: int = 64
+_MAX_COLORS = 256  # in a frame of a GIF
+_SCALES = (1, 64)
 
 
 class Recording(NamedTuple):
-    """An episode of T steps, or its first T."""
+    """An episode's frames, actions and rewards: T steps, all or the first ones."""
 
     name: str  # the environment
-    frames: np.ndarray  # uint8[T + 1, S, width, 3]: the observations; width is S, or more with both twins side by side
+    frames: np.ndarray  # uint8[T + 1, S, width, 3]: width is S, or more with both twins
     actions: np.ndarray  # int32[T]
     rewards: np.ndarray  # float32[T]
     terminated: bool
     truncated: bool
 
 
-class PackedFrames(Sequence):
-    """A list of frames, uint8[height, width, 3] of one size, that takes little memory: a few
-    kilobytes a frame."""
+class PackedFrames(Sequence[np.ndarray]):
+    """A list of compressed frames, uint8[height, width, 3] of one size: a few kilobytes each."""
 
-    def __init__(self):
-        """An empty list."""
-        self.packed, self.shape = [], None
+    def __init__(self) -> None:
+        """Make an empty list."""
+        self._packed: list[bytes] = []
+        self._shape: tuple[int, ...] = ()
 
-    def __copy__(self):
-        """A list of the same frames that does not change with this one."""
+    def __copy__(self) -> "PackedFrames":
+        """A list of the same frames, which does not change when this one does."""
         other = PackedFrames()
-        other.packed, other.shape = list(self.packed), self.shape
+        other._packed, other._shape = list(self._packed), self._shape
         return other
 
-    def append(self, frame):
+    def append(self, frame: np.ndarray) -> None:
         """Add a frame at the end."""
-        self.shape = frame.shape
-        self.packed.append(zlib.compress(frame.tobytes(), level=1))
+        self._shape = frame.shape
+        self._packed.append(zlib.compress(frame.tobytes(), level=1))
 
-    def __len__(self):
-        """How many frames there are."""
-        return len(self.packed)
+    def __len__(self) -> int:
+        """The number of frames."""
+        return len(self._packed)
 
-    def __getitem__(self, index):
-        """A frame: uint8[height, width, 3]."""
-        return np.frombuffer(zlib.decompress(self.packed[index]), np.uint8).reshape(self.shape)
+    def __getitem__(self, index: Any) -> Any:
+        """A frame, uint8[height, width, 3]. index: an int."""
+        return np.frombuffer(zlib.decompress(self._packed[index]), np.uint8).reshape(self._shape)
+
+
+Frames = Sequence[np.ndarray] | np.ndarray
 
 
 def rollout(
-    name,
-    policy="expert",
+    name: str,
+    policy: str | Policy = "expert",
     *,
-    seed=0,
-    partial_obs=False,
-    both=False,
-    obs_size=128,
-    max_steps=None,
-    **overrides,
-):
-    """Play one episode: Recording.
+    seed: int = 0,
+    partial_obs: bool = False,
+    both: bool = False,
+    obs_size: int = 128,
+    max_steps: int | None = None,
+    **overrides: Any,
+) -> Recording:
+    """Play one episode.
 
-    name, partial_obs, obs_size and overrides are those of ``make``. policy: a name in POLICIES or a
-    function (observation) -> action; the observation is that of the twin which partial_obs names,
-    also when ``both`` twins are recorded. seed: an int, which with name and policy decides the
-    episode. max_steps: stop after so many steps, if the episode is not over before.
+    name, partial_obs, obs_size and overrides are passed to ``make``. policy: a name in POLICIES or
+    a function (observation) -> action; it sees the twin that partial_obs selects, even when
+    ``both`` twins are recorded. seed: determines the episode, given name and policy. max_steps:
+    stop after this many steps, if the episode is not over before.
 
     Raises what ``make`` raises, and ValueError for an unknown policy or an action that is not an
-    int from 0 to 4.
+    int in [0, 4].
     """
     machine = cabinet.build(name, obs_size, **overrides)
     episode_key, policy_key = jax.random.split(jax.random.key(seed))
@@ -113,36 +136,59 @@ def rollout(
         frames.append(_picture(machine, episode, views))
         actions.append(action)
         rewards.append(episode.reward)
-    actions, rewards = np.array(actions, np.int32), np.array(rewards, np.float32)
     return Recording(
-        name, np.stack(frames), actions, rewards, episode.terminated, episode.truncated
+        name,
+        np.stack(frames),
+        np.array(actions, np.int32),
+        np.array(rewards, np.float32),
+        episode.terminated,
+        episode.truncated,
     )
 
 
-def record(path, name, policy="expert", *, frames_per_second=FRAMES_PER_SECOND, scale=1, **options):
-    """Play one episode and write it to a file: Recording.
+def record(
+    path: str | os.PathLike[str],
+    name: str,
+    policy: str | Policy = "expert",
+    *,
+    frames_per_second: float = FRAMES_PER_SECOND,
+    scale: int = 1,
+    **options: Any,
+) -> Recording:
+    """Play one episode and write it to a file.
 
     path: ends with .gif for an animation or .png for a contact sheet. frames_per_second: of an
-    animation, 0.1 to 50. scale: pixels a side of each pixel of a frame. name, policy and options
-    are those of ``rollout``. Raises what ``rollout``, ``write_gif`` and ``write_sheet`` raise; a
-    wrong path or number is found before anything is played.
+    animation, in [0.1, 50]. scale: output pixels per frame pixel. name, policy and options are
+    passed to ``rollout``. Raises what ``rollout``, ``write_gif`` and ``write_sheet`` raise; a bad
+    path or number raises before anything is played.
     """
-    write = _writer(path, frames_per_second, scale)
+    check_path(path)
+    spaces.check_range("frames_per_second", frames_per_second, *RATES)
+    spaces.check_range("scale", scale, *_SCALES)
     recording = rollout(name, policy, **options)
-    write(recording.frames)
+    if Path(path).suffix.lower() == ".png":
+        write_sheet(path, recording.frames, scale=scale)
+    else:
+        write_gif(path, recording.frames, frames_per_second=frames_per_second, scale=scale)
     return recording
 
 
-def write_gif(path, frames, *, frames_per_second=FRAMES_PER_SECOND, scale=1):
-    """Write an animation that loops and rests for a while on its last frame.
+def write_gif(
+    path: str | os.PathLike[str],
+    frames: Frames,
+    *,
+    frames_per_second: float = FRAMES_PER_SECOND,
+    scale: int = 1,
+) -> None:
+    """Write an animation that loops and rests on its last frame for a while.
 
-    frames: a sequence of T frames, uint8[height, width, 3], with at most 256 colours each. A GIF
-    counts time in hundredths of a second; the frames' times are rounded so that no error adds up.
-    Equal frames in a row become one that lasts longer. The file appears complete or not at all.
-    Raises ValueError for no frames, for more colours, and for numbers out of range.
+    frames: a sequence of T frames, uint8[height, width, 3], with at most 256 colors each. GIF times
+    are hundredths of a second; they are rounded without accumulating errors. Equal consecutive
+    frames become one that lasts longer. The file is written atomically. Raises ValueError if there
+    are no frames, too many colors, or a number is out of range.
     """
-    _check_range("frames_per_second", frames_per_second, *RATES)
-    _check_range("scale", scale, 1, 64)
+    spaces.check_range("frames_per_second", frames_per_second, *RATES)
+    spaces.check_range("scale", scale, *_SCALES)
     if len(frames) == 0:
         raise ValueError("a GIF needs at least one frame, but there are none")
     starts, palette = _survey(frames)
@@ -156,15 +202,21 @@ def write_gif(path, frames, *, frames_per_second=FRAMES_PER_SECOND, scale=1):
     )
 
 
-def write_sheet(path, frames, *, columns=SHEET_COLUMNS, scale=1):
-    """Write a contact sheet: a PNG with the frames in rows, in the order in which people read.
+def write_sheet(
+    path: str | os.PathLike[str],
+    frames: Frames,
+    *,
+    columns: int = SHEET_COLUMNS,
+    scale: int = 1,
+) -> None:
+    """Write a contact sheet: a PNG with the frames row by row.
 
-    frames: a sequence of T frames, uint8[height, width, 3]. columns: frames in a row. More than
-    SHEET_FRAMES frames are thinned out evenly, and the first and the last are kept. The file
-    appears complete or not at all. Raises ValueError as ``write_gif`` does.
+    frames: a sequence of T frames, uint8[height, width, 3]. columns: frames per row. More than
+    SHEET_FRAMES frames are thinned out evenly, keeping the first and the last. The file is written
+    atomically. Raises ValueError as ``write_gif`` does.
     """
-    _check_range("columns", columns, 1, SHEET_FRAMES)
-    _check_range("scale", scale, 1, 64)
+    spaces.check_range("columns", columns, 1, SHEET_FRAMES)
+    spaces.check_range("scale", scale, *_SCALES)
     if len(frames) == 0:
         raise ValueError("a contact sheet needs at least one frame, but there are none")
     shown = np.unique(
@@ -178,54 +230,53 @@ def write_sheet(path, frames, *, columns=SHEET_COLUMNS, scale=1):
     for place, index in enumerate(shown):
         top, left = place // columns * height, place % columns * width
         sheet[top : top + height - gap, left : left + width - gap] = frames[index]
-    _write(
-        path,
-        lambda draft: _enlarged(Image.fromarray(sheet), scale).save(draft, "PNG", optimize=True),
-    )
+    image = _enlarged(Image.fromarray(sheet), scale)
+    _write(path, lambda draft: image.save(draft, "PNG", optimize=True))
 
 
-def _chooser(policy, machine, partial_obs, key):
+def _chooser(
+    policy: str | Policy, machine: cabinet.Cabinet, partial_obs: bool, key: jax.Array
+) -> Callable[[cabinet.Episode], Any]:
     """A policy as a function (episode) -> action. Raises ValueError for an unknown one."""
-    if callable(policy):
+    if not isinstance(policy, str):
         return lambda episode: policy(cabinet.observe(machine, episode, partial_obs))
+    spaces.check_name("policy", policy, POLICIES, "; or pass a function")
     if policy == "random":
         generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
         return lambda episode: int(generator.integers(NUM_ACTIONS))
-    if policy not in POLICIES:
-        raise ValueError(
-            f"there is no policy {policy!r}; {nearest_names(policy, POLICIES)}; or give a function"
-        )
-    player = _player(policy, machine.params)
+    player = _compiled_player(policy, machine.params)
     return lambda episode: int(player(episode.state))
 
 
 @lru_cache(maxsize=8)
-def _player(policy, params):
-    """The expert or the worst player of the environments with these Params, compiled: a function
-    (state) -> action."""
+def _compiled_player(policy: str, params: Any) -> Callable[[Any], jax.Array]:
+    """The best or worst play of ``experts``, compiled: (state) -> action."""
     return jax.jit(lambda state: getattr(experts, policy)(state, params))
 
 
-def _checked_action(action):
-    """A policy's action as an int. Raises ValueError unless it is one of those that there are."""
+def _checked_action(action: Any) -> int:
+    """A policy's action as an int. Raises ValueError unless it is an integer in [0, 4]."""
     value = np.asarray(action)
-    if value.shape != () or value.dtype.kind not in "iu" or not 0 <= value < NUM_ACTIONS:
-        raise ValueError(
-            f"the policy must return an int, 0 ... {NUM_ACTIONS - 1}, but it returned {action!r}"
-        )
+    if value.shape != () or value.dtype.kind not in "iu":
+        raise ValueError(f"the policy must return an int, but it returned {action!r}")
+    spaces.check_range("the policy's action", int(value), 0, NUM_ACTIONS - 1)
     return int(value)
 
 
-def _picture(machine, episode, views):
-    """The frame of a recording: the views of an episode's state side by side."""
+def _picture(
+    machine: cabinet.Cabinet, episode: cabinet.Episode, views: Sequence[bool]
+) -> np.ndarray:
+    """A frame of a recording: the views of an episode's state side by side."""
     return cabinet.side_by_side(
         [cabinet.observe(machine, episode, partial_obs) for partial_obs in views]
     )
 
 
-def _survey(frames):
-    """Where frames differ from the one before, a list of ints, and all their colours, or None if
-    they are too many for a GIF."""
+def _survey(frames: Frames) -> tuple[list[int], np.ndarray | None]:
+    """The indices of frames that differ from the one before, and all their colors.
+
+    The colors are None if there are too many for one palette.
+    """
     starts, colors, before = [], np.array([], np.uint32), None
     for index in range(len(frames)):
         frame = frames[index]
@@ -233,78 +284,56 @@ def _survey(frames):
             starts.append(index)
             colors = np.union1d(colors, _colors(frame))
         before = frame
-    return starts, colors if len(colors) <= MAX_COLORS else None
+    return starts, colors if len(colors) <= _MAX_COLORS else None
 
 
-def _colors(frame):
-    """The colour of each pixel as one number: uint8[height, width, 3] -> uint32[height, width]."""
+def _colors(frame: np.ndarray) -> np.ndarray:
+    """Each pixel's color as one number: uint8[height, width, 3] -> uint32[height, width]."""
     return frame.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
 
 
-def _paletted(frame, palette, scale):
-    """A frame as an image with this palette, uint32[colours], or with one of its own if that is
-    None."""
+def _paletted(frame: np.ndarray, palette: np.ndarray | None, scale: int) -> Image.Image:
+    """A frame as an image with a palette, uint32[colors]; by default one of its own."""
     colors = _colors(frame)
     palette = np.unique(colors) if palette is None else palette
-    if len(palette) > MAX_COLORS:
+    if len(palette) > _MAX_COLORS:
         raise ValueError(
-            f"a frame of a GIF has at most {MAX_COLORS} colours, but one has {len(palette)}; write a .png"
+            f"a GIF frame has at most {_MAX_COLORS} colors, but one has {len(palette)}; "
+            "write a .png"
         )
     image = Image.fromarray(np.searchsorted(palette, colors).astype(np.uint8))
-    image.putpalette(
-        np.stack([palette >> 16, palette >> 8 & 255, palette & 255], axis=1)
-        .astype(np.uint8)
-        .tobytes()
-    )
+    channels = np.stack([palette >> 16, palette >> 8 & 255, palette & 255], axis=1)
+    image.putpalette(channels.astype(np.uint8).tobytes())
     return _enlarged(image, scale)
 
 
-def _enlarged(image, scale):
+def _enlarged(image: Image.Image, scale: int) -> Image.Image:
     """An image with each pixel drawn as scale x scale pixels."""
     return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
 
 
-def _check_range(name, value, low, high):
-    """Raise ValueError unless a number is in range."""
-    if not low <= value <= high:
-        raise ValueError(
-            f"{name} must be in {low} ... {high}, but it is {value}; the nearest is {low if value < low else high}"
-        )
+def check_path(path: str | os.PathLike[str], suffixes: Collection[str] = (".gif", ".png")) -> None:
+    """Check a recording's path.
 
-
-def check_path(path, suffixes=(".gif", ".png")):
-    """Raise ValueError unless the path has one of the suffixes, and OSError unless its folder
-    exists."""
+    Raises ValueError unless it has one of the suffixes, and OSError unless its folder exists.
+    """
     path = Path(path)
     if path.suffix.lower() not in suffixes:
         raise ValueError(
-            f"a recording's name must end with {' or '.join(suffixes)}, but it is {str(path)!r}"
+            f"a recording must end with {' or '.join(suffixes)}, but it is {str(path)!r}"
         )
     if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"there is no folder {str(path.parent)!r} to write {path.name!r} into"
-        )
+        raise FileNotFoundError(f"there is no folder {str(path.parent)!r} for {path.name!r}")
     if path.is_dir():
         raise IsADirectoryError(f"{str(path)!r} is a folder; name a file")
 
 
-def _writer(path, frames_per_second, scale):
-    """The function that writes frames to a path of this name: (frames) -> None. Raises what is
-    wrong with the arguments."""
-    check_path(path)
-    _check_range("frames_per_second", frames_per_second, *RATES)
-    _check_range("scale", scale, 1, 64)
-    if Path(path).suffix.lower() == ".png":
-        return lambda frames: write_sheet(path, frames, scale=scale)
-    return lambda frames: write_gif(path, frames, frames_per_second=frames_per_second, scale=scale)
-
-
-def _write(path, save):
-    """Write a file with ``save``, (path) -> None, so that it appears complete or not at all."""
+def _write(path: str | os.PathLike[str], write: Callable[[Path], None]) -> None:
+    """Write a file atomically. write: (path) -> None."""
     path = Path(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
-        save(draft)
+        write(draft)
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
@@ -313,9 +342,8 @@ def _write(path, save):
 # --- the command ---------------------------------------------------------------------------------
 
 
-def policy_from(text):
-    """A policy from the command line: a name, or the function that ``module:function`` names, which
-    is imported."""
+def _policy_from(text: str) -> str | Policy:
+    """A policy from the command line: a name, or the function to import for "module:function"."""
     if ":" not in text:
         return text
     module, _, function = text.partition(":")
@@ -326,15 +354,15 @@ def policy_from(text):
         raise ValueError(f"cannot import the policy {text!r}: {error}") from error
     finally:
         sys.path.pop(0)
-    if not isinstance(policy, Callable):
+    if not callable(policy):
         raise ValueError(
             f"the policy {text!r} must be a function (observation) -> action, but it is {policy!r}"
         )
     return policy
 
 
-def main(arguments=None):
-    """Record an episode from the command line. Bad input exits with 2."""
+def _parser() -> argparse.ArgumentParser:
+    """The command line's parser."""
     parser = argparse.ArgumentParser(
         prog="popgym-arcade-record", description="Play one episode and write it to a file."
     )
@@ -345,35 +373,43 @@ def main(arguments=None):
         "path", metavar="OUT", help="the file: .gif for an animation, .png for a contact sheet"
     )
     parser.add_argument(
-        "--policy", default="expert", help=f"{', '.join(POLICIES)}, or your own as module:function"
+        "--policy",
+        default="expert",
+        help=f"{', '.join(POLICIES)}, or your own as module:function (default: expert)",
     )
-    parser.add_argument("-p", "--partial", action="store_true", help="the POMDP's view")
-    parser.add_argument("--both", action="store_true", help="both views side by side")
+    parser.add_argument("-p", "--partial", action="store_true", help="show the POMDP")
+    parser.add_argument("--both", action="store_true", help="show both twins side by side")
     parser.add_argument(
         "-o",
         "--obs-size",
         type=int,
         choices=OBS_SIZES,
         default=OBS_SIZES[0],
-        help="pixels a side (default 128)",
+        help="frame size in pixels (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="decides the episode (default 0)")
-    parser.add_argument("--max-steps", type=int, metavar="N", help="stop after so many steps")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
+    parser.add_argument("--max-steps", type=int, metavar="N", help="stop after this many steps")
     parser.add_argument(
         "--fps",
         type=float,
         default=FRAMES_PER_SECOND,
-        help="frames a second of an animation (default 10)",
+        help="frames per second of an animation (default: %(default)s)",
     )
     parser.add_argument(
-        "--scale", type=int, default=1, help="pixels a side of each pixel of a frame (default 1)"
+        "--scale", type=int, default=1, help="output pixels per frame pixel (default: %(default)s)"
     )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Record an episode from the command line. Bad input exits with 2."""
+    parser = _parser()
     options = parser.parse_args(arguments)
     try:
         recording = record(
             options.path,
             options.name,
-            policy_from(options.policy),
+            _policy_from(options.policy),
             frames_per_second=options.fps,
             scale=options.scale,
             seed=options.seed,

@@ -1,67 +1,81 @@
-"""A game in play: an episode, what is shown of it, and when its next step is due.
+"""A game being played: its episodes, its clock, the keys held down and the view on show.
 
-``window.py`` shows a Session in a window and ``web.py`` in a web page; neither knows any rules.
+``window`` shows a Session in a window and ``web`` on a web page; neither knows any rules.
 """
 
 import collections
 
 import jax
+import numpy as np
 
 from popgym_arcade.play import cabinet, record
 from popgym_arcade.registry import NO_ACTION, REGISTRY, Action, twin_name
 
-MAX_FPS = 60
-MAX_SEED = 2**31 - 1
+__all__ = ["CLOCKS", "MAX_FPS", "MAX_SEED", "Session"]
 
-CLOCKS = {"Breakout": 10, "CartPole": 12, "NoisyCartPole": 12, "Skittles": 4, "Tetris": 5}
-"""The games that run on a clock, to their steps a second. The others step on a key."""
+MAX_FPS: int = 60
+MAX_SEED: int = 2**31 - 1
+
+CLOCKS: dict[str, float] = {
+    "Breakout": 10,
+    "CartPole": 12,
+    "NoisyCartPole": 12,
+    "Skittles": 4,
+    "Tetris": 5,
+}
+"""The games that run on a clock, to their steps per second. The others step when a key is
+pressed."""
 
 
 class Session:
-    """A game in play: an episode, what is shown of it, and when its next step is due.
+    """A game being played.
 
-    Times are seconds of any clock that does not go backwards. An episode on a clock waits for its
-    first key.
+    Times are seconds of any monotonic clock. The clock of an episode starts with the first key.
     """
 
-    def __init__(self, machine, *, seed, partial_obs=False, both=False, fps=None, keep_all=False):
+    def __init__(
+        self,
+        machine: cabinet.Cabinet,
+        *,
+        seed: int,
+        partial_obs: bool = False,
+        both: bool = False,
+        fps: float | None = None,
+        keep_all: bool = False,
+    ) -> None:
         """Begin the first episode.
 
-        machine: a Cabinet. seed: an int, 0 ... MAX_SEED, which decides all episodes of the session.
-        partial_obs: show the POMDP's view. both: show the twins side by side. fps: steps a second,
-        0 to step on a key; by default the game's own. keep_all: keep the pictures of all episodes,
-        not only of the last.
+        seed: in [0, MAX_SEED]; determines all episodes of the session. partial_obs: show the
+        POMDP. both: show the twins side by side. fps: steps per second, or 0 to step when a key is
+        pressed; by default the game's own. keep_all: keep the frames of all episodes, not only of
+        the current one.
         """
         self.machine, self.seed, self.partial_obs, self.both = machine, seed, partial_obs, both
         entry = REGISTRY[machine.name]
         self.game, self.level = entry.game, entry.level
-        self.fps = CLOCKS.get(self.game, 0) if fps is None else fps
+        self.fps: float = CLOCKS.get(self.game, 0) if fps is None else fps
+        self.keep_all = keep_all
+        self.pictures = record.PackedFrames()  # what was shown
         self.number = -1  # of the episode
-        self.keep_all, self.pictures = keep_all, record.PackedFrames()
         self.restart()
 
-    def restart(self):
-        """Begin the next episode. The first one of a seed is always the same, and so is the second,
-        ..."""
+    def restart(self) -> None:
+        """Begin the next episode. The seed and the episode's number determine its randomness."""
         self.number += 1
-        self.episode = cabinet.begin(
-            self.machine, jax.random.fold_in(jax.random.key(self.seed), self.number)
-        )
-        self.due = None  # when the clock's next step is; None while no clock runs
-        self.held, self.pressed = (
-            [],
-            collections.deque(maxlen=2),
-        )  # actions whose keys are down; those to be played yet
+        key = jax.random.fold_in(jax.random.key(self.seed), self.number)
+        self.episode = cabinet.begin(self.machine, key)
+        self.due: float | None = None  # when the clock's next step is; None while it is stopped
+        self.held: list[int] = []  # actions whose keys are down
+        self.pressed: collections.deque[int] = collections.deque(maxlen=2)  # not played yet
         if not self.keep_all:
             self.pictures = record.PackedFrames()
         self.pictures.append(self.picture())
 
-    def press(self, action, now, repeated=False):
-        """A key for an action goes down: it is played at once, or with the clock's next step.
-        Returns whether it was played.
+    def press(self, action: int, now: float, repeated: bool = False) -> bool:
+        """Handle an action's key going down: play it at once or with the clock's next step.
 
-        repeated: whether the key has been down for a while. Arrows repeat where steps wait for
-        keys; fire, which may cost, never.
+        repeated: whether this is auto-repeat. Arrows repeat in games that step when a key is
+        pressed; fire, which may be costly, never does. Returns whether a step was played.
         """
         if self.episode.done or (repeated and (self.fps or action == Action.FIRE)):
             return False
@@ -75,57 +89,56 @@ class Session:
             self.due = now + 1 / self.fps
         return False
 
-    def release(self, action):
-        """A key for an action goes up."""
+    def release(self, action: int | None) -> None:
+        """Handle an action's key going up."""
         self.held = [other for other in self.held if other != action]
 
-    def tick(self, now):
-        """Play the clock's next step if it is due: a key pressed since the last one, else one that
-        is held, else nothing.
+    def tick(self, now: float) -> bool:
+        """Play the clock's next step if it is due.
 
-        Returns whether a step was played. Steps that were missed are not made up for.
+        Its action is the next key pressed since the last step, or else the latest key held, or else
+        none. Missed steps are skipped. Returns whether a step was played.
         """
         if self.due is None or now < self.due:
             return False
-        self.step(
-            self.pressed.popleft() if self.pressed else self.held[-1] if self.held else NO_ACTION
-        )
-        period = 1 / self.fps
-        on_time = self.due + period
+        if self.pressed:
+            action = self.pressed.popleft()
+        else:
+            action = self.held[-1] if self.held else NO_ACTION
+        period, on_time = 1 / self.fps, self.due + 1 / self.fps
+        self.step(action)
         self.due = None if self.episode.done else on_time if on_time > now else now + period
         return True
 
-    def pause(self):
+    def pause(self) -> None:
         """Stop the clock until the next key, and forget the keys that are down."""
         self.due = None
         self.held.clear()
         self.pressed.clear()
 
-    def step(self, action):
+    def step(self, action: int) -> None:
         """Play one step."""
         self.episode = cabinet.advance(self.machine, self.episode, action)
         self.pictures.append(self.picture())
 
-    def swap(self):
-        """Show the twin's view from now on. Nothing else changes."""
+    def swap(self) -> None:
+        """Switch to the twin's view. Nothing else changes."""
         self.partial_obs = not self.partial_obs
 
-    def picture(self):
-        """What is shown now: uint8[S, width, 3], an observation, or both twins' side by side, the
-        MDP's first."""
+    def picture(self) -> np.ndarray:
+        """What is shown now: an observation, or both twins', the MDP first. uint8[S, width, 3]."""
         views = (False, True) if self.both else (self.partial_obs,)
         return cabinet.side_by_side(
             [cabinet.observe(self.machine, self.episode, partial_obs) for partial_obs in views]
         )
 
-    def recording_rate(self):
-        """Frames a second of a recording of the session: those of its clock, as far as a GIF can
-        have them."""
+    def recording_rate(self) -> float:
+        """Frames per second of a recording: the clock's, as far as a GIF allows it."""
         low, high = record.RATES
         return min(max(self.fps, low), high) if self.fps else record.FRAMES_PER_SECOND
 
-    def status(self):
-        """What stands outside the frame: a dict of str to str."""
+    def status(self) -> dict[str, str]:
+        """What is shown outside the frame."""
         limit = self.machine.params.max_steps_in_episode
         return {
             "game": self.game,
@@ -138,17 +151,14 @@ class Session:
             "message": self.message(),
         }
 
-    def message(self):
-        """What the player should know now: a str, empty while there is nothing."""
+    def message(self) -> str:
+        """What the player should know now; empty if there is nothing."""
         total = f"{self.episode.episode_return:.3f}"
         if self.episode.terminated:
-            return f"The game is over. Return {total}. R: play again"
+            return f"Game over. Return: {total}. Press R to play again"
         if self.episode.truncated:
-            return f"The time is up. Return {total}. R: play again"
+            return f"Out of steps. Return: {total}. Press R to play again"
         if self.fps and self.due is None:
-            return (
-                "Paused. An arrow or space goes on"
-                if self.episode.time
-                else "An arrow or space starts the clock"
-            )
-        return "" if self.fps or self.episode.time else "It moves when you press a key"
+            action = "resume" if self.episode.time else "start"
+            return f"{'Paused. ' * (action == 'resume')}Press an arrow or space to {action}"
+        return "" if self.fps or self.episode.time else "The game moves when you press a key"

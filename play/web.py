@@ -1,22 +1,22 @@
-"""The games in a browser: ``popgym-arcade-play --web`` serves one page, web.html, and plays every
-player's Session.
+"""The games in a browser: ``popgym-arcade-play --web`` serves the page web.html.
 
-On aiohttp, because one well-kept package serves HTTP pages and WebSockets on one port and needs no
-ASGI server beside it.
+It is built on aiohttp, a single package that serves HTTP and WebSockets on one port and needs no
+ASGI server.
 
-A page talks to the server over one WebSocket, ``/play``, in JSON texts: {"do": "press", "action":
-4, "repeated": false}. REQUESTS has them all. The server answers with texts, each a dict with one of
-these keys:
+A page talks to the server over one WebSocket, ``/play``, in JSON texts such as {"do": "press",
+"action": 4, "repeated": false}; REQUESTS lists them. The server answers with texts, each a dict
+with one of these keys:
 
-* "status": what stands outside the frame. The frame follows at once as a binary message, a PNG with
-  the observation's very bytes.
+* "status": what the page shows outside the frame. The frame follows as a binary message, a PNG with
+  the observation's exact values.
 * "compiling": the name of the environment that is being compiled.
-* "gif": a file's name. The file, an animation of the episode, follows at once as a binary message.
-* "error": what was wrong with a request. Nothing else happens then.
+* "gif": a file name. The file, an animation of the episode, follows as a binary message.
+* "error": what is wrong with a request, which then has no effect.
 
 The rules and the clock of a game run here; the page only shows frames and reports keys.
 """
 
+import argparse
 import asyncio
 import collections
 import copy
@@ -32,374 +32,383 @@ import tempfile
 import time
 import urllib.parse
 import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from aiohttp import WSCloseCode, WSMsgType, web
 from PIL import Image
 
+from popgym_arcade import spaces
 from popgym_arcade.play import cabinet, record, rules
 from popgym_arcade.play.session import CLOCKS, MAX_FPS, MAX_SEED, Session
 from popgym_arcade.registry import GAMES, NUM_ACTIONS, registered_name
 from popgym_arcade.render import FONT, OBS_SIZES
-from popgym_arcade.spaces import nearest_names
 
-PAGE = Path(__file__).with_name("web.html")
-MAX_REQUEST = 4096  # bytes of a request; a longer one ends the connection
-SECONDS_TO_CLOSE = 2  # how long the server waits, in the end, for pages to say goodbye
-HEARTBEAT = 20  # seconds from one question whether a page is still there to the next
+__all__ = [
+    "CABINETS",
+    "MAX_REQUEST",
+    "PAGE",
+    "REQUESTS",
+    "Cabinets",
+    "PageConnection",
+    "application",
+    "close_connections",
+    "gif",
+    "greeting",
+    "listen",
+    "png",
+    "run",
+]
 
-# The page is all in one file, so nothing has to come from anywhere but its own socket.
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; "
-    "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
+PAGE: Path = Path(__file__).with_name("web.html")
+MAX_REQUEST: int = 4096  # bytes of a request; a longer one ends the connection
+_SECONDS_TO_CLOSE = 2  # how long the server waits for pages to close when it stops
+_HEARTBEAT = 20  # seconds between checks that a page is still connected
+
+# The page is a single file, so it needs nothing but its own WebSocket.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; connect-src 'self'; img-src 'self' blob: data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 # --- requests ------------------------------------------------------------------------------------
 
+# Checks take a field's name and value, and return the value or raise ValueError.
+_Check = Callable[[str, Any], Any]
 
-def checked_flag(value):
-    """A bool. Raises ValueError for anything else, as all functions of this section do."""
+
+def _check_flag(field: str, value: Any) -> bool:
+    """Check a bool."""
     if not isinstance(value, bool):
-        raise ValueError(f"must be true or false, but it is {json.dumps(value)}")
+        raise ValueError(f"{field} must be true or false, but it is {json.dumps(value)}")
     return value
 
 
-def checked_number(value, low, high, types=(int,), nothing=None):
-    """A number in low ... high of one of the types. nothing: what may be given in its place, in
-    words, for the message."""
-    if type(value) not in types or not low <= value <= high:
-        kind = "an integer" if types == (int,) else "a number"
-        raise ValueError(
-            f"must be {kind} in {low} ... {high}{nothing or ''}, but it is {json.dumps(value)}"
-        )
+def _integer(field: str, value: Any) -> int:
+    """Check an integer. JSON's true and 1.0 are none."""
+    if type(value) is not int:
+        raise ValueError(f"{field} must be an integer, but it is {json.dumps(value)}")
     return value
 
 
-def checked_size(value):
-    """One of OBS_SIZES."""
-    if type(value) is not int or value not in OBS_SIZES:
-        raise ValueError(
-            f"must be {' or '.join(map(str, OBS_SIZES))}, but it is {json.dumps(value)}"
-        )
+def _check_size(field: str, value: Any) -> int:
+    """Check one of OBS_SIZES."""
+    spaces.check_choice(field, _integer(field, value), OBS_SIZES)
     return value
 
 
-def checked_name(value):
-    """The name of an environment, in upper or lower case."""
+def _check_environment(field: str, value: Any) -> str:
+    """Check an environment's name, in upper or lower case; returns the registered one."""
     if not isinstance(value, str):
-        raise ValueError(f"must be the name of an environment, but it is {json.dumps(value)}")
+        raise ValueError(f"{field} must be the name of an environment, not {json.dumps(value)}")
     return registered_name(value)
 
 
-def checked_seed(value):
-    """A seed, or None for a random one."""
-    return None if value is None else checked_number(value, 0, MAX_SEED, nothing=" or null")
+def _check_seed(field: str, value: Any) -> int | None:
+    """Check a seed, or None for a random one."""
+    if value is not None:
+        spaces.check_range(field, _integer(field, value), 0, MAX_SEED, " or null")
+    return value
 
 
-def checked_fps(value):
-    """Steps a second, 0 to step on a key, or None for the game's own."""
-    return (
-        None
-        if value is None
-        else checked_number(value, 0, MAX_FPS, (int, float), nothing=" or null")
-    )
+def _check_fps(field: str, value: Any) -> float | None:
+    """Check steps per second: 0 to step when a key is pressed, None for the game's own."""
+    if value is None:
+        return None
+    if type(value) not in (int, float):
+        raise ValueError(f"{field} must be a number or null, but it is {json.dumps(value)}")
+    spaces.check_range(field, value, 0, MAX_FPS, " or null")
+    return value
 
 
-def checked_action(value):
-    """An action that a key can have."""
-    return checked_number(value, 0, NUM_ACTIONS - 1)
+def _check_action(field: str, value: Any) -> int:
+    """Check one of the five actions."""
+    spaces.check_range(field, _integer(field, value), 0, NUM_ACTIONS - 1)
+    return value
 
 
-NEEDED = object()  # marks a field that has no default
+_REQUIRED = object()  # marks a field without a default
 
-REQUESTS = {
+REQUESTS: dict[str, dict[str, tuple[_Check, Any]]] = {
     "open": {
-        "name": (checked_name, NEEDED),
-        "partial_obs": (checked_flag, False),
-        "both": (checked_flag, False),
-        "obs_size": (checked_size, OBS_SIZES[0]),
-        "seed": (checked_seed, None),
-        "fps": (checked_fps, None),
+        "name": (_check_environment, _REQUIRED),
+        "partial_obs": (_check_flag, False),
+        "both": (_check_flag, False),
+        "obs_size": (_check_size, OBS_SIZES[0]),
+        "seed": (_check_seed, None),
+        "fps": (_check_fps, None),
     },
-    "press": {"action": (checked_action, NEEDED), "repeated": (checked_flag, False)},
-    "release": {"action": (checked_action, NEEDED)},
+    "press": {"action": (_check_action, _REQUIRED), "repeated": (_check_flag, False)},
+    "release": {"action": (_check_action, _REQUIRED)},
     "restart": {},
     "swap": {},
     "pause": {},
     "leave": {},
     "gif": {},
 }
-"""What a page may ask for, to its fields: how each is checked, and its default. Every request is a
-method of Player."""
+"""A page's requests, to their fields, each with its check and its default. Every request is a
+method of PageConnection."""
 
 
-def parsed(text):
-    """A request taken apart: its name and its checked fields, (str, dict). Raises ValueError,
-    saying what is wrong."""
+def _parsed(text: Any) -> tuple[str, dict[str, Any]]:
+    """A request's name and checked fields. Raises ValueError, saying what is wrong."""
     try:
         request = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"a request must be JSON, but this is not: {error}") from error
     if not isinstance(request, dict):
-        raise ValueError('a request must be an object like {"do": "restart"}')
+        raise ValueError('a request must be an object such as {"do": "restart"}')
     do = request.pop("do", None)
-    if not isinstance(do, str) or do not in REQUESTS:
-        raise ValueError(f"there is no request {do!r}; {nearest_names(do, REQUESTS)}")
+    spaces.check_name("request", do if isinstance(do, str) else json.dumps(do), REQUESTS)
     unknown = set(request) - set(REQUESTS[do])
     if unknown:
         raise ValueError(
             f"{do} has no field {min(unknown)!r}; it has: {', '.join(REQUESTS[do]) or 'none'}"
         )
-    return do, {field: checked_field(request, do, field) for field in REQUESTS[do]}
+    return do, {field: _checked_field(request, do, field) for field in REQUESTS[do]}
 
 
-def checked_field(request, do, field):
-    """A field's value, or its default. Raises ValueError, naming the field, for a wrong one and for
-    one that is missing."""
+def _checked_field(request: dict[str, Any], do: str, field: str) -> Any:
+    """A field's value, or its default. Raises ValueError if it is wrong or missing."""
     check, default = REQUESTS[do][field]
     value = request.get(field, default)
-    if value is NEEDED:
+    if value is _REQUIRED:
         raise ValueError(f"{do} needs the field {field!r}")
-    try:
-        return check(value)
-    except ValueError as error:
-        raise ValueError(f"{field}: {error}") from error
+    return value if value is default else check(field, value)
 
 
 # --- players -------------------------------------------------------------------------------------
 
 
-class Player:
-    """One connection: its session, and what is still to be sent over it."""
+class PageConnection:
+    """A page's connection: its session, and what is still to be sent to it."""
 
-    def __init__(self, cabinets, connection):
-        """A player in the menu. cabinets: a Cabinets. connection: a WebSocketResponse that is
-        prepared."""
-        self.cabinets, self.connection = cabinets, connection
-        self.session = None
-        self.opening = None  # the task that waits for a cabinet
-        self.making = None  # the task that makes a GIF
-        self.shown = None  # the status sent last
-        self.outbox = (
-            collections.deque()
-        )  # texts and binary messages to be sent before the next frame
-        self.news = (
-            asyncio.Event()
-        )  # there may be something to send, or the clock may have been set
+    def __init__(self, cabinets: "Cabinets", wire: web.WebSocketResponse) -> None:
+        """Begin in the menu. wire: a prepared WebSocketResponse."""
+        self._cabinets, self._wire = cabinets, wire
+        self._session: Session | None = None
+        self._opening: asyncio.Task[None] | None = None  # waits for a cabinet
+        self._making: asyncio.Task[None] | None = None  # makes a GIF
+        self._shown: dict[str, Any] | None = None  # the last status sent
+        self._outbox: collections.deque[str | bytes] = collections.deque()  # before the next frame
+        self._news = asyncio.Event()  # there may be something to send, or a clock may have started
 
-    async def play(self):
-        """Do what the page asks for until it goes away."""
-        sender = asyncio.create_task(self.keep_up())
+    async def serve(self) -> None:
+        """Handle the page's requests until it disconnects."""
+        sender = asyncio.create_task(self._keep_up())
         try:
-            async for message in self.connection:
-                if (
-                    message.type is WSMsgType.ERROR
-                ):  # e.g. a request that is too long; aiohttp has hung up
+            async for message in self._wire:
+                if message.type is WSMsgType.ERROR:  # e.g. too long a request; aiohttp has hung up
                     break
-                self.receive(message)
+                self._receive(message.data)
         finally:
             self.leave()
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
 
-    def receive(self, message):
-        """Do what one message asks for, or say what is wrong with it."""
+    def _receive(self, text: Any) -> None:
+        """Handle a request, or say what is wrong with it."""
         try:
-            do, fields = parsed(message.data)
-            if self.session is None and do not in ("open", "leave"):
-                raise ValueError(f"{do} needs a game; open one first")
+            do, fields = _parsed(text)
             getattr(self, do)(**fields)
         except ValueError as error:
-            self.tell(error=str(error))
-        self.news.set()
+            self._tell(error=str(error))
+        self._news.set()
 
-    def tell(self, **message):
+    def _tell(self, **message: Any) -> None:
         """Send a dict before the next frame."""
-        self.outbox.append(json.dumps(message))
-        self.news.set()
+        self._outbox.append(json.dumps(message))
+        self._news.set()
 
-    async def keep_up(self):
-        """Run the clock and send what is new. Whoever reads slowly gets fewer frames or a slower
-        clock, not a longer queue."""
+    async def _keep_up(self) -> None:
+        """Run the clock and send what is new.
+
+        A slow reader gets fewer frames or a slower clock, not a longer queue.
+        """
         try:
             while True:
-                await self.wait()
-                if self.session is not None:
-                    self.session.tick(time.monotonic())
-                await self.send_outbox()
-                await self.send_frame()
+                await self._wait()
+                if self._session is not None:
+                    self._session.tick(time.monotonic())
+                await self._send_outbox()
+                await self._send_frame()
         except ConnectionError:
-            pass  # the page is gone, and play() will notice
+            pass  # the page is gone, and serve() will notice
         except Exception:
-            log.exception("a game broke off")
-            await self.connection.close(code=WSCloseCode.INTERNAL_ERROR)
+            _log.exception("a game crashed")
+            await self._wire.close(code=WSCloseCode.INTERNAL_ERROR)
 
-    async def wait(self):
+    async def _wait(self) -> None:
         """Sleep until there is news or the clock's next step is due."""
-        due = self.session and self.session.due
-        # Not with asyncio.wait_for, which before Python 3.12 may swallow that the task is
-        # cancelled.
-        alarm = due and asyncio.get_running_loop().call_later(
-            max(0, due - time.monotonic()), self.news.set
-        )
-        await self.news.wait()
-        self.news.clear()
+        due, alarm = None if self._session is None else self._session.due, None
+        if due is not None:  # not asyncio.wait_for, which may swallow a cancellation before 3.12
+            delay = max(0, due - time.monotonic())
+            alarm = asyncio.get_running_loop().call_later(delay, self._news.set)
+        await self._news.wait()
+        self._news.clear()
         if alarm:
             alarm.cancel()
 
-    async def send_outbox(self):
-        """Send all messages that wait."""
-        while self.outbox:
-            message = self.outbox.popleft()
-            send = (
-                self.connection.send_str if isinstance(message, str) else self.connection.send_bytes
-            )
-            await send(message)
+    async def _send_outbox(self) -> None:
+        """Send all waiting messages."""
+        while self._outbox:
+            message = self._outbox.popleft()
+            if isinstance(message, str):
+                await self._wire.send_str(message)
+            else:
+                await self._wire.send_bytes(message)
 
-    async def send_frame(self):
-        """Send status and frame unless the page has them: a new frame never comes without a new
-        step, view or episode."""
-        if self.session is None:
+    async def _send_frame(self) -> None:
+        """Send status and frame unless the page has them.
+
+        A new frame always comes with a new status: a new step, view or episode.
+        """
+        session = self._session
+        if session is None or (status := _status(session)) == self._shown:
             return
-        status = self.status()
-        if status != self.shown:
-            self.shown, picture = (
-                status,
-                self.session.picture(),
-            )  # both before the first wait, in which keys may come
-            await self.connection.send_str(json.dumps({"status": status}))
-            await self.connection.send_bytes(png(picture))
+        # Both are taken before the first await, during which keys may come.
+        self._shown, picture = status, session.picture()
+        await self._wire.send_str(json.dumps({"status": status}))
+        await self._wire.send_bytes(png(picture))
 
-    def status(self):
-        """What the page shows outside the frame: the session's status and what the page itself
-        needs, a dict for JSON."""
-        session = self.session
-        return {
-            **session.status(),
-            "name": session.machine.name,
-            "partial_obs": session.partial_obs,
-            "both": session.both,
-            "fps": session.fps,
-            "done": session.episode.done,
-        }
+    @property
+    def _game(self) -> Session:
+        """The session. Raises ValueError in the menu."""
+        if self._session is None:
+            raise ValueError("no game is open; open one first")
+        return self._session
 
     # The requests.
 
-    def open(self, name, obs_size, seed, **options):
-        """Begin a session as soon as its environment is compiled, in place of the one there is."""
+    def open(self, name: str, obs_size: int, seed: int | None, **options: Any) -> None:
+        """Begin a session, in place of the current one, once its environment is compiled."""
         self.leave()
-        self.opening = asyncio.create_task(self.begin(name, obs_size, seed, options))
+        self._opening = asyncio.create_task(self._begin(name, obs_size, seed, options))
 
-    async def begin(self, name, obs_size, seed, options):
+    async def _begin(
+        self, name: str, obs_size: int, seed: int | None, options: dict[str, Any]
+    ) -> None:
         """Begin a session."""
-        if not self.cabinets.ready(name, obs_size):
-            self.tell(compiling=name)
+        if not self._cabinets.ready(name, obs_size):
+            self._tell(compiling=name)
         try:
-            machine = await self.cabinets.get(name, obs_size)
+            machine = await self._cabinets.get(name, obs_size)
         except Exception as error:
-            log.exception("could not compile %s", name)
-            self.tell(error=f"could not compile {name}: {error}")
+            _log.exception("could not compile %s", name)
+            self._tell(error=f"could not compile {name}: {error}")
             return
         seed = random.randrange(MAX_SEED + 1) if seed is None else seed
-        self.session, self.shown = Session(machine, seed=seed, **options), None
-        self.news.set()
+        self._session, self._shown = Session(machine, seed=seed, **options), None
+        self._news.set()
 
-    def press(self, action, repeated):
-        """A key goes down."""
-        self.session.press(action, time.monotonic(), repeated)
+    def press(self, action: int, repeated: bool) -> None:
+        """An action's key goes down."""
+        self._game.press(action, time.monotonic(), repeated)
 
-    def release(self, action):
-        """A key goes up."""
-        self.session.release(action)
+    def release(self, action: int) -> None:
+        """An action's key goes up."""
+        self._game.release(action)
 
-    def restart(self):
+    def restart(self) -> None:
         """Begin the next episode."""
-        self.session.restart()
+        self._game.restart()
 
-    def swap(self):
-        """Show the twin's view."""
-        self.session.swap()
+    def swap(self) -> None:
+        """Switch to the twin's view."""
+        self._game.swap()
 
-    def pause(self):
+    def pause(self) -> None:
         """Stop the clock until the next key."""
-        self.session.pause()
+        self._game.pause()
 
-    def leave(self):
-        """Back to the menu."""
-        if self.opening is not None:
-            self.opening.cancel()
-        self.opening = self.session = None
+    def leave(self) -> None:
+        """Return to the menu."""
+        if self._opening is not None:
+            self._opening.cancel()
+        self._opening = self._session = None
 
-    def gif(self):
-        """Send an animation of the episode so far, once it is made."""
-        if self.making is not None and not self.making.done():
-            raise ValueError("a GIF is being made already")
-        session, frames = (
-            self.session,
-            copy.copy(self.session.pictures),
-        )  # for the game goes on while the animation is made
+    def gif(self) -> None:
+        """Make an animation of the episode so far and send it when it is done."""
+        if self._making is not None and not self._making.done():
+            raise ValueError("a GIF is already being made")
+        session = self._game
+        frames = copy.copy(session.pictures)  # because the game goes on meanwhile
         file = f"{session.machine.name}-seed{session.seed}-episode{session.number + 1}.gif"
-        self.making = asyncio.create_task(self.make_gif(file, frames, session.recording_rate()))
+        self._making = asyncio.create_task(self._make_gif(file, frames, session.recording_rate()))
 
-    async def make_gif(self, file, frames, rate):
-        """Make an animation in a thread and send it. rate: frames a second."""
+    async def _make_gif(self, file: str, frames: record.PackedFrames, rate: float) -> None:
+        """Make an animation in a thread and send it. rate: frames per second."""
         try:
             data = await asyncio.to_thread(gif, frames, rate)
         except Exception as error:
-            log.exception("could not make a GIF")
-            self.tell(error=f"could not make the GIF: {error}")
+            _log.exception("could not make a GIF")
+            self._tell(error=f"could not make the GIF: {error}")
             return
-        self.tell(gif=file)
-        self.outbox.append(data)
+        self._tell(gif=file)
+        self._outbox.append(data)
+
+
+def _status(session: Session) -> dict[str, Any]:
+    """What the page shows outside the frame and what its script needs, for JSON."""
+    return {
+        **session.status(),
+        "name": session.machine.name,
+        "partial_obs": session.partial_obs,
+        "both": session.both,
+        "fps": session.fps,
+        "done": session.episode.done,
+    }
 
 
 class Cabinets:
-    """The compiled environments of the server. All players share them; a cabinet holds no state."""
+    """The server's compiled environments. All players share them; a cabinet holds no state."""
 
-    def __init__(self):
-        """None yet."""
-        self.tasks = {}
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._tasks: dict[tuple[str, int], asyncio.Task[cabinet.Cabinet]] = {}
 
-    def ready(self, name, obs_size):
+    def ready(self, name: str, obs_size: int) -> bool:
         """Whether an environment is compiled."""
-        task = self.tasks.get((name, obs_size))
+        task = self._tasks.get((name, obs_size))
         return task is not None and task.done()
 
-    async def get(self, name, obs_size):
-        """A Cabinet. It is compiled once, and in a thread, so that the other players' clocks go on.
+    async def get(self, name: str, obs_size: int) -> cabinet.Cabinet:
+        """A cabinet, compiled once, in a thread so that the other players' clocks go on.
 
         Raises what the compiler raises.
         """
-        if (name, obs_size) not in self.tasks:
-            self.tasks[name, obs_size] = asyncio.create_task(
+        if (name, obs_size) not in self._tasks:
+            self._tasks[name, obs_size] = asyncio.create_task(
                 asyncio.to_thread(cabinet.build, name, obs_size)
             )
         try:
-            return await asyncio.shield(
-                self.tasks[name, obs_size]
-            )  # who asked may leave; others may wait for it
+            # Shielded: whoever asked may leave while others wait for it.
+            return await asyncio.shield(self._tasks[name, obs_size])
         except asyncio.CancelledError:
             raise
         except Exception:
-            self.tasks.pop((name, obs_size), None)  # so that the next one who asks tries again
+            self._tasks.pop((name, obs_size), None)  # so that the next request tries again
             raise
 
 
-def png(picture):
-    """A picture, uint8[height, width, 3], as the bytes of a PNG, which loses nothing."""
+def png(picture: np.ndarray) -> bytes:
+    """A picture, uint8[height, width, 3], as a PNG, which is lossless."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
-def gif(frames, rate):
-    """Frames as the bytes of a GIF. rate: frames a second."""
+def gif(frames: Sequence[np.ndarray], rate: float) -> bytes:
+    """Frames as a GIF. rate: frames per second."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "episode.gif"
         record.write_gif(path, frames, frames_per_second=rate)
@@ -408,43 +417,47 @@ def gif(frames, rate):
 
 # --- the server ----------------------------------------------------------------------------------
 
-OPTIONS, CABINETS = web.AppKey("options", object), web.AppKey("cabinets", Cabinets)
-CONNECTIONS = web.AppKey("connections", weakref.WeakSet)
+_OPTIONS = web.AppKey("_OPTIONS", argparse.Namespace)
+_CONNECTIONS = web.AppKey("_CONNECTIONS", weakref.WeakSet)
+CABINETS: web.AppKey[Cabinets] = web.AppKey("CABINETS", Cabinets)
 
 
-def application(options):
-    """The server without its port: an aiohttp Application. options: what ``popgym-arcade-play``'s
-    parser makes."""
+def application(options: argparse.Namespace) -> web.Application:
+    """The server, without a port. options: parsed by ``popgym-arcade-play``'s parser."""
     app = web.Application()
-    app[OPTIONS], app[CABINETS], app[CONNECTIONS] = options, Cabinets(), weakref.WeakSet()
+    app[_OPTIONS], app[CABINETS], app[_CONNECTIONS] = options, Cabinets(), weakref.WeakSet()
     app.add_routes(
-        [web.get("/", serve_page), web.get("/games", serve_games), web.get("/play", serve_player)]
+        [
+            web.get("/", _serve_page),
+            web.get("/games", _serve_games),
+            web.get("/play", _serve_connection),
+        ]
     )
-    app.on_response_prepare.append(add_headers)
+    app.on_response_prepare.append(_add_headers)
     app.on_shutdown.append(close_connections)
     return app
 
 
-async def add_headers(request, response):
-    """Add HEADERS to a response."""
-    response.headers.update(HEADERS)
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Add _HEADERS to a response."""
+    response.headers.update(_HEADERS)
 
 
-async def close_connections(app):
-    """Tell all pages that the server ends."""
+async def close_connections(app: web.Application) -> None:
+    """Tell all pages that the server stops."""
     await asyncio.gather(
-        *(connection.close(code=WSCloseCode.GOING_AWAY) for connection in set(app[CONNECTIONS]))
+        *(wire.close(code=WSCloseCode.GOING_AWAY) for wire in set(app[_CONNECTIONS]))
     )
 
 
-async def serve_page(request):
+async def _serve_page(request: web.Request) -> web.Response:
     """GET /: the page."""
     return web.Response(text=PAGE.read_text(encoding="utf-8"), content_type="text/html")
 
 
-async def serve_games(request):
-    """GET /games: all that the page's menu shows, as JSON."""
-    options = request.app[OPTIONS]
+async def _serve_games(request: web.Request) -> web.Response:
+    """GET /games: what the page's menu shows, as JSON."""
+    options = request.app[_OPTIONS]
     start = {
         "name": options.name,
         "partial_obs": options.partial,
@@ -454,125 +467,132 @@ async def serve_games(request):
         "fps": options.fps,
     }
     limits = {"sizes": OBS_SIZES, "max_seed": MAX_SEED, "max_fps": MAX_FPS}
-    return web.json_response({"games": games(), "start": start, "font": glyphs(), **limits})
+    return web.json_response({"games": _games(), "start": start, "font": _glyphs(), **limits})
 
 
 @functools.cache
-def games():
-    """What the menu says of each game, and its rules: a list of dicts for JSON. "fps" is steps a
-    second, 0 to step on a key."""
+def _games() -> list[dict[str, Any]]:
+    """What the menu says of each game, and its rules, for JSON.
+
+    "levels" are the levels' rules. "fps" is steps per second, 0 to step when a key is pressed.
+    """
     described = []
     for game, (_, levels) in GAMES.items():
-        text = rules.rules(game + next(iter(levels)))
-        aim = " ".join(text[0][1][0].split())
-        sections = [
-            {
-                "heading": heading,
-                "parts": [
-                    part for paragraph in paragraphs for part in rules.paragraph_parts(paragraph)
-                ],
-            }
-            for heading, paragraphs in text
-        ]
+        aim, *more = (" ".join(paragraph.split()) for paragraph in rules.introduction(game))
         described.append(
             {
                 "name": game,
-                "levels": list(levels),
+                "levels": {level: _rules(game + level) for level in levels},
                 "aim": aim,
+                "more": " ".join(more),
                 "fps": CLOCKS.get(game, 0),
-                "rules": sections,
             }
         )
     return described
 
 
+def _rules(name: str) -> list[dict[str, Any]]:
+    """An environment's rules, for JSON."""
+    return [section._asdict() for section in rules.player_rules(name)]
+
+
 @functools.cache
-def glyphs():
-    """The frames' own letters, for the page's titles: a dict of str to rows like ".###."."""
+def _glyphs() -> dict[str, list[str]]:
+    """The frames' own letters, for the page's titles: rows such as ".###."."""
     return {
         character: ["".join(".#"[int(ink)] for ink in row) for row in rows]
         for character, rows in FONT.items()
     }
 
 
-async def serve_player(request):
-    """GET /play: a player's WebSocket. A page from elsewhere gets 403."""
-    if not from_this_server(request):
+async def _serve_connection(request: web.Request) -> web.WebSocketResponse:
+    """GET /play: a page's WebSocket. A page of another server gets 403."""
+    if not _from_this_server(request):
         raise web.HTTPForbidden(
-            text=f"a page of {request.headers['Origin']} may not play here; open http://{request.host}/"
+            text=f"a page of {request.headers['Origin']} may not play here; "
+            f"open http://{request.host}/"
         )
-    # Frames are compressed already.
-    connection = web.WebSocketResponse(
-        max_msg_size=MAX_REQUEST, heartbeat=HEARTBEAT, timeout=SECONDS_TO_CLOSE, compress=False
+    # Frames are already compressed.
+    wire = web.WebSocketResponse(
+        max_msg_size=MAX_REQUEST, heartbeat=_HEARTBEAT, timeout=_SECONDS_TO_CLOSE, compress=False
     )
-    await connection.prepare(request)
-    request.app[CONNECTIONS].add(connection)
-    await Player(request.app[CABINETS], connection).play()
-    return connection
+    await wire.prepare(request)
+    request.app[_CONNECTIONS].add(wire)
+    await PageConnection(request.app[CABINETS], wire).serve()
+    return wire
 
 
-def from_this_server(request):
+def _from_this_server(request: web.Request) -> bool:
     """Whether a request comes from this server's page, or from no page at all.
 
-    Browsers let any page open a WebSocket to any server, so the server has to look.
+    Browsers let any page open a WebSocket to any server, so the server has to check.
     """
     origin = request.headers.get("Origin")
+    if origin is None:
+        return True
     try:
-        return (
-            origin is None or urllib.parse.urlsplit(origin).netloc.lower() == request.host.lower()
-        )
+        return urllib.parse.urlsplit(origin).netloc.lower() == request.host.lower()
     except ValueError:
         return False
 
 
-def run(options):
-    """Serve until Ctrl-C. options: what ``popgym-arcade-play``'s parser makes. Exits with 1 if the
-    address cannot be had."""
+def run(options: argparse.Namespace) -> None:
+    """Serve until Ctrl-C. Exits with 1 if it cannot listen on the address.
+
+    options: parsed by ``popgym-arcade-play``'s parser.
+    """
     door = listen(options.host, options.port)
     app = application(options)
 
-    async def tell_address(app):
+    async def print_greeting(app):
         print(greeting(options.host, door.getsockname()[1]), flush=True)
 
-    app.on_startup.append(tell_address)  # from then on Ctrl-C ends it in peace
-    web.run_app(app, sock=door, print=None, access_log=None, shutdown_timeout=SECONDS_TO_CLOSE)
+    app.on_startup.append(print_greeting)  # from then on Ctrl-C stops it cleanly
+    web.run_app(app, sock=door, print=None, access_log=None, shutdown_timeout=_SECONDS_TO_CLOSE)
 
 
-def listen(host, port):
-    """A socket that listens on the address. Exits with 1, saying what is wrong, if there is no such
-    address or it is taken."""
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on the address.
+
+    Exits with 1, saying what is wrong, if the address does not exist or is taken.
+    """
     try:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        return socket.create_server(address[:2], family=family)
+        return socket.create_server((str(address[0]), int(address[1])), family=family)
     except (socket.gaierror, UnicodeError) as error:
         sys.exit(f"there is no host {host!r} to listen on: {error}")
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             sys.exit(f"port {port} is in use on {host}; --port 0 picks a free one")
         if error.errno in (errno.EACCES, errno.EPERM):
-            sys.exit(f"port {port} is for the system's own services; --port 0 picks a free one")
+            sys.exit(f"port {port} is reserved for the system; --port 0 picks a free one")
         if error.errno == errno.EADDRNOTAVAIL:
             sys.exit(
-                f"{host} is no address of this machine; 127.0.0.1 is this machine only, 0.0.0.0 all its addresses"
+                f"{host} is not an address of this machine; use 127.0.0.1 for this machine only, "
+                "or 0.0.0.0 for all its addresses"
             )
         sys.exit(f"cannot listen on {host}, port {port}: {error}")
 
 
-def greeting(host, port):
-    """What is printed when the server runs: where to open it. host: as it was given. port: the real
-    one."""
+def greeting(host: str, port: int) -> str:
+    """What is printed when the server runs: the address to open.
+
+    host: as it was given. port: the actual one.
+    """
     machine = socket.gethostname()
     if host in ("0.0.0.0", "::"):
-        return f"Open http://localhost:{port}/ here, or http://{machine}:{port}/ on another machine. Ctrl-C ends it."
-    lines = [
-        f"Open http://{f'[{host}]' if ':' in host else host}:{port}/ in a browser. Ctrl-C ends it."
-    ]
+        return (
+            f"Open http://localhost:{port}/ here, or http://{machine}:{port}/ on another machine. "
+            "Ctrl-C stops the server."
+        )
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    lines = [f"Open {address} in a browser. Ctrl-C stops the server."]
     if host in ("localhost", "::1") or host.startswith("127."):
         target = f"[{host}]" if ":" in host else host
         lines += [
-            "Only this machine can reach it. To play from another one, run there",
+            "Only this machine can reach it. To play from another machine, run there",
             f"    ssh -L {port}:{target}:{port} {machine}",
             f"and open http://127.0.0.1:{port}/ there.",
         ]

@@ -1,9 +1,7 @@
-"""A window to play in, on pygame-ce: shows a Session and hands it the keys. ``popgym_arcade.play``
-opens it.
+"""A window to play in, on pygame-ce: shows a Session and passes it the keys.
 
-From top to bottom: the environment and the view; the frame, each of its pixels as a square of whole
-screen pixels, or the rules; what the session's status says; what the player should know or can
-press.
+``popgym_arcade.play`` opens it. From top to bottom it shows the environment and the view, the frame
+scaled up by a whole number or the rules, the session's status, and a message or the keys.
 """
 
 import contextlib
@@ -11,127 +9,134 @@ import math
 import os
 import sys
 import time
+from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
+
+import numpy as np
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 
 import pygame
 
 from popgym_arcade.play import record, rules
+from popgym_arcade.play.session import Session
+from popgym_arcade.registry import Action
 from popgym_arcade.render import PALETTE
 
-ACTION_KEYS = {
-    pygame.K_UP: 0,
-    pygame.K_DOWN: 1,
-    pygame.K_LEFT: 2,
-    pygame.K_RIGHT: 3,
-    pygame.K_SPACE: 4,
+__all__ = ["ACTION_KEYS", "Layout", "display", "layout", "run"]
+
+ACTION_KEYS: dict[int, Action] = {
+    pygame.K_UP: Action.UP,
+    pygame.K_DOWN: Action.DOWN,
+    pygame.K_LEFT: Action.LEFT,
+    pygame.K_RIGHT: Action.RIGHT,
+    pygame.K_SPACE: Action.FIRE,
 }
-KEY_HINTS = "R: new episode   P: twin's view   H: rules   Esc: leave"
-REPEAT_DELAY, REPEAT_INTERVAL = (
-    350,
-    90,
-)  # milliseconds until a key that stays down repeats, and from one time to the next
-LISTEN_INTERVAL = 250  # milliseconds after which Python is to look whether Ctrl-C was pressed: it cannot while pygame waits
-PICTURE_SIDE = 640  # screen pixels that a frame is enlarged to at most, unless told otherwise
-DESKTOP_SHARE = 0.85  # how much of the desktop the window takes at most
-BACKGROUND, PANEL, TEXT, FAINT, ACCENT = (PALETTE[key] for key in "kdwsy")
-HIDDEN_DRIVERS = ("dummy", "offscreen")  # SDL's video drivers that show nothing
+_KEY_HINTS = "R: new episode   P: swap view   H: rules   Esc: quit"
+_REPEAT_DELAY, _REPEAT_INTERVAL = 350, 90  # milliseconds, of keys that are held
+_LISTEN_INTERVAL = 250  # milliseconds: Python notices Ctrl-C only between pygame's waits
+_PICTURE_SIDE = 640  # screen pixels, the most that a frame is scaled up to by default
+_DESKTOP_SHARE = 0.85  # the most of the desktop that the window takes
+_BACKGROUND, _PANEL, _TEXT, _FAINT, _ACCENT = (PALETTE[key] for key in "kdwsy")
+_HIDDEN_DRIVERS = ("dummy", "offscreen")  # SDL's video drivers that show nothing
 
 
 class Layout(NamedTuple):
-    """The window's measures in screen pixels. It is divided into rows: title, picture, status,
-    message."""
+    """The window's measures in screen pixels. Its rows are title, picture, status and message."""
 
-    scale: int  # a side of a frame's pixel
-    picture: tuple  # width and height of the enlarged picture
+    scale: int  # screen pixels per frame pixel
+    picture: tuple[int, int]  # width and height of the scaled picture
     row: int  # the height of a row of text
 
     @property
-    def size(self):
+    def size(self) -> tuple[int, int]:
         """Width and height of the window."""
         return self.picture[0], self.picture[1] + 3 * self.row
 
 
 @contextlib.contextmanager
-def display():
-    """Start the display, and stop it in the end. Exits with 1, saying what to do instead, if
-    nothing can be shown."""
+def display() -> Iterator[None]:
+    """Start the display, and stop it at the end.
+
+    Exits with 1, saying what to do instead, if there is none.
+    """
     try:
         pygame.display.init()
     except pygame.error as error:
-        no_display(str(error))
-    if pygame.display.get_driver() in HIDDEN_DRIVERS and not os.environ.get("SDL_VIDEODRIVER"):
-        no_display("there is none")
+        _exit_without_display(str(error))
+    if pygame.display.get_driver() in _HIDDEN_DRIVERS and not os.environ.get("SDL_VIDEODRIVER"):
+        _exit_without_display("none found")
     pygame.font.init()
     try:
         yield
     finally:
-        font.cache_clear()
+        _font.cache_clear()
         pygame.quit()
 
 
-def no_display(reason):
+def _exit_without_display(reason: str) -> NoReturn:
     """End the program because nothing can be shown."""
     sys.exit(
-        f"popgym-arcade-play has no display to open a window on ({reason}).\n"
-        "Add --web to play in a browser, also from another machine, or see a policy play with\n"
+        f"popgym-arcade-play cannot open a window, because there is no display ({reason}).\n"
+        "Add --web to play in a browser, on this or another machine, or watch a policy play with\n"
         "    popgym-arcade-record NAME OUT.gif"
     )
 
 
-def layout(picture, scale=None):
-    """The window's Layout. picture: what is shown, uint8[height, width, 3]. scale: an int; by
-    default what fits the desktop."""
+def layout(picture: np.ndarray, scale: int | None = None) -> Layout:
+    """The window's measures.
+
+    picture: what is shown, uint8[height, width, 3]. scale: by default what fits the desktop.
+    """
     height, width = picture.shape[:2]
     if scale is None:
         desktop = pygame.display.get_desktop_sizes()[0]
         fits = min(
-            desktop[0] * DESKTOP_SHARE / width,
-            desktop[1] * DESKTOP_SHARE / height,
-            PICTURE_SIDE / height,
+            desktop[0] * _DESKTOP_SHARE / width,
+            desktop[1] * _DESKTOP_SHARE / height,
+            _PICTURE_SIDE / height,
         )
         scale = max(1, int(fits))
     return Layout(scale, (width * scale, height * scale), row=max(16, min(36, width * scale // 18)))
 
 
-def run(session, *, scale=None, recording=None):
-    """Play a session until the player leaves.
+def run(
+    session: Session, *, scale: int | None = None, gif_path: str | os.PathLike[str] | None = None
+) -> None:
+    """Play a session until the player quits.
 
-    scale: screen pixels a side of a frame's pixel; by default what fits. recording: a path; all
-    frames are written to it as a GIF.
+    scale: screen pixels per frame pixel; by default what fits the desktop. gif_path: write all
+    frames shown to this file.
     """
     place = layout(session.picture(), scale)
     screen = pygame.display.set_mode(place.size)
     pygame.display.set_caption(f"{session.machine.name} - POPGym Arcade")
-    pygame.key.set_repeat(REPEAT_DELAY, REPEAT_INTERVAL)
+    pygame.key.set_repeat(_REPEAT_DELAY, _REPEAT_INTERVAL)
     try:
-        loop(session, screen, place)
+        _loop(session, screen, place)
     except KeyboardInterrupt:
         pass
     finally:
-        if recording:
-            record.write_gif(
-                recording, session.pictures, frames_per_second=session.recording_rate()
-            )
-            print(f"wrote {recording}")
+        if gif_path:
+            rate = session.recording_rate()
+            record.write_gif(gif_path, session.pictures, frames_per_second=rate)
+            print(f"wrote {gif_path}")
 
 
-def loop(session, screen, place):
-    """Show the session and hand it what the player does, until the player leaves. Sleeps while
-    there is nothing to do."""
-    rules_page, down, announced = (
-        None,
-        set(),
-        -1,
-    )  # the first line of the rules on show; the keys that are down; last episode told
-    changed = True
+# --- events --------------------------------------------------------------------------------------
+
+
+def _loop(session: Session, screen: pygame.Surface, place: Layout) -> None:
+    """Show the session and handle events until the player quits; sleep while there are none."""
+    first_line: int | None = None  # of the rules on show; None while the game is
+    down: set[int] = set()  # keys
+    announced, changed = -1, True
     while True:
         if changed:
-            announced = announce(session, announced)
-            draw(screen, place, session, rules_page)
-        event = next_event(session)
+            announced = _announce(session, announced)
+            _draw(screen, place, session, first_line)
+        event = _next_event(session)
         now = time.monotonic()
         if event.type == pygame.QUIT:
             return
@@ -144,179 +149,218 @@ def loop(session, screen, place):
         if event.type == pygame.KEYDOWN:
             repeated = event.key in down
             down.add(event.key)
-            if event.key in ACTION_KEYS and rules_page is None:
-                session.press(ACTION_KEYS[event.key], now, repeated)
-            elif event.key in ACTION_KEYS:
-                rules_page = scrolled(rules_page, event.key, session, place)
-            elif not repeated:
-                if event.key == pygame.K_ESCAPE:
-                    return
-                rules_page = command(event.key, session, rules_page)
+            if event.key == pygame.K_ESCAPE and not repeated:
+                return
+            first_line = _key_down(event.key, repeated, now, session, place, first_line)
         changed = session.tick(now) or event.type != pygame.NOEVENT
 
 
-def next_event(session):
-    """The next event, or one of type NOEVENT when the clock's next step is due or nothing has
-    happened for a while."""
-    wait = LISTEN_INTERVAL
+def _next_event(session: Session) -> pygame.event.Event:
+    """The next event; NOEVENT if the clock's next step is due or nothing happens for a while."""
+    wait = _LISTEN_INTERVAL
     if session.due is not None:
         wait = min(wait, max(1, math.ceil(1000 * (session.due - time.monotonic()))))
     return pygame.event.wait(wait)
 
 
-def command(key, session, rules_page):
-    """Do what a key that is not an action says. Returns the first line of the rules that is to be
-    shown, None for the game."""
-    if key == pygame.K_r:
+def _key_down(
+    key: int, repeated: bool, now: float, session: Session, place: Layout, first_line: int | None
+) -> int | None:
+    """Handle a key going down. Returns the first line of the rules to show, None for the game."""
+    if key in ACTION_KEYS:
+        if first_line is not None:
+            return _scrolled(first_line, key, session, place)
+        session.press(ACTION_KEYS[key], now, repeated)
+    elif repeated:
+        return first_line
+    elif key == pygame.K_r:
         session.restart()
         return None
-    if key == pygame.K_p:
+    elif key == pygame.K_p:
         session.swap()
-    if key == pygame.K_h:
+    elif key == pygame.K_h:
         session.pause()
-        return 0 if rules_page is None else None
-    return rules_page
+        return 0 if first_line is None else None
+    return first_line
 
 
-def announce(session, announced):
-    """Print the return of an episode that has ended, once. Returns the number of the last episode
-    told of."""
-    if session.episode.done and session.number != announced:
-        print(
-            f"episode {session.number + 1}: return {session.episode.episode_return:.3f} after {session.episode.time} steps"
-        )
-        return session.number
-    return announced
+def _announce(session: Session, announced: int) -> int:
+    """Print the return of an episode that has just ended.
+
+    announced: the number of the last episode printed. Returns its new value.
+    """
+    episode = session.episode
+    if not episode.done or session.number == announced:
+        return announced
+    result = f"return {episode.episode_return:.3f} after {episode.time} steps"
+    print(f"episode {session.number + 1}: {result}")
+    return session.number
 
 
 # --- drawing -------------------------------------------------------------------------------------
 
 
-def draw(screen, place, session, rules_page):
-    """Show the session, or the rules from the line on that is given."""
+def _draw(screen: pygame.Surface, place: Layout, session: Session, first_line: int | None) -> None:
+    """Show the session, or its rules from a line on."""
     status, (width, height), row = session.status(), place.picture, place.row
-    screen.fill(PANEL)
-    write(screen, f"{status['game']} {status['level']}", TEXT, left=row // 2, row_top=0, row=row)
-    write(screen, status["view"], ACCENT, right=width - row // 2, row_top=0, row=row)
-    if rules_page is None:
+    left, right = row // 2, width - row // 2
+    screen.fill(_PANEL)
+    view_width = _write(screen, status["view"], _ACCENT, 0, row, right=right)
+    title = f"{status['game']} {status['level']}"
+    _write(screen, title, _TEXT, 0, row, left=left, beside=view_width)
+    if first_line is None:
         picture = session.picture()
         surface = pygame.image.frombuffer(picture.tobytes(), picture.shape[1::-1], "RGB")
         screen.blit(pygame.transform.scale(surface, place.picture), (0, row))
+        message = status["message"]
     else:
-        draw_rules(screen, place, session, rules_page)
+        _draw_rules(screen, place, session, first_line)
+        message = "Arrows: scroll   Space: next page   H: back to the game"
     figures = f"return {status['return']}    step {status['step']}"
-    write(screen, figures, TEXT, left=row // 2, row_top=row + height, row=row)
-    write(
-        screen,
-        f"seed {status['seed']}",
-        FAINT,
-        right=width - row // 2,
-        row_top=row + height,
-        row=row,
-    )
-    message = (
-        "Up and down scroll. H: back to the game" if rules_page is not None else status["message"]
-    )
-    write(
-        screen,
-        message or KEY_HINTS,
-        ACCENT if message else FAINT,
-        left=row // 2,
-        row_top=2 * row + height,
-        row=row,
-    )
+    seed_width = _write(screen, f"seed {status['seed']}", _FAINT, row + height, row, right=right)
+    _write(screen, figures, _TEXT, row + height, row, left=left, beside=seed_width)
+    color = _ACCENT if message else _FAINT
+    _write(screen, message or _KEY_HINTS, color, 2 * row + height, row, left=left)
     pygame.display.flip()
 
 
-def write(screen, text, color, *, row_top, row, left=None, right=None):
-    """Write a line into a row of the window, from its left or up to its right; smaller if it would
-    not fit."""
-    for size in range(int(row * 0.72), 7, -1):
-        if font(size).size(text)[0] <= screen.get_width() - row:
-            break
-    image = font(size).render(text, True, color)
-    left = right - image.get_width() if left is None else left
-    screen.blit(image, (left, row_top + (row - image.get_height()) // 2))
+def _write(
+    screen: pygame.Surface,
+    text: str,
+    color: tuple[int, int, int],
+    top: int,
+    row: int,
+    *,
+    left: int | None = None,
+    right: int | None = None,
+    beside: int = 0,
+) -> int:
+    """Write a line of text into a row of the window, smaller if it would not fit.
+
+    top, row: of the row, its place and height. left, right: where the text begins or ends. beside:
+    the width of what else is in the row. Returns the text's width.
+    """
+    room = screen.get_width() - row - (beside + row // 2 if beside else 0)
+    sizes = range(max(8, int(row * 0.72)), 7, -1)
+    size = next((size for size in sizes if _font(size).size(text)[0] <= room), 8)
+    image = _font(size).render(text, True, color)
+    x = (right or 0) - image.get_width() if left is None else left
+    screen.blit(image, (x, top + (row - image.get_height()) // 2))
+    return image.get_width()
 
 
-def draw_rules(screen, place, session, first):
-    """Write the rules over the place of the picture, from a line on."""
+def _draw_rules(screen: pygame.Surface, place: Layout, session: Session, first: int) -> None:
+    """Draw the rules in place of the picture, from a line on."""
     area = pygame.Rect(0, place.row, *place.picture)
-    screen.fill(BACKGROUND, area)
-    size = rules_size(place)
-    lines = rule_lines(session.machine.name, size, area.width - place.row)
-    for number, (kind, line) in enumerate(lines[first : first + lines_shown(place)]):
-        spot = (place.row // 2, area.top + size // 2 + number * line_height(size))
+    screen.fill(_BACKGROUND, area)
+    size, width = _rules_size(place), area.width - place.row
+    lines = _rule_lines(session.machine.name, size, width)
+    for number, (kind, line) in enumerate(lines[first : first + _lines_shown(place)]):
+        spot = (place.row // 2, area.top + size // 2 + number * _line_height(size))
         if kind == "drawing":
-            draw_in_columns(screen, line, size, spot)
+            _draw_in_columns(screen, line, size, spot)
         else:
-            screen.blit(font(size).render(line, True, ACCENT if kind == "heading" else TEXT), spot)
+            screen.blit(
+                _font(size).render(line, True, _ACCENT if kind == "heading" else _TEXT), spot
+            )
 
 
-def draw_in_columns(screen, line, size, spot):
-    """Write a line with every character in a column of its own, as a typewriter does."""
-    advance = font(size).size("0")[0]
+def _draw_in_columns(screen: pygame.Surface, line: str, size: int, spot: tuple[int, int]) -> None:
+    """Draw a line in a fixed pitch."""
+    pitch = _pitch(size)
     for column, character in enumerate(line):
-        screen.blit(font(size).render(character, True, TEXT), (spot[0] + column * advance, spot[1]))
+        screen.blit(_font(size).render(character, True, _TEXT), (spot[0] + column * pitch, spot[1]))
+
+
+def _pitch(size: int) -> int:
+    """Screen pixels from a character of a drawing to the next."""
+    return max(_font(size).size(character)[0] for character in "@#0")
 
 
 @cache
-def rule_lines(name, size, width):
-    """An environment's rules in lines of so many screen pixels: a tuple of ("heading", "drawing" or
-    "text", line)."""
-    lines = []
-    for heading, paragraphs in rules.rules(name):
-        lines.append(("heading", heading))
-        for kind, text in (
-            part for paragraph in paragraphs for part in rules.paragraph_parts(paragraph)
-        ):
-            shown = (
-                text.split("\n") if kind == "drawing" else filled(text, kind == "item", size, width)
-            )
-            lines += [("drawing" if kind == "drawing" else "text", line) for line in shown]
-        lines.append(("text", ""))
+def _rule_lines(name: str, size: int, width: int) -> tuple[tuple[str, str], ...]:
+    """An environment's rules in lines of at most width screen pixels: (kind, line) each.
+
+    kind is "heading", "drawing" or "text".
+    """
+    lines: list[tuple[str, str]] = []
+    for section in rules.player_rules(name):
+        lines.append(("heading", section.heading))
+        for kind, text in section.parts:
+            if kind == "drawing":
+                columns = width // _pitch(size)
+                lines += [("drawing", line) for line in [*_narrowed(text, columns), ""]]
+            else:
+                lines += [("text", line) for line in _wrapped(text, kind == "item", size, width)]
+        if lines[-1][1]:
+            lines.append(("text", ""))
     return tuple(lines[:-1])
 
 
-def filled(text, is_item, size, width):
-    """Text in lines of at most so many screen pixels, or of one word; those of a list's item after
-    its first are indented."""
+def _narrowed(drawing: str, columns: int) -> list[str]:
+    """The lines of a drawing, cut between its figures into parts that fit the columns.
+
+    Figures stand side by side; each begins with a letter in the first line, after a column that is
+    blank in all lines.
+    """
+    lines = drawing.split("\n")
+    width = max(map(len, lines))
+    lines = [line.ljust(width) for line in lines]
+    starts = [
+        column
+        for column in range(width)
+        if lines[0][column].isalpha()
+        and (column == 0 or all(line[column - 1] == " " for line in lines))
+    ] or [0]
+    parts, begin = [], 0
+    for start, end in zip(starts, [*starts[1:], width]):
+        if end - begin > columns and start > begin:
+            parts.append((begin, start))
+            begin = start
+    parts.append((begin, width))
+    return [line[begin:end].rstrip() for begin, end in parts for line in [*lines, ""]][:-1]
+
+
+def _wrapped(text: str, is_item: bool, size: int, width: int) -> list[str]:
+    """Text in lines of at most width screen pixels, or of one word; items have a hanging indent."""
     indent = "    " if is_item else ""
     first, *words = text.split()
     lines = [first]
     for word in words:
-        if font(size).size(f"{lines[-1]} {word}")[0] <= width:
+        if _font(size).size(f"{lines[-1]} {word}")[0] <= width:
             lines[-1] += " " + word
         else:
             lines.append(indent + word)
     return lines
 
 
-def scrolled(first, key, session, place):
-    """The first line of the rules on show after a key: an arrow up or down moves by a line, the
-    others by a page."""
-    page = lines_shown(place)
+def _scrolled(first: int, key: int, session: Session, place: Layout) -> int:
+    """The first line of the rules to show after a key.
+
+    Arrow up and down move by a line, the others by a page.
+    """
+    page = _lines_shown(place)
     step = {pygame.K_UP: -1, pygame.K_DOWN: 1, pygame.K_LEFT: -page}.get(key, page)
-    lines = rule_lines(session.machine.name, rules_size(place), place.picture[0] - place.row)
+    lines = _rule_lines(session.machine.name, _rules_size(place), place.picture[0] - place.row)
     return max(0, min(first + step, len(lines) - page))
 
 
-def lines_shown(place):
+def _lines_shown(place: Layout) -> int:
     """How many lines of the rules fit the window."""
-    return (place.picture[1] - rules_size(place)) // line_height(rules_size(place))
+    return (place.picture[1] - _rules_size(place)) // _line_height(_rules_size(place))
 
 
-def rules_size(place):
-    """The size of the rules' letters."""
+def _rules_size(place: Layout) -> int:
+    """The text size of the rules."""
     return max(12, min(20, place.picture[0] // 34))
 
 
-def line_height(size):
-    """Screen pixels from a line of this size to the next."""
+def _line_height(size: int) -> int:
+    """Screen pixels from one line of this text size to the next."""
     return size * 13 // 10
 
 
 @cache
-def font(size):
-    """pygame's own typeface in a size."""
+def _font(size: int) -> pygame.font.Font:
+    """Pygame's own typeface in a text size."""
     return pygame.font.Font(None, size * 5 // 4)
