@@ -1,1 +1,1 @@
-"""The environments in the forms of other libraries; each module needs the extra of its name."""
+"""The environments for other libraries, one module each; a module needs its library."""

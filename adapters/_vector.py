@@ -12,7 +12,6 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
-from jax.typing import ArrayLike
 
 from popgym_arcade.adapters import _frames, _programs, _shared
 from popgym_arcade.adapters._window import MAX_ENVS, Window, grid
@@ -125,7 +124,7 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         info = self._info(jnp.array(mask, jnp.float32), jnp.array(mask))
         return self._frames.deliver(observation), info
 
-    def step(self, actions: ArrayLike) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step every environment: (observations, rewards, terminations, truncations, infos).
 
         actions: integers [num_envs] in [0, 4], as a sequence, a NumPy or jax array or a torch

@@ -44,7 +44,7 @@ from popgym_arcade.registry import NUM_ACTIONS, REGISTRY, make
 
 __all__ = ["METADATA", "ArcadeEnv", "ArcadeVectorEnv", "register"]
 
-NAMESPACE = "popgym_arcade"
+_NAMESPACE = "popgym_arcade"
 
 
 def register() -> None:
@@ -54,7 +54,7 @@ def register() -> None:
     by themselves, at max_steps_in_episode.
     """
     for name, entry in REGISTRY.items():
-        identifier = f"{NAMESPACE}/{name}-v{entry.version}"
+        identifier = f"{_NAMESPACE}/{name}-v{entry.version}"
         if identifier not in gymnasium.registry:
             gymnasium.register(
                 identifier,

@@ -1,14 +1,15 @@
 """The environments for gymnax: ``to_gymnax(*popgym_arcade.make("NavigatorEasy"))``.
 
-Works with gymnax 1.x, whose step returns six values, and with stable-gymnax 0.0.1, whose step
-returns five, as older releases of gymnax did; whichever is installed. Where a library takes any
-object with gymnax's functions, the environment of ``make`` does as it is: its step returns five
-values.
+It works with gymnax 1.x, whose step returns six values, and with stable-gymnax 0.0.1, whose step
+returns five like older gymnax, whichever is installed. A library that takes any object with
+gymnax's functions can use the environment of ``make`` directly: its step returns five values.
 """
 
 from functools import partial
+from typing import Any
 
 import jax
+from jax.typing import ArrayLike
 
 try:
     from gymnax.environments import environment
@@ -20,45 +21,50 @@ except ModuleNotFoundError as error:
     ) from error
 
 from popgym_arcade import spaces
-from popgym_arcade.wrappers import auto_reset
+from popgym_arcade.wrappers import Environment, auto_reset
 
-SIX_VALUES = hasattr(environment.Environment, "is_truncated")
-"""Whether the installed gymnax's step returns terminated and truncated apart."""
+__all__ = ["SIX_VALUES", "GymnaxArcade", "to_gymnax", "to_gymnax_space"]
+
+SIX_VALUES: bool = hasattr(environment.Environment, "is_truncated")
+"""Whether the step of the installed gymnax returns terminated and truncated separately."""
 
 
-def to_gymnax(env, params, six_values=SIX_VALUES):
-    """An environment of ``make``, wrapped or not, as an instance of gymnax's own class:
-    GymnaxArcade.
+def to_gymnax(env: Environment, params: Any, six_values: bool = SIX_VALUES) -> "GymnaxArcade":
+    """Convert an environment of ``make``, wrapped or not, to an instance of gymnax's own class.
 
     env: a popgym_arcade Environment. params: its Params, which become ``default_params``.
-    six_values: whether step returns terminated and truncated apart, as gymnax 1.x does, or done; by
-    default like the installed gymnax. False is for libraries that still take five values, like
-    rejax 0.1.3. The frames, states, rewards and random numbers are those of ``env.step`` with the
-    same keys.
+    six_values: whether step returns terminated and truncated, as in gymnax 1.x, or done; by default
+    as in the installed gymnax. Use False for libraries that still expect five values, such as rejax
+    0.1.3. Frames, states, rewards and random numbers equal those of ``env.step`` with the same
+    keys.
     """
     return GymnaxArcade(env, params, six_values)
 
 
 class GymnaxArcade(environment.Environment):
-    """A gymnax environment. States are the game's NamedTuples, or those of our wrappers, and params
-    the game's Params."""
+    """A gymnax environment.
 
-    def __init__(self, env, params, six_values):
+    States are the game's NamedTuples, or those of our wrappers; params are the game's Params.
+    """
+
+    def __init__(self, env: Environment, params: Any, six_values: bool) -> None:
         """env, params, six_values: as in ``to_gymnax``."""
         super().__init__()
         self._env, self._params, self._six_values = env, params, six_values
         self._step = auto_reset(env.reset, env.step_env, env.render, final_observation=six_values)
 
     @partial(jax.jit, static_argnames=("self",))
-    def step(self, key, state, action, params=None):
-        """One step, and the first state of a new episode if it ended one.
+    def step(
+        self, key: jax.Array, state: Any, action: ArrayLike, params: Any = None
+    ) -> tuple[Any, ...]:
+        """Take one step, and reset if it ended the episode.
 
-        key: a PRNG key. state: of ``reset`` or ``step``. action: int[], 0 ... 4; any other does
-        nothing. params: default_params if left out. Returns (observation, state, reward,
-        terminated, truncated, info), or without six_values (observation, state, reward, done,
-        info). info holds terminated, truncated and discount and, with six values,
-        final_observation: the frame before the reset. That is a second drawing, which the compiler
-        leaves out where nobody reads it.
+        key: a PRNG key. state: from ``reset`` or ``step``. action: int[] in [0, 4]; any other
+        integer does nothing. params: by default ``default_params``. Returns (observation, state,
+        reward, terminated, truncated, info) or, without six_values, (observation, state, reward,
+        done, info). info holds terminated, truncated and discount and, with six_values,
+        final_observation: the frame before the reset. That frame is a second drawing, which the
+        compiler drops if nothing uses it.
         """
         observation, state, reward, done, info = self._step(
             key, state, action, self._or_default(params)
@@ -67,68 +73,72 @@ class GymnaxArcade(environment.Environment):
         return observation, state, reward, *flags, info
 
     @partial(jax.jit, static_argnames=("self",))
-    def reset(self, key, params=None):
-        """Begin an episode: (observation, state)."""
+    def reset(self, key: jax.Array, params: Any = None) -> tuple[Any, Any]:
+        """Start an episode: (observation, state)."""
         return self._env.reset(key, self._or_default(params))
 
-    def reset_env(self, key, params):
-        """The same as ``reset``; params have to be given."""
+    def reset_env(self, key: jax.Array, params: Any) -> tuple[Any, Any]:
+        """Start an episode like ``reset``, but not jitted, and params are required."""
         return self._env.reset(key, params)
 
-    def step_env(self, key, state, action, params):
-        """One step without the reset: (observation, state, reward, terminated or, without
-        six_values, done, info)."""
+    def step_env(
+        self, key: jax.Array, state: Any, action: ArrayLike, params: Any
+    ) -> tuple[Any, Any, jax.Array, jax.Array, dict[str, Any]]:
+        """Take one step without a reset: (observation, state, reward, flag, info).
+
+        flag: terminated or, without six_values, done.
+        """
         observation, state, reward, done, info = self._env.step_env(key, state, action, params)
         return observation, state, reward, info["terminated"] if self._six_values else done, info
 
-    def observe(self, key, state, action, params):
-        """The frame of a state; key and action are not used. gymnax 1.x's name for get_obs."""
+    def observe(self, key: Any, state: Any, action: Any, params: Any) -> Any:
+        """Draw a state, as ``get_obs`` does; this is gymnax 1.x's name. Ignores key and action."""
         return self.get_obs(state, params)
 
-    def get_obs(self, state, params=None, key=None):
-        """The frame of a state; key is not used."""
+    def get_obs(self, state: Any, params: Any = None, key: Any = None) -> Any:
+        """Draw a state; key is ignored."""
         return self._env.render(state, self._or_default(params))
 
-    def render(self, state, params=None):
-        """The same as ``get_obs``; gymnax's wrappers for Gymnasium look for it."""
+    def render(self, state: Any, params: Any = None) -> Any:
+        """Draw a state, as ``get_obs`` does; gymnax's wrappers for Gymnasium call this."""
         return self.get_obs(state, params)
 
-    def is_truncated(self, state, params):
-        """Whether the limit of steps is reached: bool[]."""
+    def is_truncated(self, state: Any, params: Any) -> jax.Array:
+        """Whether the time limit is reached: bool[]."""
         while hasattr(state, "env_state"):
             state = state.env_state
         return state.time >= params.max_steps_in_episode
 
     @property
-    def default_params(self):
+    def default_params(self) -> Any:
         """The params given to ``to_gymnax``."""
         return self._params
 
     @property
-    def name(self):
+    def name(self) -> str:
         """The environment's registered name."""
         return self._env.name
 
     @property
-    def num_actions(self):
-        """5."""
+    def num_actions(self) -> int:
+        """The number of actions, 5."""
         return self._env.num_actions
 
-    def action_space(self, params=None):
-        """gymnax's Discrete(5)."""
+    def action_space(self, params: Any = None) -> gymnax_spaces.Discrete:
+        """The action space, gymnax's Discrete(5)."""
         return to_gymnax_space(self._env.action_space(self._or_default(params)))
 
-    def observation_space(self, params=None):
-        """gymnax's Box, or Dict with ``wrappers.both_views``."""
+    def observation_space(self, params: Any = None) -> Any:
+        """The observation space: gymnax's Box or, with ``wrappers.both_views``, its Dict."""
         return to_gymnax_space(self._env.observation_space(self._or_default(params)))
 
-    def _or_default(self, params):
-        """The params, or the default ones if they are None."""
+    def _or_default(self, params: Any) -> Any:
+        """params, or the default ones for None."""
         return self._params if params is None else params
 
 
-def to_gymnax_space(space):
-    """A space of ours as one of gymnax's: Discrete, Box or Dict."""
+def to_gymnax_space(space: spaces.Discrete | spaces.Box | spaces.Dict) -> Any:
+    """Convert one of our spaces to gymnax's Discrete, Box or Dict."""
     if isinstance(space, spaces.Dict):
         return gymnax_spaces.Dict(
             {name: to_gymnax_space(inner) for name, inner in space.spaces.items()}

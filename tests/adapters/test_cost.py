@@ -1,4 +1,4 @@
-"""Tests of the measurement of what the adapters cost, on a very small scale."""
+"""Tests of the benchmark of the adapters, on a very small scale."""
 
 import re
 import weakref
@@ -30,17 +30,17 @@ def test_every_adapter_is_measured_against_the_native_step(capsys):
 
 
 def test_what_is_not_installed_is_left_out(monkeypatch):
-    monkeypatch.setattr(cost, "installed", lambda library: False)
-    assert list(cost.all_rows("AutoEncodeEasy", 2)) == [
-        cost.LOOP,
-        *(name + final for name in cost.CALLED.values() for final in ("", cost.FINAL)),
+    monkeypatch.setattr(cost, "_installed", lambda library: False)
+    assert list(cost._all_rows("AutoEncodeEasy", 2)) == [
+        cost._LOOP,
+        *(name + final for name in cost._CALLED.values() for final in ("", cost._FINAL)),
     ]
 
 
 @pytest.mark.parametrize("reuse", [False, True])
 def test_the_native_call_takes_the_memory_of_old_frames_only_if_told_to(reuse):
     env, params = cost.make("AutoEncodeEasy", partial_obs=True, final_observation=True)
-    play, carry = cost.native_play(env, params, 2, reuse)
+    play, carry = cost._native_step(env, params, 2, reuse)
     first = carry[2]
     carry = play(carry)
     assert [frames.is_deleted() for frames in first] == [reuse, reuse]
@@ -56,9 +56,9 @@ def test_calls_are_timed_when_warm_and_nothing_holds_on_to_old_frames():
         made.append(weakref.ref(frames))
         return frames
 
-    program = cost.calls(play, play(None))
-    assert len(made) == 1 + cost.WARM_UP
+    program = cost._calls(play, play(None))
+    assert len(made) == 1 + cost._WARM_UP
     bench.run(program, 4)
-    assert (
-        alive[-4:] == [1] * 4
-    )  # a step finds only those of the step before (Python 3.10 keeps the first of all until it is warm)
+    # A step finds only the frames of the step before. (Python 3.10 keeps the first of all until it
+    # is warm.)
+    assert alive[-4:] == [1] * 4

@@ -1,5 +1,7 @@
-"""Tests of the gymnax adapter against the gymnax that is installed, 1.x or stable-gymnax, its own
-wrappers, and rejax."""
+"""Tests of the gymnax adapter against the installed gymnax, its own wrappers, and rejax.
+
+The installed gymnax is 1.x or stable-gymnax.
+"""
 
 from functools import cache
 
@@ -24,7 +26,7 @@ needs_six_values = pytest.mark.skipif(not SIX_VALUES, reason="stable-gymnax has 
 
 @cache
 def short_game():
-    """A Navigator whose episodes end after at most LIMIT steps, and often before."""
+    """A Navigator whose episodes last at most LIMIT steps, often fewer."""
     return make("NavigatorEasy", board_size=4, max_steps_in_episode=LIMIT, final_observation=True)
 
 
@@ -35,9 +37,8 @@ def adapted():
     return to_gymnax(env, params), params
 
 
-def rollout(env, params, in_parallel=False):
-    """Random play: the first result of reset, and what every step returned, NumPy leaves [STEPS,
-    ...]."""
+def rollout(env, params):
+    """Play randomly: (what reset returned, what the steps returned), NumPy leaves [STEPS, ...]."""
 
     @jax.jit
     def play(key):
@@ -56,8 +57,7 @@ def rollout(env, params, in_parallel=False):
 
 @cache
 def native():
-    """Random play of the environment of ``make``: (observation, state, reward, done, info) of every
-    step."""
+    """Random play of the environment of ``make``: (observation, state, reward, done, info)."""
     return rollout(*short_game())[1]
 
 
@@ -71,7 +71,7 @@ def assert_same(first, second):
 
 
 def done_of(transition):
-    """Whether each step of a rollout ended an episode, after either gymnax."""
+    """Whether each step of a rollout ended an episode, with either gymnax."""
     return transition[3] | transition[4] if SIX_VALUES else transition[3]
 
 
@@ -113,7 +113,7 @@ def test_the_final_observation_is_drawn_only_where_it_is_used():
     plain, _ = make("NavigatorEasy", board_size=4, max_steps_in_episode=LIMIT)
 
     def flops(step, pick):
-        """How much arithmetic a compiled step takes of which only picked results are kept."""
+        """The arithmetic of a compiled step of which only picked results are kept."""
         key, (_, state) = jax.random.key(0), plain.reset(jax.random.key(0), params)
         picked = jax.jit(lambda key, state: pick(step(key, state, jnp.int32(0), params)))
         return picked.lower(key, state).compile().cost_analysis()["flops"]

@@ -1,5 +1,4 @@
-"""Tests of the adapter for Stable-Baselines3: its own checks, its own algorithms, and what its
-VecEnv promises."""
+"""Tests of the Stable-Baselines3 adapter against DummyVecEnv, algorithms, and VecEnv's contract."""
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ SHORT = dict(board_size=4, max_steps_in_episode=LIMIT)
 
 
 def played(envs, steps=24):
-    """What every step of random play returned, the same for every VecEnv: a list of tuples."""
+    """What every step of random play returned, a list of tuples; every VecEnv gets equal actions."""
     rng = np.random.default_rng(0)
     envs.seed(7)
     observations = envs.reset()
