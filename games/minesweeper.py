@@ -1,25 +1,25 @@
 """MineSweeper: dig around the mines.
 
-Mines lie hidden under an n x n field. Move the cursor, dig up every cell that is safe, and waste no
-digs. A dug cell tells how many mines lie around it.
+Mines lie hidden under an n x n field. Move the cursor, dig up every safe cell, and waste no digs. A
+dug cell shows how many mines are next to it.
 
-Start: m mines on distinct uniform cells. The cursor is on a uniform cell, which may hold a mine:
-the first dig is not made safe.
+Start: m mines lie on distinct uniform cells. The cursor is on a uniform cell, which may hold a
+mine: the first dig is not made safe.
 
-Actions: 0 up, 1 down, 2 left, 3 right move the cursor one cell and stop at the edge; 4 fire digs at
-the cursor's cell; any other integer does nothing. A dig opens one cell and never its neighbours.
+Actions: 0 up, 1 down, 2 left, 3 right move the cursor by one cell and stop at the edge; 4 fire digs
+at the cursor's cell; any other integer does nothing. A dig opens one cell and never its neighbors.
 
-Rewards: digging a safe cell for the first time pays 1 / (n^2 - m), and the score rises by 1.
-Digging a mine pays 0. Digging a cell again pays -2 / n^2. Returns lie in -1 ... 1; the worst is -1
-and the pay of one safe cell, for only a dug cell can be dug again.
+Rewards: digging a new safe cell pays 1 / (n^2 - m) and raises the score by 1. Digging a mine pays
+0. Digging the same cell again pays -2 / n^2. Returns lie in [-1, 1]. The lowest return is -1 plus
+the pay for one safe cell, because only a dug cell can be dug again.
 
-Episode end: terminated when a mine was dug, when all safe cells are dug, or when n^2 / 2 digs were
-repeats; truncated at 2 n^2 steps.
+Episode end: terminated when a mine is dug, when all safe cells are dug, or after n^2 / 2 repeated
+digs; truncated at 2 n^2 steps.
 
-Views: the cursor's cell is bright. A dug cell shows the number of mines among its eight neighbours,
-0 included; a dug mine is drawn as a mine. The MDP shows all dug cells, and as a bar below the field
-the share of the repeats that are used up. The POMDP shows only what is on the cursor's cell. Mines
-not dug are never drawn.
+Views: the cursor's cell is bright. A dug cell shows the number of mines among its eight neighbors,
+including 0; a dug mine is drawn as a mine. The MDP shows all dug cells and, as a bar below the
+field, how much of the budget of repeated digs is used. The POMDP shows only what is on the cursor's
+cell. Mines that are not dug are never drawn.
 
 Levels: Easy n = 4 with m = 2 mines, Medium n = 6 with m = 6, Hard n = 8 with m = 10; limits 32, 72,
 128.
@@ -28,17 +28,17 @@ Source: POPGym Arcade 0.0.7.
 
 Differences from 0.0.7:
 * The cursor starts on any cell, chosen uniformly.
-* The end by repeats comes with the dig that uses them up; it came one late, and the MDP view did
-  not show how many were left.
-* Moves and digs have the same limit.
+* The dig that uses up the budget of repeated digs ends the game. It took one more dig, and the MDP
+  view did not show how many were left.
+* Moves and digs share one step limit.
 * All nine digits can be told apart, at every level and size.
 
 Versions:
-* 1 (0.1.0): the first.
+* 1 (0.1.0): first version.
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,12 +46,35 @@ import numpy as np
 
 from popgym_arcade import render as draw
 
-NAME = "MineSweeper"
-VERSION = 1
-RETURN_RANGE = (-1.0, 1.0)  # of every level
+__all__ = [
+    "DOWN",
+    "FIRE",
+    "LEFT",
+    "LEVELS",
+    "NAME",
+    "RETURN_RANGE",
+    "RIGHT",
+    "UP",
+    "VERSION",
+    "Params",
+    "State",
+    "cursor_cell",
+    "dig",
+    "mines_around",
+    "move",
+    "place_mines",
+    "render",
+    "repeat_budget",
+    "reset",
+    "step",
+]
+
+NAME: str = "MineSweeper"
+VERSION: int = 1
+RETURN_RANGE: tuple[float, float] = (-1.0, 1.0)  # at every level
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 
-MINE = """
+_MINE = """
 .#...#.
 ..###..
 .##.##.
@@ -60,68 +83,62 @@ MINE = """
 ..###..
 .#...#.
 """
-GLYPHS = (*"012345678", MINE)  # a glyph's index is the number of mines it stands for
-MINE_GLYPH, NO_GLYPH = 9, -1
-INKS = "scgrpoywwr" + "k"  # of each glyph, and of any glyph under the cursor
-CURSOR_INK = 10
-PAPERS = "BdyD"  # of a covered cell, a dug one, the cursor's, and a dug mine
-COVERED_PAPER, DUG_PAPER, CURSOR_PAPER, MINE_PAPER = range(4)
+_GLYPHS = (*"012345678", _MINE)  # a glyph's index is the number of mines it stands for
+_MINE_GLYPH, _NO_GLYPH = 9, -1
+_INKS = "scgrpoywwr" + "k"  # one per glyph, and one for any glyph under the cursor
+_CURSOR_INK = 10
+_PAPERS = "BdyD"  # a covered cell, a dug cell, the cursor's cell, a dug mine
+_COVERED_PAPER, _DUG_PAPER, _CURSOR_PAPER, _MINE_PAPER = range(4)
 
-# The field from top to bottom, in 128ths of the frame: the mine field, then the bar of used-up
-# repeats.
-BOARD_UNITS = 100
+_BOARD_UNITS = 100  # height of the mine field in layout units; the budget's bar is below it
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Params:
-    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced
-    and swept with vmap."""
+    """The parameters of a level.
 
-    # n: cells a side; even, so that n^2 / 2 repeats cost exactly 1
+    Static fields set shapes and drawing; all others may be traced, e.g. swept with vmap.
+    """
+
+    # n: cells per side; even, so that n^2 / 2 repeated digs cost exactly 1
     board_size: int = field(default=4, metadata={"static": True, "allowed": range(2, 15, 2)})
-    num_mines: int = field(
-        default=2, metadata={"static": True, "allowed": range(1, 14 * 14)}
-    )  # m: fewer than cells
-    partial_obs: bool = field(
-        default=False, metadata={"static": True, "allowed": (False, True)}
-    )  # the POMDP view
-    obs_size: int = field(
-        default=128, metadata={"static": True, "allowed": draw.OBS_SIZES}
-    )  # pixels a side of a frame
-    max_steps_in_episode: int = field(
-        default=32, metadata={"allowed": draw.STEP_LIMITS}
-    )  # steps before truncation
-    field_reward: float = field(
-        default=1.0, metadata={"allowed": draw.ANY_REWARD}
-    )  # shared by the n^2 - m safe cells
-    repeat_reward: float = field(
-        default=-1.0, metadata={"allowed": draw.ANY_REWARD}
-    )  # shared by the n^2 / 2 repeats
+    # m: fewer than cells
+    num_mines: int = field(default=2, metadata={"static": True, "allowed": range(1, 14 * 14)})
+    # whether to draw the POMDP view
+    partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})
+    # side of a frame in pixels
+    obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})
+    # steps before truncation
+    max_steps_in_episode: int = field(default=32, metadata={"allowed": draw.STEP_LIMITS})
+    # shared by the n^2 - m safe cells
+    field_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})
+    # shared by the n^2 / 2 repeated digs
+    repeat_reward: float = field(default=-1.0, metadata={"allowed": draw.ANY_REWARD})
 
-    def __post_init__(self):
-        """Raise ValueError if there is no cell without a mine."""
+    def __post_init__(self) -> None:
+        """Raise ValueError if no cell is left without a mine."""
         most = self.board_size**2 - 1
         if self.num_mines > most:
             raise ValueError(
-                f"num_mines must be in 1 ... {most} where board_size is {self.board_size}, but it is {self.num_mines}; "
-                f"the nearest is {most}"
+                f"num_mines must be in [1, {most}] where board_size is {self.board_size}, "
+                f"but it is {self.num_mines}; the nearest is {most}"
             )
 
 
 class State(NamedTuple):
     """One episode; n is params.board_size."""
 
-    mines: jax.Array  # bool[n, n]: where the mines lie
+    mines: jax.Array  # bool[n, n]: the cells with a mine
     dug: jax.Array  # bool[n, n]: the cells dug so far
-    row: jax.Array  # int32[], 0 ... n - 1: the cursor
-    col: jax.Array  # int32[], 0 ... n - 1
-    repeats: jax.Array  # int32[], 0 ... n^2 / 2: digs at cells that had been dug before
+    row: jax.Array  # int32[], in [0, n - 1]: the cursor's row
+    col: jax.Array  # int32[], in [0, n - 1]: the cursor's column
+    repeats: jax.Array  # int32[], in [0, n^2 / 2]: digs at cells dug before
     time: jax.Array  # int32[]: steps taken
-    score: jax.Array  # int32[], 0 ... n^2 - m: safe cells dug
+    score: jax.Array  # int32[], in [0, n^2 - m]: safe cells dug
 
 
-def reset(key, params):
+def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     """Begin an episode.
 
     key: a typed or raw PRNG key. params: Params. Returns (observation uint8[S, S, 3], State).
@@ -134,8 +151,10 @@ def reset(key, params):
     return render(state, params), state
 
 
-def step(key, state, action, params):
-    """Play one step; nothing is left to chance after the reset, so the key is not used.
+def step(
+    key: jax.Array, state: State, action: jax.Array, params: Params
+) -> tuple[jax.Array, State, jax.Array, jax.Array, dict[str, jax.Array]]:
+    """Play one step, which is deterministic: the key is unused.
 
     key: a PRNG key. state: State. action: int[]. params: Params.
     Returns (observation uint8[S, S, 3], State, reward float32[], done bool[], info).
@@ -157,12 +176,12 @@ def step(key, state, action, params):
     return render(state, params), state, reward.astype(jnp.float32), terminated | truncated, info
 
 
-def place_mines(key, count, size):
-    """``count`` mines on distinct uniform cells, every set of cells equally likely: bool[size,
-    size].
+def place_mines(key: jax.Array, count: int, size: int) -> jax.Array:
+    """Place mines, every set of ``count`` cells equally likely: bool[size, size].
 
-    Each draw is from the cells up to a last one that moves on by one a draw, and where it meets a
-    mine, that last cell gets the mine instead (Bentley and Floyd, 1987).
+    Floyd's sampling: each draw is from the cells up to a last one, which moves on by one per draw.
+    If the drawn cell has a mine already, that last cell gets the mine instead (Bentley and Floyd,
+    1987).
     """
     cells, last = np.arange(size * size), size * size - count + np.arange(count)
     drawn = jnp.floor(jax.random.uniform(key, (count,)) * (last + 1)).astype(jnp.int32)
@@ -173,16 +192,15 @@ def place_mines(key, count, size):
     return mines.reshape(size, size)
 
 
-def move(state, action, size):
-    """Move the cursor, unless it stands at the edge: State."""
+def move(state: State, action: jax.Array, size: int) -> State:
+    """Move the cursor, which stops at the edge."""
     row = state.row + (action == DOWN) - (action == UP)
     col = state.col + (action == RIGHT) - (action == LEFT)
     return state._replace(row=jnp.clip(row, 0, size - 1), col=jnp.clip(col, 0, size - 1))
 
 
-def dig(state, fired):
-    """Dig at the cursor's cell if ``fired``: (State, whether it was a new safe cell, whether it was
-    a repeat), bool[] each."""
+def dig(state: State, fired: jax.Array) -> tuple[State, jax.Array, jax.Array]:
+    """Dig at the cursor's cell if ``fired``: (State, new safe cell bool[], repeated dig bool[])."""
     target = cursor_cell(state) & fired
     repeated = jnp.any(target & state.dug)
     found = jnp.any(target & ~state.dug & ~state.mines)
@@ -195,19 +213,19 @@ def dig(state, fired):
     )
 
 
-def cursor_cell(state):
-    """Where the cursor is: bool[n, n], true in one cell."""
+def cursor_cell(state: State) -> jax.Array:
+    """The cursor's cell as a mask: bool[n, n]."""
     rows, cols = (np.arange(length) for length in state.mines.shape)
     return (rows[:, None] == state.row) & (cols[None, :] == state.col)
 
 
-def repeat_budget(params):
-    """How many repeated digs end the game: n^2 / 2, an int."""
+def repeat_budget(params: Params) -> int:
+    """The number of repeated digs that ends the game, n^2 / 2."""
     return params.board_size**2 // 2
 
 
-def mines_around(mines):
-    """The number of mines among the eight neighbours of each cell: int8[n, n], 0 ... 8."""
+def mines_around(mines: jax.Array) -> jax.Array:
+    """The number of mines among the eight neighbors of each cell: int8[n, n], in [0, 8]."""
     size = mines.shape[0]
     padded = jnp.pad(mines, 1).astype(jnp.int8)
     in_columns = padded[:-2] + padded[1:-1] + padded[2:]
@@ -215,38 +233,38 @@ def mines_around(mines):
     return in_squares - mines
 
 
-def render(state, params):
+def render(state: State, params: Params) -> jax.Array:
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
     cursor = cursor_cell(state)
     shown = state.dug & cursor if params.partial_obs else state.dug
     glyph = jnp.where(
-        shown, jnp.where(state.mines, MINE_GLYPH, mines_around(state.mines)), NO_GLYPH
+        shown, jnp.where(state.mines, _MINE_GLYPH, mines_around(state.mines)), _NO_GLYPH
     )
-    paper = jnp.where(shown, jnp.where(state.mines, MINE_PAPER, DUG_PAPER), COVERED_PAPER)
-    board = draw.field(params.obs_size, bottom=BOARD_UNITS)
+    paper = jnp.where(shown, jnp.where(state.mines, _MINE_PAPER, _DUG_PAPER), _COVERED_PAPER)
+    board = draw.field(params.obs_size, bottom=_BOARD_UNITS)
     side = board.shape[0] // params.board_size
-    place = dict(
+    place: dict[str, Any] = dict(
         size=(side, side),
         top=(board.shape[0] - side * params.board_size) // 2,
         left=(params.obs_size - side * params.board_size) // 2,
     )
-    paper = jnp.where(cursor, CURSOR_PAPER, paper)
-    board = draw.cells(board, paper, colors=PAPERS, gap=draw.pixels(params.obs_size, 1), **place)
+    paper = jnp.where(cursor, _CURSOR_PAPER, paper)
+    board = draw.cells(board, paper, colors=_PAPERS, gap=draw.pixels(params.obs_size, 1), **place)
     board = draw.glyphs(
         board,
         glyph,
-        glyphs=GLYPHS,
-        inks=INKS,
-        ink_ids=jnp.where(cursor, CURSOR_INK, glyph),
+        glyphs=_GLYPHS,
+        inks=_INKS,
+        ink_ids=jnp.where(cursor, _CURSOR_INK, glyph),
         **place,
     )
-    bar = draw.field(params.obs_size, top=BOARD_UNITS)
+    bar = draw.field(params.obs_size, top=_BOARD_UNITS)
     if not params.partial_obs:
         bar = draw.bar(bar, filled=state.repeats, of=repeat_budget(params))
     return draw.frame((board, bar), score=state.score, name=NAME)
 
 
-LEVELS = {
+LEVELS: dict[str, Params] = {
     "Easy": Params(board_size=4, num_mines=2, max_steps_in_episode=32),
     "Medium": Params(board_size=6, num_mines=6, max_steps_in_episode=72),
     "Hard": Params(board_size=8, num_mines=10, max_steps_in_episode=128),

@@ -1,37 +1,38 @@
 """Navigator: remember where the TNT is.
 
-A treasure and seven sticks of TNT lie on an n x n grid. Walk to the treasure and dig it up; do not
-step on TNT.
+A treasure and seven sticks of TNT lie on an n x n grid. Walk to the treasure and dig it up, but do
+not step on TNT.
 
 Start: the agent and the treasure are on two distinct cells, each pair equally likely. A uniformly
-random shortest path between them is kept free, and the TNT lies on distinct uniform cells off it,
-so the treasure can always be reached.
+random shortest path between them is kept free. The TNT lies on distinct uniform cells off this
+path, so the treasure can always be reached.
 
-Actions: 0 up, 1 down, 2 left, 3 right move one cell and stop at the edge; 4 fire digs; any other
+Actions: 0 up, 1 down, 2 left, 3 right move by one cell and stop at the edge; 4 fire digs; any other
 integer does nothing.
 
-Rewards: entering TNT pays -0.5. Digging on the treasure's cell pays +1, and the score rises by 100.
-Every other step pays -0.5 / n^2. Returns lie in -1 ... 1; the best is 1 less the step cost of the
-shortest way.
+Rewards: entering TNT pays -0.5. Digging on the treasure's cell pays +1 and raises the score by 100.
+Every other step pays -0.5 / n^2. Returns lie in [-1, 1]. The highest return is 1 minus the step
+cost of the shortest path.
 
 Episode end: terminated when the agent enters TNT or digs up the treasure; truncated at n^2 steps.
 
-Views: the MDP shows everything. The POMDP shows everything at time 0 and afterwards only the agent
-on the empty grid. The agent is drawn so that what lies under it stays visible.
+Views: the MDP shows everything. The POMDP shows everything at time 0, and only the agent on the
+empty grid afterwards. What lies under the agent stays visible.
 
 Levels: Easy n = 8, Medium n = 10, Hard n = 12; limits 64, 100, 144.
 
 Source: POPGym Arcade 0.0.7.
 
 Differences from 0.0.7:
-* Agent and treasure start on distinct uniform cells without TNT; rows and columns were drawn apart,
-  so either could be on TNT, and a constant key laid the treasure nearly always in one place.
-* A path to the treasure is kept free of TNT; TNT could wall it in.
-* After the first frame the POMDP shows nothing but the agent; it still showed the treasure when the
-  agent stood on it.
+* The agent and the treasure start on distinct uniform cells without TNT. Rows and columns were
+  drawn separately, so either could be on TNT, and a constant key put the treasure almost always in
+  the same place.
+* A path to the treasure is kept free of TNT. TNT could block every path.
+* After the first frame, the POMDP shows nothing but the agent. It still showed the treasure when
+  the agent stood on it.
 
 Versions:
-* 1 (0.1.0): the first.
+* 1 (0.1.0): first version.
 """
 
 from dataclasses import dataclass, field
@@ -43,14 +44,39 @@ import numpy as np
 
 from popgym_arcade import render as draw
 
-NAME = "Navigator"
-VERSION = 1
-RETURN_RANGE = (-1.0, 1.0)  # of every level
+__all__ = [
+    "DOWN",
+    "FIRE",
+    "LEFT",
+    "LEVELS",
+    "NAME",
+    "NUM_TNT",
+    "RETURN_RANGE",
+    "RIGHT",
+    "TREASURE_SCORE",
+    "UP",
+    "VERSION",
+    "Params",
+    "State",
+    "move",
+    "on_tnt",
+    "on_treasure",
+    "place_agent_and_treasure",
+    "place_tnt",
+    "random_path",
+    "render",
+    "reset",
+    "step",
+]
+
+NAME: str = "Navigator"
+VERSION: int = 1
+RETURN_RANGE: tuple[float, float] = (-1.0, 1.0)  # at every level
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 NUM_TNT = 7
 TREASURE_SCORE = 100
 
-FLOOR = """
+_FLOOR = """
 dddddddddddk
 dddddddddddk
 dddddddddddk
@@ -64,7 +90,7 @@ dddddddddddk
 dddddddddddk
 kkkkkkkkkkkk
 """
-TNT = """
+_TNT = """
 .......yo...
 ......y..o..
 ......s.....
@@ -78,7 +104,7 @@ TNT = """
 ..rrRrrRrr..
 ............
 """
-TREASURE = """
+_TREASURE = """
 ............
 ............
 ..oooooooo..
@@ -92,7 +118,7 @@ TREASURE = """
 ............
 ............
 """
-AGENT = """
+_AGENT = """
 ..cccccccc..
 .cccccccccc.
 .cckkcckkcc.
@@ -106,48 +132,45 @@ ccc......ccc
 ccc......ccc
 ............
 """
-THINGS = ((FLOOR,), (FLOOR, TNT), (FLOOR, TREASURE))
-TILES = THINGS + tuple((*thing, AGENT) for thing in THINGS)
+_THINGS = ((_FLOOR,), (_FLOOR, _TNT), (_FLOOR, _TREASURE))
+_TILES = _THINGS + tuple((*thing, _AGENT) for thing in _THINGS)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Params:
-    """What a level sets. Fields marked static choose shapes and drawing; the others may be traced
-    and swept with vmap."""
+    """The parameters of a level.
 
-    board_size: int = field(
-        default=8, metadata={"static": True, "allowed": range(4, 21)}
-    )  # n: cells a side
-    partial_obs: bool = field(
-        default=False, metadata={"static": True, "allowed": (False, True)}
-    )  # the POMDP view
-    obs_size: int = field(
-        default=128, metadata={"static": True, "allowed": draw.OBS_SIZES}
-    )  # pixels a side of a frame
-    max_steps_in_episode: int = field(
-        default=64, metadata={"allowed": draw.STEP_LIMITS}
-    )  # steps before truncation
+    Static fields set shapes and drawing; all others may be traced, e.g. swept with vmap.
+    """
+
+    # n: cells per side
+    board_size: int = field(default=8, metadata={"static": True, "allowed": range(4, 21)})
+    # whether to draw the POMDP view
+    partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})
+    # side of a frame in pixels
+    obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})
+    # steps before truncation
+    max_steps_in_episode: int = field(default=64, metadata={"allowed": draw.STEP_LIMITS})
     treasure_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})
     tnt_reward: float = field(default=-0.5, metadata={"allowed": draw.ANY_REWARD})
-    idle_reward: float = field(
-        default=-0.5, metadata={"allowed": draw.ANY_REWARD}
-    )  # shared by n^2 steps that do neither
+    # shared by n^2 steps that do neither
+    idle_reward: float = field(default=-0.5, metadata={"allowed": draw.ANY_REWARD})
 
 
 class State(NamedTuple):
     """One episode; n is params.board_size."""
 
-    tnt: jax.Array  # bool[n, n]: where TNT lies
-    treasure_row: jax.Array  # int32[], 0 ... n - 1
-    treasure_col: jax.Array  # int32[], 0 ... n - 1
-    row: jax.Array  # int32[], 0 ... n - 1: the agent
-    col: jax.Array  # int32[], 0 ... n - 1
+    tnt: jax.Array  # bool[n, n]: the cells with TNT
+    treasure_row: jax.Array  # int32[], in [0, n - 1]
+    treasure_col: jax.Array  # int32[], in [0, n - 1]
+    row: jax.Array  # int32[], in [0, n - 1]: the agent's row
+    col: jax.Array  # int32[], in [0, n - 1]: the agent's column
     time: jax.Array  # int32[]: steps taken
     score: jax.Array  # int32[]: 100 once the treasure is dug up, else 0
 
 
-def reset(key, params):
+def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     """Begin an episode.
 
     key: a typed or raw PRNG key. params: Params. Returns (observation uint8[S, S, 3], State).
@@ -162,8 +185,10 @@ def reset(key, params):
     return render(state, params), state
 
 
-def step(key, state, action, params):
-    """Play one step; nothing is left to chance after the reset, so the key is not used.
+def step(
+    key: jax.Array, state: State, action: jax.Array, params: Params
+) -> tuple[jax.Array, State, jax.Array, jax.Array, dict[str, jax.Array]]:
+    """Play one step, which is deterministic: the key is unused.
 
     key: a PRNG key. state: State. action: int[]. params: Params.
     Returns (observation uint8[S, S, 3], State, reward float32[], done bool[], info).
@@ -187,7 +212,9 @@ def step(key, state, action, params):
     return render(state, params), state, reward.astype(jnp.float32), terminated | truncated, info
 
 
-def place_agent_and_treasure(key, size):
+def place_agent_and_treasure(
+    key: jax.Array, size: int
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
     """Two distinct uniform cells: ((row, column), (row, column)), int32[] each."""
     first_key, second_key = jax.random.split(key)
     first = jax.random.randint(first_key, (), 0, size * size)
@@ -196,13 +223,19 @@ def place_agent_and_treasure(key, size):
     return divmod(first, size), divmod(second, size)
 
 
-def random_path(key, row, col, to_row, to_col, size):
-    """The cells of a uniformly random shortest path from one cell to another: bool[size, size],
-    both ends included.
+def random_path(
+    key: jax.Array,
+    row: jax.Array,
+    col: jax.Array,
+    to_row: jax.Array,
+    to_col: jax.Array,
+    size: int,
+) -> jax.Array:
+    """A uniformly random shortest path between two cells, as a mask: bool[size, size].
 
-    Of the steps still to be taken any may come next, so the next one goes along the rows with the
-    probability of their share. The grid is one integer a row, bit c standing for column c, which is
-    an eighth of the work of a grid of booleans.
+    Both ends are included. Any of the remaining steps is equally likely to come next, so the next
+    step changes the row with probability (rows to go) / (steps to go). A row of the grid is an
+    integer whose bit c stands for column c, which takes an eighth of the work of booleans.
     """
     rows = np.arange(size)
 
@@ -211,9 +244,9 @@ def random_path(key, row, col, to_row, to_col, size):
 
     def walk(walked, draw):
         path, row, col = walked
-        along_rows = draw < jnp.abs(to_row - row)
-        row = row + jnp.where(along_rows, jnp.sign(to_row - row), 0)
-        col = col + jnp.where(along_rows, 0, jnp.sign(to_col - col))
+        change_row = draw < jnp.abs(to_row - row)
+        row = row + jnp.where(change_row, jnp.sign(to_row - row), 0)
+        col = col + jnp.where(change_row, 0, jnp.sign(to_col - col))
         return (mark(path, row, col), row, col), None
 
     most_steps = 2 * size - 2
@@ -224,24 +257,22 @@ def random_path(key, row, col, to_row, to_col, size):
     return (path[:, None] >> np.arange(size, dtype=np.uint32)) & 1 == 1
 
 
-def place_tnt(key, path):
+def place_tnt(key: jax.Array, path: jax.Array) -> jax.Array:
     """TNT on NUM_TNT distinct uniform cells off the path: bool[size, size]."""
     free = ~path
-    number = (jnp.cumsum(free.reshape(-1)) - 1).reshape(
-        path.shape
-    )  # of each free cell among the free ones
+    # The free cells, numbered from 0.
+    number = (jnp.cumsum(free.reshape(-1)) - 1).reshape(path.shape)
     tnt = jnp.zeros(path.shape, bool)
-    for chosen in distinct_numbers(key, jnp.sum(free)):
+    for chosen in _distinct_numbers(key, jnp.sum(free)):
         tnt = tnt | (number == chosen)
     return tnt & free
 
 
-def distinct_numbers(key, count):
-    """NUM_TNT distinct numbers from 0 ... count - 1, every set of them equally likely: a list of
-    int32[].
+def _distinct_numbers(key: jax.Array, count: jax.Array) -> list[jax.Array]:
+    """NUM_TNT distinct numbers in [0, count - 1], every set equally likely: int32[] each.
 
-    Floyd's sampling: each draw may also take the number just above the range of the draws before
-    it, and takes that one instead of a number that is taken already (Bentley and Floyd, 1987).
+    Floyd's sampling: the range of the draws grows by one number per draw. A draw that hits a number
+    taken already takes that new number instead (Bentley and Floyd, 1987).
     """
     highest = count - NUM_TNT + np.arange(NUM_TNT)
     draws = jnp.floor(jax.random.uniform(key, (NUM_TNT,)) * (highest + 1)).astype(jnp.int32)
@@ -252,24 +283,24 @@ def distinct_numbers(key, count):
     return chosen
 
 
-def move(state, action, size):
+def move(state: State, action: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
     """The agent's cell after the action: (row, column), int32[] each."""
     row = state.row + (action == DOWN) - (action == UP)
     col = state.col + (action == RIGHT) - (action == LEFT)
     return jnp.clip(row, 0, size - 1), jnp.clip(col, 0, size - 1)
 
 
-def on_treasure(state):
+def on_treasure(state: State) -> jax.Array:
     """Whether the agent stands on the treasure's cell: bool[]."""
     return (state.row == state.treasure_row) & (state.col == state.treasure_col)
 
 
-def on_tnt(state):
+def on_tnt(state: State) -> jax.Array:
     """Whether the agent stands on TNT: bool[]."""
     return state.tnt[state.row, state.col]
 
 
-def render(state, params):
+def render(state: State, params: Params) -> jax.Array:
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
     rows, cols = np.arange(params.board_size)[:, None], np.arange(params.board_size)[None, :]
     treasure = (rows == state.treasure_row) & (cols == state.treasure_col)
@@ -277,11 +308,11 @@ def render(state, params):
     things = state.tnt + 2 * treasure
     if params.partial_obs:
         things = jnp.where(state.time == 0, things, 0)
-    canvas = draw.board(draw.field(params.obs_size), things + 3 * agent, tiles=TILES)
+    canvas = draw.board(draw.field(params.obs_size), things + 3 * agent, tiles=_TILES)
     return draw.frame(canvas, score=state.score, name=NAME)
 
 
-LEVELS = {
+LEVELS: dict[str, Params] = {
     "Easy": Params(board_size=8, max_steps_in_episode=64),
     "Medium": Params(board_size=10, max_steps_in_episode=100),
     "Hard": Params(board_size=12, max_steps_in_episode=144),
