@@ -1,5 +1,4 @@
-"""The rulebook's tests: docs/rules.md is what the docstrings and levels make it, and says what must
-be said of every game."""
+"""Tests of docs/rules.md: it is up to date, and says what must be said of every game."""
 
 import dataclasses
 import re
@@ -30,7 +29,7 @@ Actions: any of
    a step
 2. to resign.
 
-Rewards: 1 for a win, *not* less. Returns lie in -0.5 ... 1; a draw
+Rewards: 1 for a win, *not* less. Returns lie in [-0.5, 1]; a draw
 - if any - is worth 0.
 
 Moves: as in <the> rules.
@@ -56,7 +55,7 @@ Versions:
 
 
 def section(title):
-    """The part of docs/rules.md below a heading of the second level."""
+    """The section of docs/rules.md under a second-level heading."""
     return re.search(
         rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", RULES.read_text(), re.MULTILINE | re.DOTALL
     )[1]
@@ -72,15 +71,15 @@ def test_the_rules_are_what_the_docstrings_and_levels_make_them():
 
 
 def return_range(docstring):
-    """The lowest and the highest return that a game's docstring states: (float, float)."""
+    """The range of returns stated in a game's docstring: (low, high)."""
     (found,) = re.findall(
-        r"Returns lie in (-?\d+(?:\.\d+)?) \.\.\. (-?\d+(?:\.\d+)?)", " ".join(docstring.split())
+        r"Returns lie in \[(-?\d+(?:\.\d+)?), (-?\d+(?:\.\d+)?)\]", " ".join(docstring.split())
     )
     return tuple(map(float, found))
 
 
 def versions(rules):
-    """A game's history: [(version, release, what changed)], oldest first."""
+    """A game's version history: [(version, release, what changed)], oldest first."""
     items = re.findall(
         r"^\* (\d+) \(([\d.]+)\): ((?:.|\n  )+)$",
         "\n".join(rules.sections["Versions"]),
@@ -116,7 +115,7 @@ def test_every_environment_is_in_the_rules_with_its_limit_and_range_of_returns(g
         str(REGISTRY[game + level].params.max_steps_in_episode) for level in levels
     ]
     low, high = module.RETURN_RANGE
-    assert f"**Range of returns:** {low:g} ... {high:g}\n" in text and -1 <= low < high <= 1
+    assert f"**Range of returns:** [{low:g}, {high:g}]\n" in text and -1 <= low < high <= 1
     assert f"[{game}](#{make_rules.anchor(module)})" in RULES.read_text()
 
 
@@ -181,7 +180,7 @@ def test_a_docstring_is_taken_apart():
         ),
         ("Moves:", "Start:", ["two sections", "Start"]),
         ("Chess: mate the king.", "Chess", ["begin", "Chess"]),
-        ("Versions:", "Colours: two.\n\nVersions:", ["order", "Colours"]),
+        ("Versions:", "Colors: two.\n\nVersions:", ["order", "Colors"]),
     ],
 )
 def test_a_docstring_of_another_form_is_refused(old, new, words):
@@ -208,7 +207,7 @@ def test_what_has_a_meaning_in_markdown_is_escaped_and_lists_and_drawings_are_ke
     assert made["Actions"] == "any of\n\n1. a move of a piece, which is\n   a step\n2. to resign."
     assert (
         made["Rewards"]
-        == "1 for a win, \\*not\\* less. Returns lie in -0.5 ... 1; a draw\n\\- if any - is worth 0."
+        == "1 for a win, \\*not\\* less. Returns lie in [-0.5, 1]; a draw\n\\- if any - is worth 0."
     )
     assert made["Moves"] == "as in \\<the> rules."
     assert made["Differences from 0.0.7"] == "* One.\n* Two, which\n  goes on."
