@@ -1,7 +1,7 @@
 """The algorithms by name.
 
 To add one, write its file in the shape of ``pqn.py`` and add it here and to NETWORKS in
-checkpoint.py.
+model/builder.py.
 """
 
 from collections.abc import Callable

@@ -24,14 +24,13 @@ import equinox as eqx
 import jax
 
 import popgym_arcade
-from popgym_arcade.baselines.model.builder import ActorCriticRNN, QNetworkRNN
+from popgym_arcade.baselines.model.builder import network_of
 from popgym_arcade.registry import REGISTRY
 
 FORMAT = 1
 KEPT = (
     3  # checkpoints of a run that are kept, so that there is a previous one if the last is damaged
 )
-NETWORKS = {"pqn": QNetworkRNN, "ppo": ActorCriticRNN, "dqn": QNetworkRNN}
 
 
 class CheckpointError(ValueError):
@@ -46,13 +45,6 @@ class Agent(NamedTuple):
     config: dict  # the algorithm's config, by name
     manifest: dict
     path: Path  # of the checkpoint
-
-
-def network_of(algorithm, config):
-    """A function, key -> the network that an algorithm trains. config: a dict with memory,
-    obs_size, hidden_size, num_layers."""
-    sizes = {name: config[name] for name in ("obs_size", "hidden_size", "num_layers")}
-    return lambda key: NETWORKS[algorithm](key, rnn_type=config["memory"], **sizes)
 
 
 # --- writing -------------------------------------------------------------------------------------
@@ -106,7 +98,8 @@ def rule_version(name):
 
 def signed(manifest):
     """A manifest with the SHA-256 of all else in it, so that damage to the manifest itself is found
-    out."""
+    out.
+    """
     return {**manifest, "sha256": hashlib.sha256(json.dumps(manifest).encode()).hexdigest()}
 
 
@@ -141,7 +134,8 @@ def checkpoints(run):
 
 def manifest(checkpoint):
     """The manifest of a checkpoint, a dict, if its files are whole. Raises CheckpointError, which
-    says what is not."""
+    says what is not.
+    """
     checkpoint = Path(checkpoint)
     try:
         content = dict(json.loads((checkpoint / "manifest.json").read_text()))
@@ -173,7 +167,8 @@ def manifest(checkpoint):
 
 def last_whole(run, warn=print):
     """The newest checkpoint of a run that is whole, or None if there is none. warn: is told what is
-    wrong with newer ones."""
+    wrong with newer ones.
+    """
     for checkpoint in reversed(checkpoints(run)):
         try:
             manifest(checkpoint)
@@ -186,7 +181,8 @@ def last_whole(run, warn=print):
 
 def check_rules(checkpoint, content):
     """Raise CheckpointError if the rules of the game are not those of a checkpoint. content: its
-    manifest."""
+    manifest.
+    """
     name, trained = content["config"]["env"], content["rule_version"]
     if trained != rule_version(name):
         raise CheckpointError(
@@ -196,7 +192,8 @@ def check_rules(checkpoint, content):
 
 def load_state(checkpoint, like):
     """The state that was saved. like: a tree of arrays or shapes with its structure. Raises
-    CheckpointError if it does not fit."""
+    CheckpointError if it does not fit.
+    """
     manifest(checkpoint)
     try:
         with open(Path(checkpoint) / "state.eqx", "rb") as file:

@@ -28,8 +28,8 @@ import jax.numpy as jnp
 import optax
 
 from popgym_arcade.baselines import rollout
-from popgym_arcade.baselines.checkpoint import network_of
 from popgym_arcade.baselines.config import Config, check, resolved
+from popgym_arcade.baselines.model.builder import network_of
 from popgym_arcade.baselines.pqn import epsilon_greedy, greedy
 from popgym_arcade.baselines.trainer import Trainer, descend
 
@@ -200,7 +200,8 @@ def make_train(config, environment=None):
 
 def check_buffer(config):
     """Raise a ValueError that names the value and the nearest valid one, if the numbers of steps do
-    not fit together."""
+    not fit together.
+    """
     sequence = sequence_steps(config)
     _check_multiple("steps_per_gradient", config.steps_per_gradient, "num_envs", config.num_envs)
     _check_multiple(
@@ -240,7 +241,8 @@ def _check_least(name, value, least_name, least):
 
 def sequence_steps(config):
     """Frames of a replayed sequence: those the memory warms up on, those that are learned from, and
-    the one after them."""
+    the one after them.
+    """
     return config.burn_in + config.sequence_length + 1
 
 
@@ -277,14 +279,16 @@ def example_of(stream):
 
 def redrawn(env, params, sequences):
     """The frames of sequences: Frames [T, batch_size, ...]. sequences: Remembered [T, batch_size,
-    ...]."""
+    ...].
+    """
     draw = jax.vmap(jax.vmap(env.render, in_axes=(0, None)), in_axes=(0, None))
     return rollout.Frames(draw(sequences.env_state, params), sequences.last_action, sequences.start)
 
 
 def renewed(target, weights, gradients, period):
     """The target network's arrays after so many gradients, which are after each whole period those
-    of the network itself."""
+    of the network itself.
+    """
     return jax.tree.map(
         lambda old, new: jnp.where(gradients % period == 0, new, old), target, weights
     )

@@ -25,8 +25,8 @@ import jax.numpy as jnp
 import optax
 
 from popgym_arcade.baselines import rollout
-from popgym_arcade.baselines.checkpoint import network_of
 from popgym_arcade.baselines.config import Config, check, resolved
+from popgym_arcade.baselines.model.builder import network_of
 from popgym_arcade.baselines.trainer import Trainer, TrainState, descend, first_state
 
 
@@ -146,7 +146,8 @@ def log_probability_of(logits, actions):
 
 def advantages(transitions, last_outputs, config):
     """What each action earned more than expected, and the returns: Targets. last_outputs: of the
-    frames after the last step."""
+    frames after the last step.
+    """
     values = jnp.concatenate([transitions.extras.value, last_outputs[1][None]])
     returns = rollout.lambda_returns(
         transitions.reward,
@@ -161,7 +162,8 @@ def advantages(transitions, last_outputs, config):
 
 def loss(weights, static, batch, config):
     """The clipped objective, the value loss and the entropy, to be made small: (float32[],
-    metrics)."""
+    metrics).
+    """
     logits, values = jax.tree.map(
         lambda leaf: leaf[:-1],
         rollout.read(eqx.combine(weights, static), batch.carry, rollout.frames_of(batch)),
@@ -196,5 +198,6 @@ def normalised(values, counts):
 
 def clipped_gain(ratio, advantage, clip):
     """The lesser of the gain with the ratio of probabilities as it is and with the ratio clipped:
-    equation 7 of the paper."""
+    equation 7 of the paper.
+    """
     return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)

@@ -23,8 +23,8 @@ import jax.numpy as jnp
 import optax
 
 from popgym_arcade.baselines import rollout
-from popgym_arcade.baselines.checkpoint import network_of
 from popgym_arcade.baselines.config import Config, check, resolved
+from popgym_arcade.baselines.model.builder import network_of
 from popgym_arcade.baselines.trainer import Trainer, TrainState, descend, first_state
 
 
@@ -118,7 +118,8 @@ def make_train(config, environment=None):
 
 def epsilon_greedy(values, key, epsilon):
     """The best actions, or with probability epsilon any: (int32[num_envs], None). values:
-    float32[num_envs, 5]."""
+    float32[num_envs, 5].
+    """
     explore_key, action_key = jax.random.split(key)
     anything = jax.random.randint(action_key, values.shape[:1], 0, values.shape[1])
     explores = jax.random.bernoulli(explore_key, epsilon, values.shape[:1])
@@ -132,7 +133,8 @@ def greedy(values, key):
 
 def loss(weights, static, batch, config):
     """Half the squared distance of the chosen actions' values from their lambda-returns:
-    (float32[], metrics)."""
+    (float32[], metrics).
+    """
     values = rollout.read(eqx.combine(weights, static), batch.carry, rollout.frames_of(batch))
     targets = lambda_targets(jax.lax.stop_gradient(values), batch.transitions, config)
     chosen = jnp.take_along_axis(values[:-1], batch.transitions.action[..., None], axis=-1)[..., 0]
@@ -144,7 +146,8 @@ def loss(weights, static, batch, config):
 
 def lambda_targets(values, transitions, config):
     """The lambda-return of each step, with the best action's value as the value of a frame:
-    float32[num_steps, num_envs]."""
+    float32[num_steps, num_envs].
+    """
     return rollout.lambda_returns(
         transitions.reward,
         values.max(axis=-1),

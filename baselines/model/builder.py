@@ -73,7 +73,8 @@ def _kernel_gradient(stride, images, kernel, gradient):
 
 def _kernel_gradient_by_columns(stride, images, kernel, gradient):
     """The gradient of the kernel as one product of matrices: what each place of the kernel saw,
-    times the gradient."""
+    times the gradient.
+    """
     side, (height, width) = kernel.shape[0], gradient.shape[1:3]
     missing = [
         max((n - 1) * stride + side - size, 0)
@@ -115,7 +116,8 @@ class Convolution(eqx.Module):
 
     def __call__(self, images):
         """float32[n, height, width, channels] -> float32[n, ceil(height / stride), ceil(width /
-        stride), width]."""
+        stride), width].
+        """
         return jax.nn.relu(_over_last_axis(self.norm, convolved(images, self.kernel, self.stride)))
 
 
@@ -168,7 +170,8 @@ class Encoder(eqx.Module):
 
 class Trunk(eqx.Module):
     """What both networks share: from observations and previous actions to features that remember,
-    float32[T, size]."""
+    float32[T, size].
+    """
 
     encoder: Encoder
     actions: eqx.nn.Linear
@@ -192,7 +195,8 @@ class Trunk(eqx.Module):
 
     def remember(self, carry, seen, last_actions, starts):
         """What is known at each step: (carry, float32[T, size]). seen: float32[T, size], from
-        ``encode``."""
+        ``encode``.
+        """
         if self.memoryless:
             last_actions = jnp.full_like(last_actions, -1)  # it would remember by what it does
         done = jax.vmap(self.actions)(jax.nn.one_hot(last_actions, NUM_ACTIONS))
@@ -202,7 +206,8 @@ class Trunk(eqx.Module):
 
 def scaled(observations):
     """Bytes as floats, 0 ... 1; floats as they are. This is the only place where pixels are
-    scaled."""
+    scaled.
+    """
     return (
         observations.astype(jnp.float32) / 255 if observations.dtype == jnp.uint8 else observations
     )
@@ -234,18 +239,21 @@ class QNetworkRNN(eqx.Module):
 
     def encode(self, observations):
         """The first half of a call, for frames with any leading axes: features float32[...,
-        hidden_size]."""
+        hidden_size].
+        """
         return self.trunk.encode(observations)
 
     def decide(self, carry, seen, last_actions, starts):
         """The second half of a call: (carry, action values float32[T, 5]). seen: float32[T,
-        hidden_size], from ``encode``."""
+        hidden_size], from ``encode``.
+        """
         carry, features = self.trunk.remember(carry, seen, last_actions, starts)
         return carry, jax.vmap(self.head)(features)
 
     def __call__(self, carry, observations, last_actions, starts):
         """Return (carry, action values float32[T, 5]). The arguments are described at the top of
-        this file."""
+        this file.
+        """
         return self.decide(carry, self.encode(observations), last_actions, starts)
 
 
@@ -258,7 +266,8 @@ class ActorCriticRNN(eqx.Module):
 
     def __init__(self, key, rnn_type="lru", obs_size=128, hidden_size=256, num_layers=2):
         """The arguments and errors are those of QNetworkRNN. At first the policy is nearly
-        uniform."""
+        uniform.
+        """
         trunk_key, actor_key, critic_key = jax.random.split(key, 3)
         self.trunk = Trunk(obs_size, rnn_type, hidden_size, num_layers, trunk_key)
         self.actor = _damped(eqx.nn.Linear(hidden_size, NUM_ACTIONS, key=actor_key))
@@ -270,21 +279,37 @@ class ActorCriticRNN(eqx.Module):
 
     def encode(self, observations):
         """The first half of a call, for frames with any leading axes: features float32[...,
-        hidden_size]."""
+        hidden_size].
+        """
         return self.trunk.encode(observations)
 
     def decide(self, carry, seen, last_actions, starts):
         """The second half of a call: (carry, (logits float32[T, 5], values float32[T])). seen:
-        float32[T, hidden_size]."""
+        float32[T, hidden_size].
+        """
         carry, features = self.trunk.remember(carry, seen, last_actions, starts)
         return carry, (jax.vmap(self.actor)(features), jax.vmap(self.critic)(features))
 
     def __call__(self, carry, observations, last_actions, starts):
         """Return (carry, (logits float32[T, 5], values float32[T])). The arguments are described at
-        the top of this file."""
+        the top of this file.
+        """
         return self.decide(carry, self.encode(observations), last_actions, starts)
 
 
 def _damped(layer, factor=0.01):
     """A linear layer with small weights."""
     return eqx.tree_at(lambda linear: linear.weight, layer, layer.weight * factor)
+
+
+NETWORKS: dict[str, type] = {"pqn": QNetworkRNN, "ppo": ActorCriticRNN, "dqn": QNetworkRNN}
+"""The class of network that each algorithm trains."""
+
+
+def network_of(algorithm, config):
+    """Return a function that makes an algorithm's network from a PRNG key.
+
+    algorithm: a key of NETWORKS. config: a dict with memory, obs_size, hidden_size and num_layers.
+    """
+    sizes = {name: config[name] for name in ("obs_size", "hidden_size", "num_layers")}
+    return lambda key: NETWORKS[algorithm](key, rnn_type=config["memory"], **sizes)

@@ -36,13 +36,15 @@ def _memax_names():
 
 def memory_names():
     """The names that ``make_memory`` takes, in lower case: "none", "mingru", and those of memax's
-    models."""
+    models.
+    """
     return MEMORYLESS, MINGRU, *_memax_names()
 
 
 def checked_memory_name(name):
     """A memory's name in lower case. Raises ValueError, which names the nearest ones, for a name
-    that there is not."""
+    that there is not.
+    """
     if str(name).lower() not in memory_names():
         raise ValueError(f"there is no memory {name!r}; {nearest_names(name, memory_names())}")
     return name.lower()
@@ -75,14 +77,16 @@ class Memory(eqx.Module):
 
     def __call__(self, carry, inputs):
         """Go on over T steps. inputs: (features float32[T, size], starts bool[T]). Returns (carry,
-        outputs float32[T, size])."""
+        outputs float32[T, size]).
+        """
         states, outputs = self.model(carry, inputs)
         return self.model.latest_recurrent_state(states), outputs
 
 
 class MinGRUSemigroup(Semigroup):
     """Steps h -> keep * h + new, composed: (keep, new) then (keep', new') is (keep' keep, keep' new
-    + new')."""
+    + new').
+    """
 
     recurrent_size: int
 
