@@ -295,7 +295,9 @@ def _keys(match: re.Match) -> str:
     """The keys of a list of actions, in words."""
     words = re.findall(r"[0-4]\s+([a-z]+)", match[0])
     actions = [Action[word.upper()] for word in words]
-    keys = _listed([KEY_NAMES[action] for action in actions], "and")
+    listed = match[0].removesuffix(match["other"] or "")
+    conjunction = "or" if re.search(r"\sor\s", listed) else "and"
+    keys = _listed([KEY_NAMES[action] for action in actions], conjunction)
     if set(actions) == set(Action) - {Action.FIRE}:
         keys = "the arrow keys"
     if (match["other"] or "").endswith("do"):

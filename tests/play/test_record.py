@@ -1,9 +1,5 @@
-"""Tests of recordings: the frames in a file are the observations themselves, and bad input is
-refused before anything is played."""
+"""Tests of recordings: files hold the observations themselves, and bad input is refused at once."""
 
-import os
-import subprocess
-import sys
 from functools import cache
 
 import jax
@@ -11,13 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from popgym_arcade import GAMES, experts, make
+from popgym_arcade import experts, make
 from popgym_arcade.play import cabinet, record
-from tests.testing import ROOT, script
 
 FRAME_COUNT, SIDE = 7, 128
-GALLERY = ROOT / "docs" / "gallery"
-gallery = script("docs/make_gallery.py")
 
 
 @cache
@@ -27,7 +20,7 @@ def recording(name="NavigatorEasy", policy="expert", **options):
 
 
 def noise(count=FRAME_COUNT, colors=200):
-    """Frames of random colours, all different: uint8[count, 40, 50, 3]."""
+    """Frames of random colors, all different: uint8[count, 40, 50, 3]."""
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (colors, 3), dtype=np.uint8)[
         rng.integers(0, colors, (count, 40, 50))
@@ -35,8 +28,7 @@ def noise(count=FRAME_COUNT, colors=200):
 
 
 def animation(path):
-    """A GIF's frames, uint8[count, height, width, 3], and how many milliseconds each lasts,
-    [count]."""
+    """A GIF's frames, uint8[count, height, width, 3], and their durations in milliseconds."""
     with Image.open(path) as image:
         shown = [
             (np.asarray(frame.convert("RGB")), frame.info["duration"])
@@ -82,7 +74,7 @@ def test_each_named_policy_plays_its_part():
     )
 
 
-def test_a_policy_of_the_users_sees_each_observation_of_its_twin_once_in_order():
+def test_a_users_policy_sees_each_observation_of_its_twin_once_in_order():
     seen = []
 
     def policy(observation):
@@ -110,7 +102,10 @@ def test_an_episode_ends_with_the_game_or_after_so_many_steps():
 
 @pytest.mark.parametrize("action", [5, -1, 1.0, None, np.array([1]), "up", True])
 def test_an_action_that_does_not_exist_is_refused(action):
-    with pytest.raises(ValueError, match=r"0 \.\.\. 4, but it returned"):
+    message = (
+        r"must return an int, but it returned|action must be in \[0, 4\], but it is (5|-1); the"
+    )
+    with pytest.raises(ValueError, match=message):
         record.rollout("NavigatorEasy", lambda observation: action)
 
 
@@ -139,14 +134,14 @@ def test_a_gif_takes_its_time_and_rests_on_the_last_frame(frames_per_second, tmp
     assert max(durations[:-1]) - min(durations[:-1]) <= 10
 
 
-def test_a_gif_with_more_colours_than_one_palette_holds_has_one_for_each_frame(tmp_path):
+def test_a_gif_with_more_colors_than_one_palette_holds_has_one_for_each_frame(tmp_path):
     frames = np.concatenate([noise(3, 250), 255 - noise(3, 250)])
     record.write_gif(tmp_path / "a.gif", frames)
     assert (animation(tmp_path / "a.gif")[0] == frames).all()
 
 
-def test_a_frame_with_too_many_colours_for_a_gif_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"at most 256 colours, but one has \d+; write a .png"):
+def test_a_frame_with_too_many_colors_for_a_gif_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"at most 256 colors, but one has \d+; write a .png"):
         record.write_gif(tmp_path / "a.gif", noise(colors=2000))
     assert list(tmp_path.iterdir()) == []
 
@@ -213,10 +208,10 @@ BAD_FILES = {
     "no/a.gif": (FileNotFoundError, "there is no folder .*no"),
 }
 BAD_OPTIONS = [
-    (dict(scale=0), "scale must be in 1 ... 64, but it is 0; the nearest is 1"),
+    (dict(scale=0), r"scale must be in \[1, 64\], but it is 0; the nearest is 1"),
     (
         dict(frames_per_second=1000),
-        "frames_per_second must be in 0.1 ... 50, but it is 1000; the nearest is 50",
+        r"frames_per_second must be in \[0.1, 50\], but it is 1000; the nearest is 50",
     ),
     (dict(policy="expret"), "no policy 'expret'; the nearest are: expert"),
     (dict(name="NavigatorEsay"), "the nearest are: NavigatorEasy"),
@@ -272,7 +267,7 @@ def test_the_command_writes_a_recording_and_says_what_it_played(tmp_path, capsys
     assert animation(path)[0].shape[1:] == (256, 2 * (2 * 128 + 4), 3)
 
 
-def test_the_command_takes_a_policy_of_the_users(tmp_path, monkeypatch, capsys):
+def test_the_command_takes_a_users_policy(tmp_path, monkeypatch, capsys):
     (tmp_path / "my_policy.py").write_text(
         "def always_left(observation):\n    return 2\n\nnot_a_function = 3\n"
     )
@@ -294,39 +289,3 @@ def test_bad_input_to_the_command_exits_with_2(words, message, capsys, tmp_path,
     with pytest.raises(SystemExit) as caught:
         record.main(words)
     assert caught.value.code == 2 and message in capsys.readouterr().err
-
-
-# --- the gallery ---------------------------------------------------------------------------------
-
-
-def test_outside_a_clone_the_gallery_wants_to_know_where_to_go(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gallery, "FOLDER", tmp_path / "docs" / "gallery")
-    monkeypatch.setattr(gallery, "make_gallery", None)
-    with pytest.raises(SystemExit) as caught:
-        gallery.main([])
-    assert caught.value.code == 2 and "name one" in capsys.readouterr().err
-
-
-def test_the_gallery_shows_every_game_in_at_most_four_megabytes():
-    paths = [GALLERY / gallery.file_name(game) for game in GAMES]
-    assert sorted(GALLERY.iterdir()) == sorted(paths)
-    assert sum(path.stat().st_size for path in paths) < 4_000_000
-
-
-@pytest.fixture(scope="module")
-def new_gallery(tmp_path_factory):
-    """The folder of a gallery made now, by a process that compiles as for users: the last bits of
-    CartPole's floats hang on it."""
-    folder = tmp_path_factory.mktemp("gallery")
-    environment = {**os.environ, "XLA_FLAGS": ""}
-    subprocess.run(
-        [sys.executable, "-m", "popgym_arcade.gallery", str(folder)], env=environment, check=True
-    )
-    return folder
-
-
-@pytest.mark.parametrize("game", GAMES)
-def test_the_gallery_shows_the_games_as_they_are(new_gallery, game):
-    name = gallery.file_name(game)
-    for new, committed in zip(animation(new_gallery / name), animation(GALLERY / name)):
-        assert np.array_equal(new, committed), "run python -m popgym_arcade.gallery"

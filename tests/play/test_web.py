@@ -1,5 +1,4 @@
-"""Tests of the web page: its server as a page's WebSocket sees it, the command, and the page itself
-in a real Chromium."""
+"""Tests of the web page: its server over a WebSocket, the command, and the page in Chromium."""
 
 import asyncio
 import io
@@ -36,10 +35,10 @@ UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 KEYS = {"ArrowUp": UP, "ArrowDown": DOWN, "ArrowLeft": LEFT, "ArrowRight": RIGHT, "Space": FIRE}
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_OPTIONS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync"
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
 ).split()
-PATIENCE = 120  # seconds until a test gives up waiting; on a busy machine an environment takes long to compile
+PATIENCE = 120  # seconds until a test gives up; on a busy machine compiling takes long
 A_WHILE = 0.4  # seconds in which nothing must happen
 
 
@@ -133,8 +132,10 @@ class Wire:
         self.send(json.dumps({"do": do, **fields}))
 
     def receive(self, seconds=PATIENCE):
-        """The next message, a dict; "file" holds the bytes that came with it. None if none comes in
-        this time."""
+        """The next message, a dict, or None if none comes in time.
+
+        "file" holds the bytes that came with it.
+        """
         try:
             message = json.loads(self.server.wait_for(self.socket.receive_str(timeout=seconds)))
         except asyncio.TimeoutError:
@@ -200,30 +201,21 @@ def assert_shows(status_and_frame, session):
 # --- the pages -----------------------------------------------------------------------------------
 
 
-def sections(text):
-    """Rules as the page gets them."""
-    return [
-        {
-            "heading": heading,
-            "parts": [
-                part for paragraph in paragraphs for part in rules.paragraph_parts(paragraph)
-            ],
-        }
-        for heading, paragraphs in rules
-    ]
-
-
 def test_the_menu_lists_all_games_with_their_rules(server):
     status, _, text = server.get("games")
     listed = json.loads(text)
     assert status == 200
-    assert [(game["name"], game["levels"]) for game in listed["games"]] == [
+    assert [(game["name"], list(game["levels"])) for game in listed["games"]] == [
         (name, list(GAMES[name][1])) for name in GAMES
     ]
     for game in listed["games"]:
-        text = rules.rules(game["name"] + "Easy")
-        assert game["rules"] == json.loads(json.dumps(sections(text)))
-        assert game["aim"] == " ".join(text[0][1][0].split())
+        for level, shown in game["levels"].items():
+            assert shown == [
+                {"heading": heading, "parts": [list(part) for part in parts]}
+                for heading, parts in rules.player_rules(game["name"] + level)
+            ]
+        aim, *more = rules.introduction(game["name"])
+        assert (game["aim"], game["more"]) == (aim, " ".join(" ".join(more).split()))
         assert game["fps"] == CLOCKS.get(game["name"], 0)
     assert listed["sizes"] == [128, 256]
 
@@ -235,7 +227,7 @@ def test_the_games_name_what_the_command_line_asks_for():
 
     async def answer():
         request = SimpleNamespace(app=web.application(options))
-        return json.loads((await web.serve_games(request)).text)["start"]
+        return json.loads((await web._serve_games(request)).text)["start"]
 
     expected = {
         "name": "TetrisHard",
@@ -294,24 +286,31 @@ BAD_REQUESTS = {
     "[" * 4000: "must be JSON",
     "": "must be JSON",
     '"open"': "must be an object",
-    "{}": "no request None",
+    "{}": "no request 'null'",
     '{"do": "presss"}': "the nearest are: press",
-    '{"do": ["press"]}': "no request",
+    '{"do": ["press"]}': "no request '[\"press\"]'",
     '{"do": "press"}': "press needs the field 'action'",
-    '{"do": "press", "action": 5}': "action: must be an integer in 0 ... 4, but it is 5",
-    '{"do": "press", "action": -1}': "action: must be an integer in 0 ... 4, but it is -1",
-    '{"do": "press", "action": true}': "action: must be an integer in 0 ... 4, but it is true",
-    '{"do": "press", "action": 1.0}': "action: must be an integer in 0 ... 4, but it is 1.0",
-    '{"do": "press", "action": 1, "repeated": 0}': "repeated: must be true or false, but it is 0",
+    '{"do": "press", "action": 5}': "action must be in [0, 4], but it is 5; the nearest is 4",
+    '{"do": "press", "action": -1}': "action must be in [0, 4], but it is -1; the nearest is 0",
+    '{"do": "press", "action": true}': "action must be an integer, but it is true",
+    '{"do": "press", "action": 1.0}': "action must be an integer, but it is 1.0",
+    '{"do": "press", "action": 1, "repeated": 0}': "repeated must be true or false, but it is 0",
     '{"do": "press", "action": 1, "now": 0}': "press has no field 'now'; it has: action, repeated",
     '{"do": "restart", "seed": 1}': "restart has no field 'seed'; it has: none",
     '{"do": "open"}': "open needs the field 'name'",
-    '{"do": "open", "name": 3}': "name: must be the name of an environment",
-    '{"do": "open", "name": "TetrisEasy", "obs_size": 100}': "obs_size: must be 128 or 256, but it is 100",
-    '{"do": "open", "name": "TetrisEasy", "seed": -1}': "seed: must be an integer in 0 ... 2147483647 or null, but it is -1",
-    '{"do": "open", "name": "TetrisEasy", "seed": "1"}': "seed: must be an integer",
-    '{"do": "open", "name": "TetrisEasy", "fps": 61}': "fps: must be a number in 0 ... 60 or null, but it is 61",
-    '{"do": "open", "name": "TetrisEasy", "fps": NaN}': "fps: must be a number",
+    '{"do": "open", "name": 3}': "name must be the name of an environment, not 3",
+    '{"do": "open", "name": "TetrisEasy", "obs_size": 100}': (
+        "obs_size must be one of 128, 256, but it is 100; the nearest is 128"
+    ),
+    '{"do": "open", "name": "TetrisEasy", "seed": -1}': (
+        "seed must be in [0, 2147483647] or null, but it is -1; the nearest is 0"
+    ),
+    '{"do": "open", "name": "TetrisEasy", "seed": "1"}': 'seed must be an integer, but it is "1"',
+    '{"do": "open", "name": "TetrisEasy", "fps": 61}': (
+        "fps must be in [0, 60] or null, but it is 61; the nearest is 60"
+    ),
+    '{"do": "open", "name": "TetrisEasy", "fps": "4"}': 'fps must be a number or null, but it is "4"',
+    '{"do": "open", "name": "TetrisEasy", "fps": NaN}': "fps must be in [0, 60] or null, but",
 }
 
 
@@ -334,7 +333,7 @@ def test_a_binary_request_gets_an_error(server, connect):
 def test_a_key_without_a_game_gets_an_error(connect):
     wire = connect()
     wire.ask("press", action=0)
-    assert wire.receive() == {"error": "press needs a game; open one first"}
+    assert wire.receive() == {"error": "no game is open; open one first"}
 
 
 def test_a_request_that_is_too_long_ends_the_connection_and_nothing_else(server, connect, caplog):
@@ -410,7 +409,10 @@ def test_the_seed_is_random_unless_it_is_given(connect):
 def test_nothing_of_a_player_who_hangs_up_stays_behind(server):
     async def players():
         await asyncio.sleep(0)
-        return sum(task.get_coro().__qualname__ == "Player.keep_up" for task in asyncio.all_tasks())
+        return sum(
+            task.get_coro().__qualname__ == "PageConnection._keep_up"
+            for task in asyncio.all_tasks()
+        )
 
     before = server.wait_for(players())
     for _ in range(5):
@@ -441,7 +443,7 @@ def test_two_players_do_not_mix(server, connect):
 def test_a_clock_runs_by_itself_from_the_first_key_until_a_pause(connect):
     wire = connect()
     status, _ = wire.open("SkittlesEasy", seed=1, fps=10)
-    assert status["message"] == "An arrow or space starts the clock"
+    assert status["message"] == "Press an arrow or space to start"
     assert wire.receive(A_WHILE) is None
     wire.ask("press", action=LEFT)
     assert wire.frame()[0]["step"] == "0 of 100"  # the message is gone
@@ -451,7 +453,7 @@ def test_a_clock_runs_by_itself_from_the_first_key_until_a_pause(connect):
     assert 0.7 < time.monotonic() - start < 2.4  # a busy machine may be late, but no clock is early
     wire.ask("pause")
     status, _ = wire.frame()
-    while status["message"] != "Paused. An arrow or space goes on":
+    while status["message"] != "Paused. Press an arrow or space to resume":
         status, _ = wire.frame()
     assert wire.receive(A_WHILE) is None
 
@@ -524,7 +526,7 @@ def slow_compiler(server, monkeypatch):
 
 def forget(server, name):
     """Make a server forget that it has compiled an environment."""
-    server.cabinets.tasks.pop((name, 128), None)
+    server.cabinets._tasks.pop((name, 128), None)
 
 
 def test_what_two_ask_for_at_the_same_time_is_compiled_once(server, connect, slow_compiler):
@@ -590,7 +592,7 @@ def test_the_command_tells_its_address_and_a_signal_ends_it_with_0(signal_number
     with command("--port", "0") as process:
         greeting = process.stdout.readline()
         port = re.fullmatch(
-            r"Open http://127\.0\.0\.1:(\d+)/ in a browser\. Ctrl-C ends it\.\n", greeting
+            r"Open http://127\.0\.0\.1:(\d+)/ in a browser\. Ctrl-C stops the server\.\n", greeting
         )[1]
         socket.create_connection((play.HOST, int(port)), timeout=PATIENCE).close()
         process.send_signal(signal_number)
@@ -624,7 +626,7 @@ def test_a_port_in_use_exits_with_1_and_says_what_to_do(server):
 
 @pytest.mark.parametrize(
     "host, message",
-    [("no.such.host.invalid", "there is no host"), ("192.0.2.1", "no address of this machine")],
+    [("no.such.host.invalid", "there is no host"), ("192.0.2.1", "not an address of this machine")],
 )
 def test_a_host_that_cannot_be_had_exits_with_1(host, message):
     with pytest.raises(SystemExit, match=message) as end:
@@ -651,8 +653,7 @@ def test_the_address_to_open_is_one_that_can_be_opened():
 
 
 def playwright():
-    """Playwright's module. Without it the test is skipped, or fails where REQUIRE_PROGRAMS is
-    set."""
+    """Playwright's module. Without it the test is skipped, or fails if REQUIRE_PROGRAMS is set."""
     try:
         from playwright import sync_api
     except ModuleNotFoundError:
@@ -673,8 +674,10 @@ def browser():
 
 @pytest.fixture
 def new_page(server, browser):
-    """A function that opens the page, at an address's hash, and sees to it that it complains of
-    nothing and asks nobody else."""
+    """A function that opens the page at an address's hash.
+
+    Afterwards it checks that the page logged no errors and asked no other server.
+    """
     own = ["data:", "blob:"]
     with contexts(browser) as (opened, complaints, asked):
 
@@ -701,8 +704,7 @@ def new_page(server, browser):
 
 @contextmanager
 def contexts(browser):
-    """Lists of browser contexts, which are closed in the end, of complaints and of addresses asked
-    for."""
+    """Lists of browser contexts, which are closed at the end, of complaints and of requests."""
     opened = []
     yield opened, [], []
     for context in opened:
@@ -715,8 +717,7 @@ def wait_for_step(page, step, view="MDP", episode=1):
 
 
 def wait_until_after_step(page, step):
-    """Wait until the page shows a later step of the first episode. On a clock a page may miss any
-    one step."""
+    """Wait until the page shows a later step of the first episode; it may miss any one on a clock."""
     page.wait_for_selector(
         "#frame" + "".join(f':not([data-shown^="1/{early} of "])' for early in range(step + 1))
     )
@@ -829,7 +830,7 @@ def test_the_end_of_an_episode_is_told_and_a_click_begins_another(server, new_pa
         page.keyboard.press("ArrowLeft")
     wait_for_step(page, session.episode.time)
     assert page.inner_text("#message") == session.message()
-    assert f"Return {session.episode.episode_return:.3f}" in session.message()
+    assert f"Return: {session.episode.episode_return:.3f}" in session.message()
     page.click("#frame")
     wait_for_step(page, 0, episode=2)
 
@@ -841,19 +842,16 @@ def test_the_rules_open_with_h_and_hold_their_lists_and_drawings(new_page):
     page.keyboard.press("h")
     assert not page.is_visible("#rules")
     page.keyboard.press("h")
-    assert "Remember where the TNT is." in page.inner_text("#rules")
-    text = rules.rules("TetrisEasy")
-    page.evaluate("(sections) => writeRules(sections)", sections(text))
+    text = rules.player_rules("TetrisEasy")
+    assert rules.introduction("Navigator")[0] in page.inner_text("#rules")
+    page.evaluate("(sections) => writeRules(sections)", web._rules("TetrisEasy"))
     assert page.locator("#rules h3").all_text_contents() == [heading for heading, _ in text]
     assert page.locator("#rules ol > li").count() == 4
     drawings = page.locator("#rules pre").all_text_contents()
-    assert "\n".join(drawings) == "\n".join(
-        "\n".join(line[4:] for line in text.split("\n"))
-        for text in dict(rules)["Pieces"]
-        if text.startswith("    ")
-    )
+    assert drawings == [part.text for part in dict(text)["Pieces"] if part.kind == "drawing"]
     page.evaluate(
-        "writeRules([{heading: '<b>x</b>', parts: [['item', '* <img src=x> and'], ['item', '* two']]}])"
+        "writeRules([{heading: '<b>x</b>', parts: "
+        "[['item', '* <img src=x> and'], ['item', '* two']]}])"
     )
     assert page.locator("#rules li").all_text_contents() == ["<img src=x> and", "two"]
 
