@@ -1,208 +1,251 @@
-"""Play an agent through one episode, and keep all that it saw, did and said.
+"""Roll out an agent for one episode and record what it saw, chose and predicted.
 
-Decision n of an episode, n = 0 ... T - 1, is what the agent does on seeing frame n, after frames 0
-... n - 1.
+Decision n of an episode, n = 0 ... T - 1, is the agent's choice on seeing frame n, after frames
+0 ... n - 1.
 """
 
+from collections.abc import Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
-from popgym_arcade.registry import make
+from popgym_arcade import spaces
+from popgym_arcade.registry import NO_ACTION, Action, make
+from popgym_arcade.render import OBS_SIZES
+from popgym_arcade.wrappers import Environment, Step
 
-NO_ACTION = -1  # what networks read as the action before the first frame
-BLOCK = 32  # steps that one call of the compiled program plays
-KEYS_OF_CONFIG = {
+__all__ = [
+    "ACTION_NAMES",
+    "EnvironmentConfig",
+    "Network",
+    "Trajectory",
+    "environment_config",
+    "make_environment",
+    "rollout",
+]
+
+ACTION_NAMES: tuple[str, ...] = tuple(action.name.lower() for action in Action)
+"""The names of the five actions: "up", "down", "left", "right", "fire"."""
+
+BLOCK = 32  # steps per call of the compiled program
+CONFIG_KEYS = {
     "name": ("ENV_NAME", "env"),
     "partial_obs": ("PARTIAL", "partial"),
     "obs_size": ("OBS_SIZE", "obs_size"),
 }
 
 
-class Setting(NamedTuple):
-    """Which environment an agent plays."""
+class Network(Protocol):
+    """A recurrent network over sequences, such as those of ``baselines.model.builder``.
+
+    A network may also split its call in two: ``encode(observations)`` and ``decide(carry, features,
+    last_actions, starts)``. Saliency is then much cheaper.
+    """
+
+    def initialize_carry(self) -> Any:
+        """The carry before the first frame."""
+        ...
+
+    def __call__(
+        self, carry: Any, observations: jax.Array, last_actions: jax.Array, starts: jax.Array
+    ) -> tuple[Any, Any]:
+        """Unroll over T steps: (carry, output).
+
+        The output is the action values, float32[T, 5], or (logits float32[T, 5], state values
+        float32[T]).
+        """
+        ...
+
+
+class EnvironmentConfig(NamedTuple):
+    """The environment an agent plays: the arguments of ``make``."""
 
     name: str  # e.g. "NavigatorEasy"
     partial_obs: bool
     obs_size: int
 
 
-class Episode(NamedTuple):
-    """T decisions of one episode, or of its first part. The frame after the last step is not among
-    the frames."""
+class Trajectory(NamedTuple):
+    """T decisions: one episode or its first part, without the frame after the last step."""
 
-    frames: np.ndarray  # uint8[T, S, S, 3]: what each decision saw last
+    frames: np.ndarray  # uint8[T, S, S, 3]: the latest frame at each decision
     last_actions: np.ndarray  # int32[T]: the action before each frame, NO_ACTION before the first
-    starts: np.ndarray  # bool[T]: whether an episode begins with this frame, so true at 0 only
-    actions: np.ndarray  # int32[T]: what was decided
-    rewards: np.ndarray  # float32[T]: what each decision was paid
-    output: Any  # what the network said: action values float32[T, 5], or (logits float32[T, 5], values float32[T])
+    starts: np.ndarray  # bool[T]: whether an episode starts with this frame, so true at 0 only
+    actions: np.ndarray  # int32[T]: the chosen actions
+    rewards: np.ndarray  # float32[T]
+    output: Any  # the network's: values float32[T, 5], or (logits float32[T, 5], values float32[T])
     terminated: bool
-    truncated: bool  # at the game's limit, not at max_steps
+    truncated: bool  # by the game's step limit, not by max_steps
 
     @property
-    def values(self):
-        """The values that the agent expects: float32[T, 5] of the actions, or float32[T, 1] of the
-        state if it has a policy."""
+    def values(self) -> np.ndarray:
+        """The predicted returns of the actions, float32[T, 5].
+
+        For an agent with a policy, those of the state: float32[T, 1].
+        """
         return self.output[1][:, None] if isinstance(self.output, tuple) else self.output
 
     @property
-    def probabilities(self):
-        """What a policy gives to each action, float32[T, 5], or None for an agent with action
-        values."""
-        return (
-            np.asarray(jax.nn.softmax(self.output[0])) if isinstance(self.output, tuple) else None
-        )
+    def probabilities(self) -> np.ndarray | None:
+        """The policy's action probabilities, float32[T, 5]; None for an agent without a policy."""
+        if not isinstance(self.output, tuple):
+            return None
+        return np.asarray(jax.nn.softmax(self.output[0]))
 
 
-class Situation(NamedTuple):
-    """What is between two steps."""
+class _RolloutState(NamedTuple):
+    """The scan carry of a rollout."""
 
     key: jax.Array
-    carry: Any  # of the network
-    state: Any  # of the game
+    carry: Any  # the network's
+    env_state: Any
     frame: jax.Array  # uint8[S, S, 3]
     last_action: jax.Array  # int32[]
     start: jax.Array  # bool[]
 
 
-def setting_of(config):
-    """The Setting of a config.
+def environment_config(config: Mapping[str, Any]) -> EnvironmentConfig:
+    """Extract the EnvironmentConfig from a training config.
 
     config: a dict with ENV_NAME, PARTIAL and OBS_SIZE, or with env, partial and obs_size as in a
-    checkpoint; OBS_SIZE may be left out and is 128 then. Raises ValueError for a config without one
-    of the others.
+    checkpoint; OBS_SIZE defaults to 128. Raises ValueError if one of the others is missing.
     """
-    values = {"obs_size": 128}
-    for field, names in KEYS_OF_CONFIG.items():
-        for name in names:
-            if name in config:
-                values[field] = config[name]
+    values: dict[str, Any] = {"obs_size": OBS_SIZES[0]}
+    for field, keys in CONFIG_KEYS.items():
+        for key in keys:
+            if key in config:
+                values[field] = config[key]
         if field not in values:
             raise ValueError(
-                f"the config needs {' or '.join(names)}, but it has only {', '.join(map(str, config)) or 'nothing'}"
+                f"the config needs {' or '.join(keys)}, but it has only "
+                f"{', '.join(map(str, config)) or 'nothing'}"
             )
-    return Setting(**values)
+    return EnvironmentConfig(**values)
 
 
 @cache
-def environment(setting):
-    """(Environment, params) of a Setting, the same ones each time, so that what is compiled for
-    them is found again."""
-    return make(setting.name, partial_obs=bool(setting.partial_obs), obs_size=setting.obs_size)
+def make_environment(config: EnvironmentConfig) -> tuple[Environment, Any]:
+    """Make the (Environment, params) of a config; cached, so that compiled programs are reused."""
+    return make(config.name, partial_obs=bool(config.partial_obs), obs_size=config.obs_size)
 
 
-def play(key, network, setting, max_steps=None, initial_state_and_obs=None, sample=False):
-    """Play one episode: Episode.
+def rollout(
+    key: jax.Array,
+    network: Network,
+    config: EnvironmentConfig,
+    max_steps: int | None = None,
+    initial_state_and_obs: tuple[Any, ArrayLike] | None = None,
+    sample: bool = False,
+) -> Trajectory:
+    """Play one episode and return its Trajectory.
 
-    key: a PRNG key, which decides all chance. network: as in ``baselines.model.builder``. setting:
-    Setting. max_steps: stop after so many decisions; None plays to the end. initial_state_and_obs:
-    a (State, uint8[S, S, 3]) to begin with instead of a random first state; either twin's, for they
-    share their states. sample: draw the actions from the policy's probabilities instead of taking
-    the best one. Raises what ``make`` raises, and ValueError for max_steps below 1, a network that
-    cannot read such frames, and sample without a policy.
+    key: a PRNG key for the environment and for sampled actions. network: as in
+    ``baselines.model.builder``. config: EnvironmentConfig. max_steps: stop after this many
+    decisions; None plays to the end. initial_state_and_obs: a (State, uint8[S, S, 3]) to start from
+    instead of a random reset; either twin's, since twins share their states. sample: sample actions
+    from the policy instead of taking the greedy one.
+
+    Raises what ``make`` raises, and ValueError for max_steps below 1, for a network that was built
+    for another frame size, and for sample=True without a policy.
     """
-    if max_steps is not None and max_steps < 1:
-        raise ValueError(f"max_steps must be at least 1, but it is {max_steps}; the nearest is 1")
-    env, params = environment(setting)
-    check_frames(network, setting.obs_size)
-    key, reset_key = jax.random.split(jnp.asarray(key))
-    state, frame = initial_state_and_obs or jax.jit(env.reset)(reset_key)[::-1]
-    frame = _checked_frame(frame, setting.obs_size)
-    situation = Situation(
-        key, network.initialize_carry(), state, frame, jnp.int32(NO_ACTION), jnp.array(True)
-    )
-    if sample and not isinstance(_output_shapes(network, setting.obs_size), tuple):
+    if max_steps is not None:
+        spaces.check_range("max_steps", max_steps, 1)
+    env, params = make_environment(config)
+    output = _output_shape(network, config.obs_size)
+    if sample and not isinstance(output, tuple):
         raise ValueError(
-            "sample=True needs a policy, but this network has action values only; leave sample out"
+            "sample=True needs a policy, but this network has action values only; use sample=False"
         )
-    steps = []
-    while not steps or not (_over(steps[-1]) or _enough(steps, max_steps)):
-        situation, block = _play_block(network, env.step_env, params, situation, sample)
-        steps.append(jax.tree.map(np.asarray, block))
-    return _episode(steps, max_steps)
+    key, reset_key = jax.random.split(jnp.asarray(key))
+    env_state, frame = initial_state_and_obs or jax.jit(env.reset)(reset_key)[::-1]
+    state = _RolloutState(
+        key,
+        network.initialize_carry(),
+        env_state,
+        _checked_frame(frame, config.obs_size),
+        jnp.int32(NO_ACTION),
+        jnp.array(True),
+    )
+    blocks: list[Trajectory] = []
+    while not (blocks and _finished(blocks, max_steps)):
+        state, block = _rollout_block(network, env.step_env, params, state, sample)
+        blocks.append(Trajectory(*jax.tree.map(np.asarray, block)))
+    return _joined(blocks, max_steps)
 
 
-def check_frames(network, obs_size):
-    """Raise ValueError unless a network reads frames of so many pixels a side."""
+def _output_shape(network: Network, obs_size: int) -> Any:
+    """The shapes of a network's output for one frame. Raises ValueError for a wrong frame size."""
+    frames = jax.ShapeDtypeStruct((1, obs_size, obs_size, 3), jnp.uint8)
+    action, start = jax.ShapeDtypeStruct((1,), jnp.int32), jax.ShapeDtypeStruct((1,), bool)
     try:
-        _output_shapes(network, obs_size)
+        return eqx.filter_eval_shape(
+            lambda net, *inputs: net(net.initialize_carry(), *inputs)[1],
+            network,
+            frames,
+            action,
+            start,
+        )
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"the network does not read frames of {obs_size} pixels a side; was it made for another one?"
+            f"the network does not accept frames of {obs_size} x {obs_size} pixels; "
+            "was it built for another obs_size?"
         ) from error
 
 
-def _output_shapes(network, obs_size):
-    """The shapes of what a network says on one frame."""
-    frames, action = (
-        jax.ShapeDtypeStruct((1, obs_size, obs_size, 3), jnp.uint8),
-        jax.ShapeDtypeStruct((1,), jnp.int32),
-    )
-    start = jax.ShapeDtypeStruct((1,), bool)
-    return eqx.filter_eval_shape(
-        lambda net, *rest: net(net.initialize_carry(), *rest)[1], network, frames, action, start
-    )
-
-
-def _checked_frame(frame, obs_size):
-    """A first frame as an array. Raises ValueError for a wrong shape."""
+def _checked_frame(frame: ArrayLike, obs_size: int) -> jax.Array:
+    """The initial frame as an array. Raises ValueError for a wrong shape."""
     frame = jnp.asarray(frame)
     if frame.shape != (obs_size, obs_size, 3):
         raise ValueError(
-            f"the initial observation must be uint8[{obs_size}, {obs_size}, 3], but its shape is {frame.shape}"
+            f"the initial observation must be uint8[{obs_size}, {obs_size}, 3], "
+            f"but its shape is {frame.shape}"
         )
     return frame
 
 
 @eqx.filter_jit
-def _play_block(network, step_env, params, situation, sample):
-    """BLOCK steps: (Situation, what happened, each with a leading axis [BLOCK]). Those after the
-    end mean nothing."""
+def _rollout_block(
+    network: Network, step_env: Step, params: Any, state: _RolloutState, sample: bool
+) -> tuple[_RolloutState, tuple[Any, ...]]:
+    """Play BLOCK steps: (state, the fields of a Trajectory with a leading axis [BLOCK] everywhere).
 
-    def one_step(situation, _):
-        key, action_key, step_key = jax.random.split(situation.key, 3)
-        seen = (situation.frame[None], situation.last_action[None], situation.start[None])
-        carry, output = network(situation.carry, *seen)
-        output = jax.tree.map(lambda leaf: leaf[0], output)
-        action = _choose(action_key, output, sample)
-        frame, state, reward, _, info = step_env(step_key, situation.state, action, params)
-        step = Episode(
-            *(leaf[0] for leaf in seen),
-            action,
-            reward,
-            output,
-            info["terminated"],
-            info["truncated"],
+    Steps after the end of the episode are meaningless.
+    """
+
+    def one_step(state, _):
+        key, action_key, step_key = jax.random.split(state.key, 3)
+        carry, output = network(
+            state.carry, state.frame[None], state.last_action[None], state.start[None]
         )
-        return Situation(key, carry, state, frame, action, jnp.array(False)), step
+        output = jax.tree.map(lambda leaf: leaf[0], output)
+        action = _select_action(action_key, output, sample)
+        frame, env_state, reward, _, info = step_env(step_key, state.env_state, action, params)
+        inputs = (state.frame, state.last_action, state.start)
+        step = (*inputs, action, reward, output, info["terminated"], info["truncated"])
+        return _RolloutState(key, carry, env_state, frame, action, jnp.array(False)), step
 
-    return jax.lax.scan(one_step, situation, length=BLOCK)
+    return jax.lax.scan(one_step, state, length=BLOCK)
 
 
-def _choose(key, output, sample):
-    """The action: the one with the greatest value or logit, or one drawn with the policy's
-    probabilities."""
+def _select_action(key, output, sample):
+    """The action with the greatest value or logit, or a sample from the policy: int32[]."""
     scores = output[0] if isinstance(output, tuple) else output
     return (jax.random.categorical(key, scores) if sample else jnp.argmax(scores)).astype(jnp.int32)
 
 
-def _over(block):
-    """Whether the episode ended in a block."""
-    return bool((block.terminated | block.truncated).any())
+def _finished(blocks, max_steps):
+    """Whether the episode ended in the last block, or max_steps are played."""
+    ended = blocks[-1].terminated | blocks[-1].truncated
+    return bool(ended.any()) or (max_steps is not None and len(blocks) * BLOCK >= max_steps)
 
 
-def _enough(blocks, max_steps):
-    """Whether as many steps are played as were asked for."""
-    return max_steps is not None and len(blocks) * BLOCK >= max_steps
-
-
-def _episode(blocks, max_steps):
-    """Blocks put together, up to the episode's end or to max_steps: Episode."""
+def _joined(blocks, max_steps):
+    """Concatenate blocks and cut them at the episode's end or at max_steps: Trajectory."""
     steps = jax.tree.map(lambda *leaves: np.concatenate(leaves), *blocks)
     ends = np.flatnonzero(steps.terminated | steps.truncated)
     length = min(ends[0] + 1 if len(ends) else len(steps.actions), max_steps or len(steps.actions))

@@ -1,22 +1,46 @@
-"""What an agent's memory is worth, how far back it reaches, and what harms it: the formulas, with
-their units.
+"""Measures of an agent's memory: what it is worth, how far back it reaches, what disturbs it.
 
-J is what an agent earns: the mean return of its episodes. All J and their differences have the unit
-of the game's returns, which lie in 0 ... 1, or -1 ... 1 where there are penalties. Source of the
-measures: Wang et al. (2025), "POPGym Arcade: Parallel Pixelated POMDPs", arXiv:2503.01450. Where
-theirs leaves a choice, the docstring says which one this is.
+J is an agent's mean return. All J and their differences have the unit of the game's returns, which
+lie in [0, 1], or in [-1, 1] for games with penalties. Source of the measures: Wang et al. (2025),
+"POPGym Arcade: Parallel Pixelated POMDPs", arXiv:2503.01450. Where the paper leaves a choice, the
+docstring says which one is made.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, overload
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
+from popgym_arcade import spaces
 from popgym_arcade.baselines.model.builder import scaled
 from popgym_arcade.baselines.statistics import CONFIDENCE, RESAMPLES, interval
-from popgym_arcade.introspection import saliency
+from popgym_arcade.introspection.saliency import SaliencyMaps, encode_frames, unroll
+
+__all__ = [
+    "SIGMA_RANGE",
+    "Contamination",
+    "Estimate",
+    "RecallDensity",
+    "ReturnDifference",
+    "Returns",
+    "contamination",
+    "decisions_of",
+    "difference",
+    "estimate",
+    "evenly_spaced",
+    "memory_bias",
+    "observability_gap",
+    "recall_density",
+    "returns_of",
+    "shuffled_past",
+]
+
+SIGMA_RANGE: tuple[float, float] = (1e-6, 1.0)
+"""Allowed standard deviations of noise on pixels in [0, 1]; less is lost in float32."""
 
 
 class Estimate(NamedTuple):
@@ -25,11 +49,11 @@ class Estimate(NamedTuple):
     value: float
     low: float
     high: float
-    count: int  # independent values that it comes from
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]  # independent samples
 
 
-def estimate(values):
-    """The Estimate of the mean of independent values, float[n]. Raises ValueError for none."""
+def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
+    """The Estimate of the mean of independent samples, float[n]. Raises ValueError for none."""
     low, high = interval(values)
     return Estimate(float(np.mean(values)), low, high, len(values))
 
@@ -38,26 +62,35 @@ def estimate(values):
 
 
 class Returns(NamedTuple):
-    """What seeds earned, each float64[seeds], in returns of the game. Which one is meant decides
-    what is compared."""
+    """The returns of several seeds, each float64[seeds], in returns of the game.
 
-    mean: np.ndarray  # over all evaluations of the training: how fast it learned, and how well
+    Comparisons depend on which of the three is meant.
+    """
+
+    mean: np.ndarray  # over all evaluations during training: reflects speed and quality of learning
     final: np.ndarray  # at the last evaluation
-    best: (
-        np.ndarray
-    )  # at the best evaluation; the maximum of noisy figures, so it flatters noisy ones
+    best: np.ndarray  # at the best evaluation: a maximum over noise, so it favors noisy curves
 
 
-def returns_of(curves):
+class ReturnDifference(NamedTuple):
+    """The differences between the Returns of two groups of agents."""
+
+    mean: Estimate
+    final: Estimate
+    best: Estimate
+
+
+def returns_of(curves: ArrayLike | Sequence[Any]) -> Returns:
     """The Returns of learning curves.
 
-    curves: float[seeds, evaluations], the mean return at each evaluation, in the order of training.
-    Raises ValueError for another shape, for none, and for values that are not finite.
+    curves: float[seeds, evaluations], the mean return at each evaluation, in training order. Raises
+    ValueError for another shape, for an empty array, and for values that are not finite.
     """
     curves = np.asarray(curves, np.float64)
     if curves.ndim != 2 or not curves.size:
         raise ValueError(
-            f"curves must be float[seeds, evaluations] with at least one of each, but their shape is {curves.shape}"
+            "curves must be float[seeds, evaluations] with at least one of each, "
+            f"but their shape is {curves.shape}"
         )
     if not np.isfinite(curves).all():
         raise ValueError(
@@ -66,40 +99,77 @@ def returns_of(curves):
     return Returns(curves.mean(axis=1), curves[:, -1], curves.max(axis=1))
 
 
-def observability_gap(mdp, pomdp, paired=False):
-    """What an agent with a memory loses by not seeing everything: J(memory, MDP) - J(memory,
-    POMDP), in returns.
+@overload
+def observability_gap(mdp: Returns, pomdp: Returns, paired: bool = False) -> ReturnDifference: ...
 
-    0: the memory makes up for all that is hidden. Negative values can come from noise only, or from
-    a view that shows more than helps. Each agent was trained on the twin on which it plays. The
-    arguments and what is returned are those of ``difference``.
+
+@overload
+def observability_gap(
+    mdp: Sequence[float] | np.ndarray, pomdp: Sequence[float] | np.ndarray, paired: bool = False
+) -> Estimate: ...
+
+
+def observability_gap(mdp: Any, pomdp: Any, paired: bool = False) -> ReturnDifference | Estimate:
+    """The return lost to partial observability: J(memory, MDP) - J(memory, POMDP).
+
+    0: the memory makes up for everything hidden. Negative values come from noise, or from an MDP
+    view that shows more than helps. Each agent plays the twin it was trained on. Arguments and
+    result are those of ``difference``.
     """
     return difference(mdp, pomdp, paired)
 
 
-def memory_bias(mdp, memoryless, paired=False):
-    """What a memory changes where none is needed: J(memory, MDP) - J(memoryless, MDP), in returns.
+@overload
+def memory_bias(mdp: Returns, memoryless: Returns, paired: bool = False) -> ReturnDifference: ...
 
-    The MDP's frames show all that matters, so any difference is a side effect of the memory: more
-    weights, another optimisation problem. Only where it is near 0 are two memories' returns on a
-    POMDP a comparison of how well they remember. The arguments and what is returned are those of
-    ``difference``.
+
+@overload
+def memory_bias(
+    mdp: Sequence[float] | np.ndarray,
+    memoryless: Sequence[float] | np.ndarray,
+    paired: bool = False,
+) -> Estimate: ...
+
+
+def memory_bias(mdp: Any, memoryless: Any, paired: bool = False) -> ReturnDifference | Estimate:
+    """The effect of a memory where none is needed: J(memory, MDP) - J(memoryless, MDP), in returns.
+
+    MDP frames are fully observable, so any difference is a side effect of the memory: more weights,
+    a different optimization problem. Returns on a POMDP compare how well two memories remember only
+    if both biases are near 0. Arguments and result are those of ``difference``.
     """
     return difference(mdp, memoryless, paired)
 
 
-def difference(first, second, paired=False):
-    """The difference of two means: an Estimate, or Returns of Estimates if both are Returns.
+@overload
+def difference(first: Returns, second: Returns, paired: bool = False) -> ReturnDifference: ...
 
-    first, second: float[n] and float[m], independent of each other, such as the figures of seeds or
-    the returns of episodes, or Returns. paired: first[i] and second[i] belong together, such as two
-    agents' returns in one episode, and n = m. The interval is that of ``statistics.interval`` for
-    pairs, and otherwise the percentile bootstrap with both sides resampled by themselves: Efron and
-    Tibshirani (1993), "An Introduction to the Bootstrap", section 8.3. Raises ValueError for no
-    values, and for pairs of different lengths.
+
+@overload
+def difference(
+    first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray, paired: bool = False
+) -> Estimate: ...
+
+
+def difference(first: Any, second: Any, paired: bool = False) -> ReturnDifference | Estimate:
+    """The difference of two means: an Estimate, or a ReturnDifference if both are Returns.
+
+    first, second: Returns, or independent samples float[n] and float[m], such as the results of
+    seeds or the returns of episodes. paired: first[i] and second[i] belong together, such as two
+    agents' returns in the same episode, and n = m. For pairs the interval is that of
+    ``statistics.interval``; otherwise it is the percentile bootstrap with each side resampled
+    independently: Efron and Tibshirani (1993), "An Introduction to the Bootstrap", section 8.3.
+    Raises ValueError for an empty side, and for pairs of different lengths.
     """
     if isinstance(first, Returns) and isinstance(second, Returns):
-        return Returns(*(difference(*sides, paired) for sides in zip(first, second)))
+        return ReturnDifference(
+            *(_difference_of_means(*sides, paired) for sides in zip(first, second))
+        )
+    return _difference_of_means(first, second, paired)
+
+
+def _difference_of_means(first, second, paired) -> Estimate:
+    """The difference of the means of two samples."""
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if not first.size or not second.size:
         raise ValueError(
@@ -107,21 +177,21 @@ def difference(first, second, paired=False):
         )
     if not paired:
         low, high = _interval_of_difference(first, second)
-        return Estimate(
-            float(first.mean() - second.mean()), low, high, min(first.size, second.size)
-        )
+        value = float(first.mean() - second.mean())
+        return Estimate(value, low, high, min(first.size, second.size))
     if first.shape != second.shape:
         raise ValueError(
-            f"pairs need as many values on both sides, but there are {first.size} and {second.size}"
+            "pairs need equally many values on both sides, "
+            f"but there are {first.size} and {second.size}"
         )
     return estimate(first - second)
 
 
 def _interval_of_difference(first, second):
-    """The percentile bootstrap's interval of mean(first) - mean(second): (low, high)."""
+    """The percentile bootstrap interval of mean(first) - mean(second): (low, high)."""
     rng = np.random.default_rng(0)
-    means = (rng.choice(side, (RESAMPLES, side.size)).mean(axis=1) for side in (first, second))
-    low, high = np.quantile(np.subtract(*means), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    means = [rng.choice(side, (RESAMPLES, side.size)).mean(axis=1) for side in (first, second)]
+    low, high = np.quantile(means[0] - means[1], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 
@@ -129,229 +199,223 @@ def _interval_of_difference(first, second):
 
 
 class RecallDensity(NamedTuple):
-    """Where in its own past an agent looks, over relative time."""
+    """How the gradient of decisions is distributed over their past, in relative time."""
 
-    edges: np.ndarray  # float64[bins + 1], 0 ... 1: bin i holds edges[i] < tau <= edges[i + 1]
+    edges: np.ndarray  # float64[bins + 1] in [0, 1]: bin i holds edges[i] < tau <= edges[i + 1]
     density: np.ndarray  # float64[bins]: its mean over the bins is 1
     low: np.ndarray  # float64[bins]: of the interval over episodes
     high: np.ndarray  # float64[bins]
-    even: np.ndarray  # float64[bins]: what an agent would have that recalls all frames alike in these very decisions
-    past: Estimate  # the share of all frames before the decision's own, 0 ... 1: what is not at tau = 1
+    even: np.ndarray  # float64[bins]: the density if all frames had equal weight in these decisions
+    past: Estimate  # the share of all frames before the decision's own (tau < 1), in [0, 1]
 
 
-def recall_density(episodes, bins=20):
-    """The distribution of a decision's gradient over relative time, a RecallDensity.
+def recall_density(
+    episodes: Iterable[Iterable[Sequence[float] | np.ndarray]], bins: int = 20
+) -> RecallDensity:
+    """The distribution of a decision's gradient over relative time.
 
     Decision n of an episode (n = 1, 2, ...) has seen frames t = 1 ... n. With m(n, t) the L1 norm
-    of the gradient with respect to frame t, its weight is w(n, t) = m(n, t) / sum over t of m(n,
-    t), at tau = t / n. So the decision's own frame is at tau = 1, and time is relative to what this
-    very decision has behind it, however long the episode is. The density of a bin is the weight in
-    it over its width, averaged over the decisions of an episode, then over episodes. No unit; 1
-    everywhere is even recall over a long past.
+    of the gradient with respect to frame t, the frame's weight is w(n, t) = m(n, t) / sum over t of
+    m(n, t), at tau = t / n. The decision's own frame is thus at tau = 1, and time is relative to
+    the decision's own past, however long the episode is. The density of a bin is its weight over
+    its width, averaged over the decisions of an episode, then over episodes. No unit; equal weights
+    over a long past give 1 everywhere.
 
-    episodes: for each episode the decisions, and for each of these the norms m, float[n], the
-    earliest first; a decision's n is the length. ``decisions_of`` makes them of
-    ``SaliencyMaps.magnitudes``. bins: of tau, at least 1. Decisions without any gradient are left
-    out. Frames are points in time, not intervals, so a short past fills some bins and not others:
-    compare with ``even``, not with 1. Raises ValueError for bins below 1, negative norms, and if no
-    decision has a gradient.
+    episodes: per episode, per decision, the norms m, float[n], earliest first; their number is the
+    decision's n. ``decisions_of`` makes them from ``SaliencyMaps.magnitudes``. bins: of tau, at
+    least 1. Decisions with zero gradient are skipped. Frames are points in time, not intervals, so
+    a short past fills some bins and not others: compare with ``even``, not with 1. Raises
+    ValueError for bins below 1, for negative norms, and if no decision has a gradient.
     """
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, but it is {bins}; the nearest is 1")
+    spaces.check_range("bins", bins, 1)
     weights = [
         [_shares(norms) for norms in decisions if np.sum(norms) > 0] for decisions in episodes
     ]
     weights = [decisions for decisions in weights if decisions]
     if not weights:
         raise ValueError(
-            "no decision has a gradient with respect to any frame, so there is nothing to make a density of"
+            "no decision has a nonzero gradient with respect to any frame, "
+            "so the recall density is undefined"
         )
-    densities = (
-        np.array(
-            [
-                np.mean([_histogram(shares, bins) for shares in decisions], axis=0)
-                for decisions in weights
-            ]
-        )
-        * bins
-    )
-    even = [
-        [_histogram(np.full(len(shares), 1 / len(shares)), bins) for shares in decisions]
-        for decisions in weights
-    ]
+    equal = [[np.full(len(shares), 1 / len(shares)) for shares in one] for one in weights]
+    densities, even = _densities(weights, bins), _densities(equal, bins)
     low, high = np.transpose([interval(column) for column in densities.T])
     return RecallDensity(
         edges=np.linspace(0, 1, bins + 1),
         density=densities.mean(axis=0),
         low=low,
         high=high,
-        even=np.mean([np.mean(decisions, axis=0) for decisions in even], axis=0) * bins,
+        even=even.mean(axis=0),
         past=estimate(
-            [np.mean([shares[:-1].sum() for shares in decisions]) for decisions in weights]
+            [float(np.mean([shares[:-1].sum() for shares in decisions])) for decisions in weights]
         ),
     )
 
 
-def decisions_of(magnitudes, decisions=None):
-    """The norms of each decision: a list of float[n + 1].
+def decisions_of(magnitudes: np.ndarray, decisions: Iterable[int] | None = None) -> list[Any]:
+    """The norms of each decision over the frames it has seen: a list of float[n + 1].
 
     magnitudes: float[D, T], from ``SaliencyMaps.magnitudes``. decisions: the numbers n of its rows,
-    from 0; by default 0 ... D - 1.
+    from 0; 0 ... D - 1 by default.
     """
-    return [
-        row[: n + 1]
-        for n, row in zip(range(len(magnitudes)) if decisions is None else decisions, magnitudes)
-    ]
+    numbers = range(len(magnitudes)) if decisions is None else decisions
+    return [row[: n + 1] for n, row in zip(numbers, magnitudes)]
 
 
 def _shares(norms):
-    """Norms as shares of their sum. Raises ValueError for negative ones."""
+    """Norms divided by their sum. Raises ValueError for negative ones."""
     norms = np.asarray(norms, np.float64)
     if (norms < 0).any():
         raise ValueError(f"norms cannot be negative, but one is {norms.min()}")
     return norms / norms.sum()
 
 
+def _densities(weights, bins):
+    """The density of each episode: float64[episodes, bins].
+
+    weights: per episode and decision, float64[n].
+    """
+    return bins * np.array(
+        [np.mean([_histogram(one, bins) for one in decisions], axis=0) for decisions in weights]
+    )
+
+
 def _histogram(shares, bins):
-    """The shares of frames t = 1 ... n in bins of t / n, in whole numbers, so that no frame is in
-    the wrong bin: float64[bins]."""
+    """The shares of frames t = 1 ... n in bins of t / n: float64[bins].
+
+    Bins are found in integers, so that rounding moves no frame to another bin.
+    """
     n = len(shares)
     return np.bincount((np.arange(1, n + 1) * bins - 1) // n, shares, bins)
 
 
-# --- what harms it -------------------------------------------------------------------------------
+# --- what disturbs it ----------------------------------------------------------------------------
 
 
 class Contamination(NamedTuple):
-    """What a change of the past does to decisions. The numbers are means over the samples of noise
-    or of shuffles.
+    """How a change of the past affects decisions.
 
-    Where a decision does not come after the change they are NaN.
+    The numbers are means over samples of the noise or of the shuffle, and NaN for decisions that
+    come before the change. For an agent with a policy, the value is that of the state.
     """
 
-    decisions: np.ndarray  # int[D]: the decisions, n
-    frames: np.ndarray  # int[F]: the frames that were changed, k; for a shuffled past one row, -1
-    values: np.ndarray  # float64[F, D]: the mean over actions of |change of the value|, in returns; of a policy, the state's value
-    chosen: (
-        np.ndarray
-    )  # float64[F, D]: |change of the value of the action that was chosen|, in returns
-    actions: (
-        np.ndarray
-    )  # float64[F, D]: the share of samples in which another action is now the best, 0 ... 1
+    decisions: np.ndarray  # int[D]: the numbers n of the decisions
+    frames: np.ndarray  # int[F]: the numbers k of the changed frames; [-1] for a shuffled past
+    values: np.ndarray  # float64[F, D]: mean over actions of |change of value|, in returns
+    chosen: np.ndarray  # float64[F, D]: |change of the chosen action's value|, in returns
+    actions: np.ndarray  # float64[F, D]: share of samples that change the greedy action, in [0, 1]
 
-    def by_age(self, measure):
-        """A measure, "values", "chosen" or "actions", over the age n - k of the change, averaged
-        over frames: float64[T].
+    def by_age(self, measure: str) -> np.ndarray:
+        """A measure against the age n - k of the change, averaged over frames: float64[T].
 
-        T is one more than the largest age; NaN for ages that there are none of.
+        measure: "values", "chosen" or "actions". T is one more than the largest age. NaN for ages
+        that do not occur.
         """
         ages = self.decisions[None] - self.frames[:, None]
-        there = ages >= 0
-        sums = np.bincount(ages[there], getattr(self, measure)[there])
-        counts = np.bincount(ages[there])
+        valid = ages >= 0
+        sums = np.bincount(ages[valid], getattr(self, measure)[valid])
+        counts = np.bincount(ages[valid])
         return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
 
 
-def contamination(maps, key, sigma=0.1, frames=None, samples=8):
-    """How long one spoilt frame disturbs: noise on frame k, and its effect on decisions n >= k. A
-    Contamination.
+def contamination(
+    maps: SaliencyMaps,
+    key: jax.Array,
+    sigma: float = 0.1,
+    frames: Sequence[int] | np.ndarray | None = None,
+    samples: int = 8,
+) -> Contamination:
+    """How long one corrupted frame disturbs the agent: noise on frame k against decisions n >= k.
 
-    Frame k becomes clip(o_k + sigma e, 0, 1), with independent standard normal e for each pixel and
-    colour and pixels of 0 ... 1. All other frames and the actions in between stay as they were, so
-    what changes is only what the memory makes of them. At n = k it is the noise in what the agent
-    sees, from n = k + 1 on it is what the memory keeps of it.
+    Frame k becomes clip(o_k + sigma e, 0, 1), with independent standard normal e per pixel and
+    color, and pixels in [0, 1]. All other frames and the actions stay the same, so only the
+    memory's contents change. At n = k the effect is that of noise in the current frame; from
+    n = k + 1 on it is what the memory keeps of it.
 
-    maps: SaliencyMaps, which hold the network, the sequence and its features. key: a PRNG key, of
-    the noise. sigma: the noise, as a share of a pixel's full range, above 0; about 0.1 is visible
-    noise. frames: which ones, a sequence of ints; by default up to 16, evenly spaced. samples: of
-    noise, for each frame. Raises ValueError for sigma or samples out of range.
+    maps: SaliencyMaps, which hold the network, the sequence and its features. key: a PRNG key.
+    sigma: the standard deviation as a share of a pixel's full range, in SIGMA_RANGE; about 0.1 is
+    visible noise. frames: their numbers; by default up to 16, evenly spaced. samples: noise samples
+    per frame. Raises ValueError for sigma or samples out of range.
     """
-    check_noise(sigma)
-    check_samples(samples)
-    frames = (
-        spread(len(maps), 16) if frames is None else np.arange(len(maps))[np.asarray(frames, int)]
-    )
+    spaces.check_range("sigma", sigma, *SIGMA_RANGE)
+    spaces.check_range("samples", samples, 1)
+    numbers, decisions = _selected(len(maps), frames, 16), np.arange(len(maps))
     same = jnp.broadcast_to(maps.features[0], (samples, *maps.features.shape[1:]))
-    before, decisions = _read_changed(maps, same, 0), np.arange(len(maps))
+    before = _unroll_changed(maps, same, 0)
     changes = []
-    for k, one_key in zip(frames, jax.random.split(key, len(frames))):
-        spoilt = _noisy_features(maps.network, maps.padded_frames[k], one_key, sigma, samples)
-        changes.append(_changes(before, _read_changed(maps, spoilt, k), maps))
+    for k, one_key in zip(numbers, jax.random.split(key, len(numbers))):
+        noisy = _noisy_features(maps.network, maps.padded_frames[k], one_key, sigma, samples)
+        changes.append(_changes(before, _unroll_changed(maps, noisy, k), maps))
     values, chosen, actions = (
-        np.where(decisions >= frames[:, None], np.stack(parts), np.nan) for parts in zip(*changes)
+        np.where(decisions >= numbers[:, None], np.stack(parts), np.nan) for parts in zip(*changes)
     )
-    return Contamination(decisions, frames, values, chosen, actions)
+    return Contamination(decisions, numbers, values, chosen, actions)
 
 
-def shuffled_past(maps, key, decisions=None, samples=8):
-    """The control for noise: the past in another order, so that the encoder sees nothing that it
-    does not know. A Contamination.
+def shuffled_past(
+    maps: SaliencyMaps,
+    key: jax.Array,
+    decisions: Sequence[int] | np.ndarray | None = None,
+    samples: int = 8,
+) -> Contamination:
+    """The control for noise: shuffle the past, so that the encoder sees only frames it knows.
 
-    For decision n the frames from the episode's start to n - 1 are put into a uniformly random
-    order; frame n, the actions and the start flags stay. An agent that does not use its memory, or
-    not the order of what it remembers, does not change. Where the noise disturbs and this does not,
-    the encoder was disturbed by a strange picture. Where both do, the memory was.
+    For decision n the frames from the episode's start to n - 1 are shuffled uniformly; frame n, the
+    actions and the start flags stay. An agent that does not use its memory, or not the order of
+    what it remembers, is unaffected. If noise has an effect and shuffling has none, the noise
+    disturbed the encoder; if both have one, the memory was disturbed.
 
-    maps, key, samples: as in ``contamination``. decisions: which ones, a sequence of ints; by
-    default up to 32, evenly spaced.
+    maps, key: as in ``contamination``. decisions: their numbers; by default up to 32, evenly
+    spaced. samples: shuffles per decision. Raises ValueError for samples out of range.
     """
-    check_samples(samples)
-    decisions = (
-        spread(len(maps), 32)
-        if decisions is None
-        else np.arange(len(maps))[np.asarray(decisions, int)]
-    )
-    before = _read_shuffled(maps, np.tile(np.arange(len(maps.features)), (samples, 1)))
+    spaces.check_range("samples", samples, 1)
+    numbers = _selected(len(maps), decisions, 32)
+    before = _unroll_shuffled(maps, np.tile(np.arange(len(maps.features)), (samples, 1)))
     changes = []
-    for n, one_key in zip(decisions, jax.random.split(key, len(decisions))):
-        after = _read_shuffled(maps, _orders(maps, n, one_key, samples))
+    for n, one_key in zip(numbers, jax.random.split(key, len(numbers))):
+        after = _unroll_shuffled(maps, _orders(maps, n, one_key, samples))
         changes.append([part[n] for part in _changes(before, after, maps)])
     values, chosen, actions = np.array(changes).T[:, None]
-    return Contamination(decisions, np.array([-1]), values, chosen, actions)
+    return Contamination(numbers, np.array([-1]), values, chosen, actions)
 
 
-def spread(length, most):
-    """At most so many of the numbers 0 ... length - 1, evenly spaced, the first and the last among
-    them: int[count]."""
+def evenly_spaced(length: int, most: int) -> np.ndarray:
+    """At most ``most`` evenly spaced indices of 0 ... length - 1: int[count].
+
+    The first and the last are included.
+    """
     return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(int))
 
 
-def check_noise(sigma):
-    """Raise ValueError for noise that is no share of a pixel's range."""
-    if not 0 < sigma <= 1:
-        raise ValueError(
-            f"sigma must lie in 0 ... 1 and be above 0, but it is {sigma}; the nearest is {1.0 if sigma > 1 else 0.01}"
-        )
+def _selected(length, numbers, most):
+    """Resolve indices into 0 ... length - 1, negative ones too; None selects up to ``most``."""
+    if numbers is None:
+        return evenly_spaced(length, most)
+    return np.arange(length)[np.asarray(numbers, int)]
 
 
-def check_samples(samples):
-    """Raise ValueError for less than one sample."""
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, but it is {samples}; the nearest is 1")
+# The outputs before and after a change come from the same compiled program, so that no change is
+# exactly 0.
 
 
-# What a network says before and after a change is computed by the same program, so that no change
-# is exactly 0.
-
-
-def _read_changed(maps, new, k):
-    """What the network says if the features of frame k are new, [samples, ...]: outputs [samples,
-    T]."""
-    said = _changed_program(
-        maps.network, maps.carry, maps.sequence, maps.features, new, jnp.int32(k)
+def _unroll_changed(maps, features, k):
+    """The network's outputs with new features, [samples, ...], of frame k: outputs [samples, T]."""
+    output = _unroll_changed_program(
+        maps.network, maps.carry, maps.sequence, maps.features, features, jnp.int32(k)
     )
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[:, : len(maps)], said)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:, : len(maps)], output)
 
 
-def _read_shuffled(maps, orders):
-    """What the network says on the frames in other orders, int[samples, T]: outputs [samples,
-    T]."""
-    said = _shuffled_program(maps.network, maps.carry, maps.sequence, maps.features, orders)
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[:, : len(maps)], said)
+def _unroll_shuffled(maps, orders):
+    """The network's outputs for frames in other orders, int[samples, T]: outputs [samples, T]."""
+    output = _unroll_shuffled_program(
+        maps.network, maps.carry, maps.sequence, maps.features, orders
+    )
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:, : len(maps)], output)
 
 
 def _orders(maps, n, key, samples):
-    """Orders of the frames for decision n: int[samples, T]."""
+    """Random orders of the frames before decision n: int[samples, T]."""
     _, starts, _ = maps.sequence
     first = max(np.flatnonzero(starts[: n + 1]), default=0)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
@@ -361,25 +425,27 @@ def _orders(maps, n, key, samples):
 
 
 def _changes(before, after, maps):
-    """What a change did, each float64[T]: to the values, to that of the chosen action, and to the
-    best action."""
+    """The effects of a change on the values, the chosen action's value and the greedy action.
+
+    Each is float64[T].
+    """
     action = maps.sequence[-1][: len(maps)]
-    (old_values, old_best), (new_values, new_best) = (
-        _values_and_best(before),
-        _values_and_best(after),
-    )
+    old_values, old_greedy = _values_and_greedy(before)
+    new_values, new_greedy = _values_and_greedy(after)
     changes = np.abs(new_values - old_values).mean(axis=0, dtype=np.float64)
     chosen = (
         changes[:, 0]
         if changes.shape[1] == 1
         else np.take_along_axis(changes, action[:, None], axis=1)[:, 0]
     )
-    return changes.mean(axis=1), chosen, (new_best != old_best).mean(axis=0)
+    return changes.mean(axis=1), chosen, (new_greedy != old_greedy).mean(axis=0)
 
 
-def _values_and_best(output):
-    """Outputs [..., T] as (values float32[..., T, 5], or [..., T, 1] beside a policy, and the best
-    action int[..., T])."""
+def _values_and_greedy(output):
+    """Split outputs [..., T] into (values, greedy actions int[..., T]).
+
+    The values are float32[..., T, 5], or float32[..., T, 1] for a network with a policy.
+    """
     scores, values = (
         (output[0], output[1][..., None]) if isinstance(output, tuple) else (output, output)
     )
@@ -388,22 +454,20 @@ def _values_and_best(output):
 
 @eqx.filter_jit
 def _noisy_features(network, frame, key, sigma, samples):
-    """The features of a frame with noise on it: [samples, ...]."""
+    """The features of a frame with noise added: [samples, ...]."""
     noise = jax.random.normal(key, (samples, *frame.shape))
-    return saliency.encode(network, jnp.clip(scaled(frame) + jnp.float32(sigma) * noise, 0, 1))
+    return encode_frames(network, jnp.clip(scaled(frame) + jnp.float32(sigma) * noise, 0, 1))
 
 
 @eqx.filter_jit
-def _changed_program(network, carry, sequence, features, new, k):
-    """The program of ``_read_changed``, over padded time."""
+def _unroll_changed_program(network, carry, sequence, features, new, k):
+    """The program of ``_unroll_changed``, over padded time."""
     return jax.lax.map(
-        lambda new: saliency.read(network, carry, features.at[k].set(new), *sequence[:2]), new
+        lambda new: unroll(network, carry, features.at[k].set(new), *sequence[:2]), new
     )
 
 
 @eqx.filter_jit
-def _shuffled_program(network, carry, sequence, features, orders):
-    """The program of ``_read_shuffled``, over padded time."""
-    return jax.lax.map(
-        lambda order: saliency.read(network, carry, features[order], *sequence[:2]), orders
-    )
+def _unroll_shuffled_program(network, carry, sequence, features, orders):
+    """The program of ``_unroll_shuffled``, over padded time."""
+    return jax.lax.map(lambda order: unroll(network, carry, features[order], *sequence[:2]), orders)

@@ -1,65 +1,68 @@
-"""The report: one HTML file with an agent's episode as a film strip, which needs no other file and
-no network.
+"""The report: one self-contained HTML file that shows an episode as a film strip with saliency.
 
-For each decision it shows the frame, what each earlier frame means to it, and what the agent
-expects of its actions; below are the figures of the measures. Pictures are PNGs inside of the file.
-A decision's maps are one picture of grey squares in LEVELS steps, each square as bright as the root
-of its share of the map's largest; the page multiplies them with these largest values again.
+For each decision it shows the frame, the saliency of each earlier frame, and the predicted values
+of the actions; below are the figures of the measures. All images are embedded as PNGs. The maps of
+a decision are one grayscale image, quantized to LEVELS: each square's brightness is the square root
+of its share of the map's maximum, and the page scales it back by these maxima.
 """
 
 import base64
 import html
 import io
 import json
+from collections.abc import Iterable, Sequence
+from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from popgym_arcade.introspection.figures import ACTIONS
+from popgym_arcade.introspection.episode import ACTION_NAMES, Trajectory
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["map_side", "write_report"]
 
 TEMPLATE = Path(__file__).parent / "report.html"
-SIDES = (64, 32, 16, 8)  # squares a side of a map, the finest first
-BYTES = 16_000_000  # that the maps of a report may take; what is finer is not chosen
-BYTES_OF_A_SQUARE = 0.7  # about, in the file
+MAP_SIDES = (64, 32, 16, 8)  # squares per side of a map, finest first
+MAX_BYTES = 16_000_000  # of all maps in a report; coarser maps are chosen beyond that
+BYTES_PER_SQUARE = 0.7  # approximate size in the file
 LEVELS = 32  # of brightness
-COLUMNS = 16  # maps in a row of a picture
+COLUMNS = 16  # maps in a row of an image
 
 
-def side_of_maps(decisions, size):
-    """Squares a side of a map, so that a report of these decisions, ints, of frames of so many
-    pixels stays below BYTES: an int."""
+def map_side(decisions: Iterable[int], size: int) -> int:
+    """The finest resolution, squares per side of a map, that keeps a report below MAX_BYTES.
+
+    decisions: their numbers. size: pixels per side of a frame.
+    """
     maps = sum(n + 1 for n in decisions)
     fitting = [
         side
-        for side in SIDES
-        if size % side == 0 and maps * side * side * BYTES_OF_A_SQUARE <= BYTES
+        for side in MAP_SIDES
+        if size % side == 0 and maps * side * side * BYTES_PER_SQUARE <= MAX_BYTES
     ]
-    return fitting[0] if fitting else SIDES[-1]
+    return fitting[0] if fitting else MAP_SIDES[-1]
 
 
-def write(path, title, facts, played, decisions, pooled, figures):
+def write_report(
+    path: str | PathLike[str],
+    title: str,
+    facts: Iterable[tuple[str, Any]],
+    trajectory: Trajectory,
+    decisions: Sequence[int] | np.ndarray,
+    pooled: np.ndarray,
+    figures: Iterable[tuple[str, str, "Figure"]],
+) -> None:
     """Write a report.
 
-    path: of the file, .html. title: str. facts: [(name, text)] about the agent. played: Episode.
-    decisions: int[D], ascending: those that have maps. pooled: float32[D, T, side, side], their
-    maps, from ``SaliencyMaps.pooled``. figures: [(title, explanation, Figure)].
+    path: of the .html file. facts: (name, text) pairs about the agent. decisions: int[D],
+    ascending: those with maps. pooled: float32[D, T, side, side], their maps, from
+    ``SaliencyMaps.pooled``. figures: (title, explanation, Figure) triples.
     """
-    data = {
-        "actions": ACTIONS,
-        "frames": [_uri(Image.fromarray(frame)) for frame in played.frames],
-        "taken": played.actions.tolist(),
-        "rewards": _rounded(played.rewards),
-        "values": _rounded(played.values),
-        "probabilities": None if played.probabilities is None else _rounded(played.probabilities),
-        "decisions": [int(n) for n in decisions],
-        "side": pooled.shape[-1],
-        "columns": COLUMNS,
-        "levels": LEVELS,
-        "maps": [_atlas(maps[: n + 1]) for n, maps in zip(decisions, pooled)],
-        "peaks": [_rounded(maps[: n + 1].max((1, 2))) for n, maps in zip(decisions, pooled)],
-        "sums": [_rounded(maps[: n + 1].sum((1, 2))) for n, maps in zip(decisions, pooled)],
-    }
+    data = _data(trajectory, decisions, pooled)
     page = TEMPLATE.read_text(encoding="utf-8")
     parts = {
         "TITLE": html.escape(title),
@@ -75,18 +78,41 @@ def write(path, title, facts, played, decisions, pooled, figures):
     Path(path).write_text(page, encoding="utf-8")
 
 
+def _data(trajectory, decisions, pooled):
+    """What the page's script reads, as JSON can hold it."""
+    probabilities = trajectory.probabilities
+    maps = [maps[: n + 1] for n, maps in zip(decisions, pooled)]
+    return {
+        "actions": ACTION_NAMES,
+        "frames": [_image_uri(Image.fromarray(frame)) for frame in trajectory.frames],
+        "taken": trajectory.actions.tolist(),
+        "rewards": _rounded(trajectory.rewards),
+        "values": _rounded(trajectory.values),
+        "probabilities": None if probabilities is None else _rounded(probabilities),
+        "decisions": [int(n) for n in decisions],
+        "side": pooled.shape[-1],
+        "columns": COLUMNS,
+        "levels": LEVELS,
+        "maps": [_atlas(one) for one in maps],
+        "peaks": [_rounded(one.max((1, 2))) for one in maps],
+        "sums": [_rounded(one.sum((1, 2))) for one in maps],
+    }
+
+
 def _figure(title, explanation, figure):
     """The HTML of a figure."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     title, explanation = html.escape(title), html.escape(explanation)
     uri = _data_uri(picture.getvalue())
-    return f'<figure><h3>{title}</h3><img src="{uri}" alt="{title}"><figcaption>{explanation}</figcaption></figure>'
+    return (
+        f'<figure><h3>{title}</h3><img src="{uri}" alt="{title}">'
+        f"<figcaption>{explanation}</figcaption></figure>"
+    )
 
 
 def _atlas(maps):
-    """Maps, float32[n, side, side], as one grey picture, each as a share of its own largest
-    square."""
+    """Tile maps, float32[n, side, side], into one grayscale image, each scaled by its maximum."""
     count, side, _ = maps.shape
     peaks = maps.max((1, 2), keepdims=True)
     shares = np.sqrt(np.divide(maps, peaks, out=np.zeros_like(maps), where=peaks > 0))
@@ -99,23 +125,23 @@ def _atlas(maps):
         .transpose(0, 2, 1, 3)
         .reshape(rows * side, COLUMNS * side)
     )
-    return _uri(Image.fromarray(tiled))
+    return _image_uri(Image.fromarray(tiled))
 
 
-def _uri(image):
-    """An image as a PNG inside of an address."""
+def _image_uri(image):
+    """An image as the data URI of a PNG."""
     picture = io.BytesIO()
     image.save(picture, "PNG", optimize=True)
     return _data_uri(picture.getvalue())
 
 
 def _data_uri(png):
-    """A PNG's bytes as an address."""
+    """The data URI of a PNG's bytes."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _rounded(values):
-    """Floats with five digits, as nested lists, so that the file stays small."""
+    """Floats rounded to five significant digits, as nested lists, to keep the file small."""
     if np.ndim(values):
         return [_rounded(value) for value in values]
     return float(f"{values:.5g}")

@@ -1,193 +1,245 @@
-"""Saliency: the gradient of what an agent decides with respect to every frame that it has seen.
+"""Saliency: the gradient of an agent's decisions with respect to every frame it has seen.
 
-Let y_n be what decision n is judged by, for example the value of the chosen action, and o_k the
-frame that decision k saw last, with pixels 0 ... 1. The saliency of frame k for decision n is g[n,
-k] = d y_n / d o_k, for k = 0 ... n. It has the unit of y_n for a pixel that changes over its full
-range; its sign tells in which direction. Source: Simonyan et al. (2013), "Deep Inside Convolutional
-Networks", section 3, for one image; Wang et al. (2025), "POPGym Arcade", arXiv:2503.01450, over the
-past frames.
+Let y_n be the scalar target of decision n, for example the value of the chosen action, and o_k the
+latest frame at decision k, with pixels in [0, 1]. The saliency of frame k for decision n is
+g[n, k] = d y_n / d o_k, for k = 0 ... n. Its unit is that of y_n per full range of a pixel; its
+sign is the direction of the change. Sources: Simonyan et al. (2013), "Deep Inside Convolutional
+Networks", section 3, for one image; Wang et al. (2025), "POPGym Arcade", arXiv:2503.01450, for past
+frames.
 
-An episode of T frames has T (T + 1) / 2 of these maps, which at 200 frames of 128 pixels are 4 GB.
-So they are not kept but computed when they are asked for, from what is small: the frames and their
-features, which are encoded once. The chain rule makes it cheap: d y_n / d o_k is the encoder's own
-gradient at frame k, applied to d y_n / d (feature k). The memory's part is one backward pass over
-the episode, for many decisions at a time, in blocks of time which are computed anew on the way
-back. So memory does not grow with T but for frames and features, and T is rounded up, so that few
-lengths are compiled.
+An episode of T frames has T (T + 1) / 2 of these maps: 4 GB for 200 frames of 128 pixels. They are
+therefore not stored but computed on demand from the frames and their features, which are encoded
+once. The chain rule makes this cheap: d y_n / d o_k is the encoder's vector-Jacobian product at
+frame k, applied to d y_n / d (feature k). The memory's part is one backward pass over the episode,
+for several decisions at a time, rematerialized in blocks of time, so only frames and features take
+memory proportional to T. T is padded, so that few lengths are compiled.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, overload
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
+from popgym_arcade import spaces
 from popgym_arcade.baselines.model.builder import scaled
-from popgym_arcade.introspection import episode
-from popgym_arcade.spaces import nearest_names
+from popgym_arcade.introspection.episode import Network, Trajectory, environment_config, rollout
 
-BLOCK = 32  # frames of a block of time
+__all__ = [
+    "TARGETS",
+    "SaliencyMaps",
+    "Target",
+    "all_values",
+    "chosen_value",
+    "encode_frames",
+    "get_saliency_maps",
+    "get_terminal_saliency_maps",
+    "log_probability",
+    "saliency_of",
+    "target_function",
+    "unroll",
+]
+
+BLOCK = 32  # frames per block of time
 FRAMES_AT_ONCE = 8  # frames whose maps are computed side by side; divides BLOCK
-DECISIONS_AT_ONCE = 4  # decisions that share a backward pass; more of them are slower on a CPU, whose caches they overflow
+DECISIONS_AT_ONCE = 4  # decisions per backward pass; more overflow a CPU's caches and are slower
 
-# --- what is differentiated ----------------------------------------------------------------------
+Target = Callable[[Any, jax.Array], jax.Array]
+"""A scalar to differentiate: (network output of one decision, action int32[]) -> float32[]."""
+
+# --- targets -------------------------------------------------------------------------------------
 
 
-def chosen_value(output, action):
-    """The value of the chosen action, in returns of the game; of a network with a policy, which has
-    none, the state's value."""
+def chosen_value(output: Any, action: jax.Array) -> jax.Array:
+    """The value of the chosen action, in returns; the state value for a network with a policy."""
     return output[1] if isinstance(output, tuple) else output[action]
 
 
-def all_values(output, action):
-    """The sum over all actions of their squared values; of a network with a policy the state's
-    value, squared."""
+def all_values(output: Any, action: jax.Array) -> jax.Array:
+    """The sum of squared action values; the squared state value for a network with a policy."""
     return jnp.sum(jnp.square(output[1] if isinstance(output, tuple) else output))
 
 
-def log_probability(output, action):
-    """The logarithm of the probability of the chosen action. Raises ValueError for a network
-    without a policy."""
+def log_probability(output: Any, action: jax.Array) -> jax.Array:
+    """The log-probability of the chosen action. Raises ValueError without a policy."""
     if not isinstance(output, tuple):
         raise ValueError(
-            "log_probability needs a policy, but this network has action values; the nearest is chosen_value"
+            "log_probability needs a policy, but this network has action values only; "
+            "use chosen_value"
         )
     return jax.nn.log_softmax(output[0])[action]
 
 
-TARGETS = {function.__name__: function for function in (chosen_value, all_values, log_probability)}
-"""What can be differentiated, by name."""
+TARGETS: dict[str, Target] = {
+    function.__name__: function for function in (chosen_value, all_values, log_probability)
+}
+"""The built-in targets by name."""
 
 
-def target_function(target):
-    """A target as a function (output of one decision, action) -> float32[].
+def target_function(target: str | Target | None) -> Target:
+    """Resolve a target to its function.
 
-    target: a name in TARGETS, such a function, or None for "chosen_value". Raises ValueError for an
-    unknown name.
+    target: a name in TARGETS, a function (output of one decision, action) -> float32[], or None for
+    "chosen_value". Raises ValueError for an unknown name.
     """
     if callable(target):
         return target
-    target = chosen_value.__name__ if target is None else target
-    if target not in TARGETS:
-        raise ValueError(
-            f"there is no target {target!r}; {nearest_names(target, TARGETS)}; or give a function"
-        )
-    return TARGETS[target]
+    name = chosen_value.__name__ if target is None else target
+    spaces.check_name("target", name, TARGETS, "; or pass a function")
+    return TARGETS[name]
 
 
-# --- the maps ------------------------------------------------------------------------------------
+# --- maps ----------------------------------------------------------------------------------------
 
 
-class SaliencyMaps(Sequence):
-    """The saliency of T decisions: ``maps[n]`` is float32[n + 1, S, S, 3], the gradient with
-    respect to frames 0 ... n.
+def _ignore_progress(done: int, total: int) -> None:
+    """A progress callback that does nothing."""
 
-    Each is computed when it is asked for, by programs that are compiled once. ``frames`` are the
-    frames as they were given. ``episode`` is the Episode, if they come from one.
+
+class SaliencyMaps(Sequence[np.ndarray]):
+    """The saliency of T decisions, a sequence of arrays.
+
+    ``maps[n]`` is float32[n + 1, S, S, 3], the gradient of decision n with respect to frames
+    0 ... n. Maps are computed on access, by programs that are compiled once.
     """
 
+    network: Network
+    target: Target
+    episode: Trajectory | None  # where the frames come from, if known
+    frames: np.ndarray  # as given
+    padded_frames: np.ndarray  # the same, padded to whole blocks
+    features: jax.Array  # [padded T, ...], from ``encode_frames``
+    carry: Any  # the network's before the first frame
+    sequence: tuple[np.ndarray, np.ndarray, np.ndarray]  # (last_actions, starts, actions), padded
+
     def __init__(
-        self, network, frames, last_actions, starts, actions, target=None, carry=None, episode=None
-    ):
+        self,
+        network: Network,
+        frames: ArrayLike,
+        last_actions: ArrayLike,
+        starts: ArrayLike,
+        actions: ArrayLike,
+        target: str | Target | None = None,
+        carry: Any = None,
+        episode: Trajectory | None = None,
+    ) -> None:
         """Encode the frames.
 
-        network: as in ``baselines.model.builder``, or any callable with this signature. frames:
-        uint8[T, S, S, 3], or floats that are scaled already. last_actions: int32[T]. starts:
-        bool[T]; nothing before a start has an effect after it. actions: int32[T], the decisions.
-        target: as in ``target_function``. carry: what the network knows before; the initial one by
-        default. Raises ValueError for no frames and for arrays of different lengths.
+        network: as in ``baselines.model.builder``, or any callable with that signature. frames:
+        uint8[T, S, S, 3], or floats in [0, 1]. last_actions: int32[T]. starts: bool[T]; nothing
+        before a start affects what follows it. actions: int32[T], the decisions. target: as in
+        ``target_function``. carry: the network's carry before the first frame; its initial carry by
+        default. episode: the Trajectory that the arrays come from, kept as an attribute. Raises
+        ValueError for no frames and for arrays of different lengths.
         """
-        _check_lengths(frames=frames, last_actions=last_actions, starts=starts, actions=actions)
-        self.network, self.frames, self.episode, self.target = (
-            network,
-            np.asarray(frames),
-            episode,
-            target_function(target),
-        )
+        self.frames = np.asarray(frames)
+        sequence = tuple(np.asarray(leaf) for leaf in (last_actions, starts, actions))
+        _check_lengths(self.frames, *sequence)
+        self.network, self.target, self.episode = network, target_function(target), episode
         self.carry = network.initialize_carry() if carry is None else carry
-        self.padded_frames = padded(self.frames, BLOCK)
-        length = padded_length(len(self.frames))
-        self.features = jnp.asarray(padded(encoded(network, self.padded_frames), length))
-        self.sequence = tuple(
-            padded(np.asarray(leaf), length) for leaf in (last_actions, starts, actions)
-        )
+        self.padded_frames = _padded(self.frames, BLOCK)
+        length = _padded_length(len(self.frames))
+        features = _encode_in_blocks(network, self.padded_frames)
+        self.features = jnp.asarray(_padded(features, length))
+        last_actions, starts, actions = (_padded(leaf, length) for leaf in sequence)
+        self.sequence = (last_actions, starts, actions)
 
-    def __len__(self):
-        """How many decisions there are."""
+    def __len__(self) -> int:
+        """The number of decisions."""
         return len(self.frames)
 
-    def __getitem__(self, n):
-        """The maps of decision n, float32[n + 1, S, S, 3]; a negative n counts from the end. Raises
-        IndexError beyond it."""
-        n = range(len(self))[n]
-        return self._combined(np.arange(len(self.features)) == n, n + 1)
+    @overload
+    def __getitem__(self, n: int) -> np.ndarray: ...
 
-    def __array__(self, dtype=None, copy=None):
-        """All maps: float32[T, T, S, S, 3], zero where a frame was not yet seen. They take 4 T^2
-        S^2 3 bytes."""
+    @overload
+    def __getitem__(self, n: slice) -> list[np.ndarray]: ...
+
+    def __getitem__(self, n: int | slice) -> np.ndarray | list[np.ndarray]:
+        """The maps of decision n, float32[n + 1, S, S, 3]; a list of them for a slice.
+
+        Negative n count from the end. Raises IndexError for an n out of range.
+        """
+        if isinstance(n, slice):
+            return [self[i] for i in range(len(self))[n]]
+        n = range(len(self))[n]
+        return self._gradient(np.arange(len(self.features)) == n, n + 1)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """All maps: float32[T, T, S, S, 3], 12 T^2 S^2 bytes. Zero for frames not yet seen."""
         dense = np.zeros((len(self), *self.frames.shape), dtype or np.float32)
         for n, maps in enumerate(self):
             dense[n, : n + 1] = maps
         return dense
 
-    def sum(self):
-        """The maps summed over decisions: float32[T, S, S, 3], how each frame acts on all that is
-        decided from it on."""
-        return self._combined(np.arange(len(self.features)) < len(self), len(self))
+    def sum(self) -> np.ndarray:
+        """The maps summed over decisions: float32[T, S, S, 3].
 
-    def targets(self):
-        """What was differentiated, y_n: float32[T]."""
-        return np.asarray(
-            _targets(self.network, self.target, self.carry, self.sequence, self.features)
-        )[: len(self)]
+        This is the effect of each frame on all decisions from it on.
+        """
+        return self._gradient(np.arange(len(self.features)) < len(self), len(self))
 
-    def pooled(self, side, decisions=None, report=lambda done, total: None):
-        """The sizes of the maps, shrunk: float32[decisions, T, side, side].
+    def targets(self) -> np.ndarray:
+        """The values of the target, y_n: float32[T]."""
+        targets = _targets(self.network, self.target, self.carry, self.sequence, self.features)
+        return np.asarray(targets)[: len(self)]
 
-        Absolute values are summed over the colours and over squares of S / side pixels, so that
-        nothing is lost from their sum. Zero where a frame was not yet seen. side: divides S; 1
-        gives one number for each map. decisions: which ones, a sequence of ints; all by default.
-        report: is told how many decisions of how many are done. Raises ValueError for another side.
+    def pooled(
+        self,
+        side: int,
+        decisions: Sequence[int] | np.ndarray | None = None,
+        report: Callable[[int, int], None] = _ignore_progress,
+    ) -> np.ndarray:
+        """Downsampled magnitudes of the maps: float32[decisions, T, side, side].
+
+        Absolute values are summed over colors and over squares of S / side pixels, so the total is
+        preserved. Zero for frames not yet seen. side: a divisor of S; 1 gives one number per map.
+        decisions: their numbers; all by default. report: a progress callback, called with
+        (decisions done, decisions in total). Raises ValueError if side does not divide S.
         """
         size = self.frames.shape[1]
-        if not 1 <= side <= size or size % side:
-            raise ValueError(
-                f"side must divide the frames' {size} pixels, but it is {side}; the nearest is {_divisor(size, side)}"
-            )
-        decisions = np.arange(len(self))[
-            slice(None) if decisions is None else np.asarray(decisions, int)
-        ]
-        result = np.zeros((len(decisions), len(self.padded_frames), side, side), np.float32)
-        for first in range(0, len(decisions), DECISIONS_AT_ONCE):
-            some = decisions[first : first + DECISIONS_AT_ONCE]
+        spaces.check_choice("side", side, [n for n in range(1, size + 1) if size % n == 0])
+        rows = np.arange(len(self))
+        rows = rows if decisions is None else rows[np.asarray(decisions, int)]
+        result = np.zeros((len(rows), len(self.padded_frames), side, side), np.float32)
+        for first in range(0, len(rows), DECISIONS_AT_ONCE):
+            some = rows[first : first + DECISIONS_AT_ONCE]
             weights = np.arange(len(self.features)) == np.resize(some, DECISIONS_AT_ONCE)[:, None]
-            for frames, maps in self._parts(weights, some.max() + 1, side):
+            for frames, maps in self._gradients(weights, some.max() + 1, side):
                 result[first : first + len(some), frames] = maps[: len(some)]
-            report(first + len(some), len(decisions))
+            report(first + len(some), len(rows))
         return result[:, : len(self)]
 
-    def magnitudes(self, decisions=None, report=lambda done, total: None):
-        """The L1 norm of each map, its absolute values summed over pixels and colours:
-        float32[decisions, T], as in ``pooled``."""
+    def magnitudes(
+        self,
+        decisions: Sequence[int] | np.ndarray | None = None,
+        report: Callable[[int, int], None] = _ignore_progress,
+    ) -> np.ndarray:
+        """The L1 norm of each map over pixels and colors: float32[decisions, T].
+
+        The arguments are those of ``pooled``.
+        """
         return self.pooled(1, decisions, report)[..., 0, 0]
 
-    def _combined(self, weights, count):
-        """The gradient of a weighted sum of targets with respect to the first ``count`` frames:
-        float32[count, S, S, 3]."""
+    def _gradient(self, weights, count):
+        """The gradient of a weighted sum of targets with respect to the first ``count`` frames.
+
+        weights: [T]. Returns float32[count, S, S, 3].
+        """
         result = np.zeros(
             (len(self.padded_frames[:count]) + FRAMES_AT_ONCE, *self.frames.shape[1:]), np.float32
         )
-        for frames, maps in self._parts(weights[None], count):
+        for frames, maps in self._gradients(weights[None], count):
             result[frames] = maps[0]
         return result[:count]
 
-    def _parts(self, weights, count, side=None):
-        """The gradients of D weighted sums of targets, some frames at a time, until the first
-        ``count`` frames are done.
+    def _gradients(self, weights, count, side=None) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield the gradients of D weighted sums of targets, FRAMES_AT_ONCE frames at a time.
 
-        weights: [D, T]. Yields (slice of frames, float32[D, FRAMES_AT_ONCE, S, S, 3]), or as in
-        ``pool`` where side is given.
+        weights: [D, T]. count: the first frames, after which to stop. Yields (slice of frames,
+        float32[D, FRAMES_AT_ONCE, S, S, 3]), downsampled as in ``pooled`` if side is given.
         """
         weights = jnp.asarray(weights, jnp.float32)
         gradients = _feature_gradients(
@@ -195,86 +247,115 @@ class SaliencyMaps(Sequence):
         )
         for first in range(0, count, FRAMES_AT_ONCE):
             part = slice(first, first + FRAMES_AT_ONCE)
-            yield (
-                part,
-                np.asarray(
-                    _frame_gradients(
-                        self.network, self.padded_frames[part], gradients[:, part], side
-                    )
-                ),
+            maps = _frame_gradients(
+                self.network, self.padded_frames[part], gradients[:, part], side
             )
+            yield part, np.asarray(maps)
 
 
 def get_saliency_maps(
-    key, model, config, max_steps=None, initial_state_and_obs=None, *, target=None, sample=False
-):
-    """Play an episode and look which of its pixels matter to each decision: (maps, frames, sum).
+    key: jax.Array,
+    model: Network,
+    config: Mapping[str, Any],
+    max_steps: int | None = None,
+    initial_state_and_obs: tuple[Any, ArrayLike] | None = None,
+    *,
+    target: str | Target | None = None,
+    sample: bool = False,
+) -> tuple[SaliencyMaps, np.ndarray, np.ndarray]:
+    """Play an episode and compute the saliency of its frames: (maps, frames, sum).
 
     key: a PRNG key. model: a network of ``baselines.model.builder``. config: a dict with ENV_NAME,
-    PARTIAL and OBS_SIZE; other keys do nothing here. max_steps: the most decisions; None plays to
-    the end. initial_state_and_obs: (State, observation) to begin with. target: what is
-    differentiated, "chosen_value", "all_values", "log_probability", or a function (output, action)
-    -> scalar. sample: draw a policy's actions instead of taking the likeliest.
+    PARTIAL and OBS_SIZE; other keys are ignored. max_steps: the maximum number of decisions; None
+    plays to the end. initial_state_and_obs: (State, observation) to start from. target: what to
+    differentiate: "chosen_value" (the default), "all_values", "log_probability", or a function
+    (output, action) -> scalar. sample: sample actions from the policy instead of taking the
+    greedy one.
 
     Returns SaliencyMaps, of which maps[n] is float32[n + 1, S, S, 3], n = 0 ... T - 1; the frames
-    uint8[T, S, S, 3]; and the sum of all decisions' maps, float32[T, S, S, 3]. ``maps.episode`` has
-    the actions, rewards and values. Raises what ``episode.play`` and ``target_function`` raise.
+    uint8[T, S, S, 3]; and the maps summed over decisions, float32[T, S, S, 3]. ``maps.episode``
+    holds the actions, rewards and values. Raises what ``episode.rollout`` and ``target_function``
+    raise.
     """
-    target = target_function(target)
-    played = episode.play(
-        key, model, episode.setting_of(config), max_steps, initial_state_and_obs, sample
-    )
-    maps = maps_of_episode(model, played, target)
-    return maps, played.frames, maps.sum()
+    maps = _rollout_maps(key, model, config, max_steps, initial_state_and_obs, target, sample)
+    return maps, maps.frames, maps.sum()
 
 
 def get_terminal_saliency_maps(
-    key, model, config, max_steps=None, initial_state_and_obs=None, *, target=None, sample=False
-):
-    """The same for the last decision of the episode only: (maps float32[T, S, S, 3], frames
-    uint8[T, S, S, 3], sum).
+    key: jax.Array,
+    model: Network,
+    config: Mapping[str, Any],
+    max_steps: int | None = None,
+    initial_state_and_obs: tuple[Any, ArrayLike] | None = None,
+    *,
+    target: str | Target | None = None,
+    sample: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Play an episode and compute the saliency of its last decision: (maps, frames, sum).
 
-    The sum is over the one decision, so it equals the maps. The arguments are those of
-    ``get_saliency_maps``.
+    The arguments are those of ``get_saliency_maps``. Returns the maps float32[T, S, S, 3], the
+    frames uint8[T, S, S, 3], and the sum over this single decision, which equals the maps.
     """
+    maps = _rollout_maps(key, model, config, max_steps, initial_state_and_obs, target, sample)
+    last = maps[-1]
+    return last, maps.frames, last.copy()
+
+
+def _rollout_maps(key, model, config, max_steps, initial_state_and_obs, target, sample):
+    """Play an episode: its SaliencyMaps. The arguments are those of ``get_saliency_maps``."""
     target = target_function(target)
-    played = episode.play(
-        key, model, episode.setting_of(config), max_steps, initial_state_and_obs, sample
-    )
-    maps = maps_of_episode(model, played, target)[-1]
-    return maps, played.frames, maps.copy()
+    environment = environment_config(config)
+    played = rollout(key, model, environment, max_steps, initial_state_and_obs, sample)
+    return saliency_of(model, played, target)
 
 
-def maps_of_episode(network, played, target=None):
-    """The SaliencyMaps of an Episode that a network has played."""
-    return SaliencyMaps(network, *played[:4], target=target, episode=played)
-
-
-def encode(network, frames):
-    """Features of scaled frames: float32[T, ...]. They are the frames themselves for a network that
-    has no ``encode``."""
-    return network.encode(frames) if hasattr(network, "encode") else frames
-
-
-def decide(network, carry, features, last_actions, starts):
-    """What a network says on features: (carry, its outputs with a leading axis [T])."""
-    return (network.decide if hasattr(network, "encode") else network)(
-        carry, features, last_actions, starts
+def saliency_of(
+    network: Network, trajectory: Trajectory, target: str | Target | None = None
+) -> SaliencyMaps:
+    """The SaliencyMaps of a Trajectory that the network has played."""
+    return SaliencyMaps(
+        network,
+        trajectory.frames,
+        trajectory.last_actions,
+        trajectory.starts,
+        trajectory.actions,
+        target=target,
+        episode=trajectory,
     )
 
 
-def padded(array, multiple):
-    """An array whose first axis is rounded up to a multiple by repeating its last element."""
-    return np.concatenate([array, np.repeat(array[-1:], -len(array) % multiple, axis=0)])
+def encode_frames(network: Network, frames: jax.Array) -> jax.Array:
+    """The features of frames in [0, 1]: float32[T, ...].
+
+    They are the frames themselves for a network without ``encode``.
+    """
+    encode = getattr(network, "encode", None)
+    return frames if encode is None else encode(frames)
 
 
-def padded_length(length):
-    """A sequence's length rounded up to a power of two of blocks: 5 -> 32, 200 -> 256. So few
-    lengths are compiled."""
-    return BLOCK << max(0, -(-length // BLOCK) - 1).bit_length()
+def unroll(
+    network: Network,
+    carry: Any,
+    features: jax.Array,
+    last_actions: jax.Array,
+    starts: jax.Array,
+) -> Any:
+    """Unroll a network over a sequence of features: its outputs, with a leading axis [T].
+
+    T: a multiple of BLOCK. Each block is rematerialized in the backward pass, so only the carry
+    before it is stored.
+    """
+    decide = getattr(network, "decide", network)
+    blocks = jax.tree.map(
+        lambda leaf: leaf.reshape(-1, BLOCK, *leaf.shape[1:]), (features, last_actions, starts)
+    )
+    _, outputs = jax.lax.scan(
+        jax.checkpoint(lambda carry, block: decide(carry, *block)), carry, blocks
+    )
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), outputs)
 
 
-def encoded(network, frames):
+def _encode_in_blocks(network, frames):
     """The features of T frames, a multiple of BLOCK: [T, ...]."""
     blocks = [
         _encoded_block(network, frames[first : first + BLOCK])
@@ -283,25 +364,21 @@ def encoded(network, frames):
     return np.concatenate(jax.tree.map(np.asarray, blocks))
 
 
-def read(network, carry, features, last_actions, starts):
-    """What a network says on a sequence, in blocks of time: its outputs, with a leading axis [T], a
-    multiple of BLOCK.
+def _padded(array, multiple):
+    """Pad the first axis to a multiple by repeating the last element."""
+    return np.concatenate([array, np.repeat(array[-1:], -len(array) % multiple, axis=0)])
 
-    Reading in blocks changes nothing but the memory that a backward pass takes: of each block only
-    the carry before it is kept.
+
+def _padded_length(length):
+    """Round a length up to BLOCK times a power of two: 5 -> 32, 200 -> 256.
+
+    So only a few lengths are compiled.
     """
-    blocks = jax.tree.map(
-        lambda leaf: leaf.reshape(-1, BLOCK, *leaf.shape[1:]), (features, last_actions, starts)
-    )
-    _, outputs = jax.lax.scan(
-        jax.checkpoint(lambda carry, block: decide(network, carry, *block)), carry, blocks
-    )
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), outputs)
+    return BLOCK << max(0, -(-length // BLOCK) - 1).bit_length()
 
 
-def pool(images, side):
-    """Absolute values summed over colours and squares: float32[..., S, S, 3] -> float32[..., side,
-    side]."""
+def _pool(images, side):
+    """Sum magnitudes over colors and squares: [..., S, S, 3] -> float32[..., side, side]."""
     *before, height, width, colors = images.shape
     return (
         jnp.abs(images)
@@ -310,51 +387,54 @@ def pool(images, side):
     )
 
 
-def _check_lengths(**arrays):
-    """Raise ValueError unless all arrays have one length, at least 1."""
+def _check_lengths(frames, last_actions, starts, actions):
+    """Raise ValueError unless all arrays have the same length, at least 1."""
+    arrays = {
+        "frames": frames,
+        "last_actions": last_actions,
+        "starts": starts,
+        "actions": actions,
+    }
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1 or not lengths["frames"]:
         raise ValueError(
-            f"a sequence needs at least one frame and as much of all else, but the lengths are {lengths}"
+            "a sequence needs at least one frame and all arrays must have the same length, "
+            f"but the lengths are {lengths}"
         )
 
 
-def _divisor(size, side):
-    """The divisor of size that is nearest to side."""
-    return min(
-        (divisor for divisor in range(1, size + 1) if size % divisor == 0),
-        key=lambda divisor: abs(divisor - side),
-    )
+# --- compiled programs ---------------------------------------------------------------------------
 
-
-# --- the programs --------------------------------------------------------------------------------
-
-# Frames are encoded, and gradients taken back through the encoder, outside of any loop of jax:
-# inside of one, XLA computes convolutions several times more slowly on a CPU (jax-ml/jax#12868).
+# Frames are encoded, and gradients propagated through the encoder, outside of any JAX loop: inside
+# one, XLA's convolutions are several times slower on a CPU (jax-ml/jax#12868).
 #
-# No gradient is a ``vmap`` over what is multiplied with the same derivatives: on a CPU, XLA of
-# jaxlib 0.10.2 fuses the gradient of a normalisation so that all but the first of them are wrong.
-# So decisions take turns, or have copies of the frames.
+# No gradient is a ``vmap`` over cotangents of the same derivatives: on a CPU, XLA of jaxlib 0.10.2
+# fuses the gradient of a normalization so that all but the first of them are wrong. Decisions
+# therefore run one after the other, or get copies of the frames.
 
 
 @eqx.filter_jit
 def _encoded_block(network, frames):
     """The features of BLOCK frames."""
-    return encode(network, scaled(frames))
+    return encode_frames(network, scaled(frames))
 
 
 @eqx.filter_jit
 def _targets(network, target, carry, sequence, features):
-    """What is differentiated at each decision: float32[T]. sequence: (last actions, starts,
-    actions), each [T]."""
+    """The target at each decision: float32[T].
+
+    sequence: (last actions, starts, actions), each [T].
+    """
     last_actions, starts, actions = sequence
-    return jax.vmap(target)(read(network, carry, features, last_actions, starts), actions)
+    return jax.vmap(target)(unroll(network, carry, features, last_actions, starts), actions)
 
 
 @eqx.filter_jit
 def _feature_gradients(network, target, carry, sequence, features, weights):
-    """The gradients of weighted sums of targets with respect to the features: [D, T, ...] of
-    weights float32[D, T]."""
+    """The gradients of D weighted sums of targets with respect to the features: [D, T, ...].
+
+    weights: float32[D, T].
+    """
     _, backward = jax.vjp(
         lambda features: _targets(network, target, carry, sequence, features), features
     )
@@ -363,12 +443,14 @@ def _feature_gradients(network, target, carry, sequence, features, weights):
 
 @eqx.filter_jit
 def _frame_gradients(network, frames, gradients, side):
-    """The gradients with respect to some scaled frames, float32[D, frames, S, S, 3], of those of
-    their features; or pooled."""
+    """Propagate feature gradients to scaled frames: float32[D, frames, S, S, 3].
+
+    side: downsample the maps as in ``SaliencyMaps.pooled``, or None.
+    """
     decisions, count = gradients.shape[:2]
     copies = jnp.tile(scaled(frames), (decisions, 1, 1, 1))
-    _, backward = jax.vjp(lambda images: encode(network, images), copies)
+    _, backward = jax.vjp(lambda images: encode_frames(network, images), copies)
     maps = backward(gradients.reshape(-1, *gradients.shape[2:]))[0].reshape(
         decisions, count, *frames.shape[1:]
     )
-    return maps if side is None else pool(maps, side)
+    return maps if side is None else _pool(maps, side)

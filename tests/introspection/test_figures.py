@@ -1,5 +1,4 @@
-"""Figures: what they show, that they need neither a display nor LaTeX, and that the snippet for
-them runs as it is written."""
+"""Figures: what they show, that they need neither display nor LaTeX, and the published snippet."""
 
 import os
 import re
@@ -17,7 +16,7 @@ client("memax")
 client("matplotlib")
 
 
-from matplotlib.text import Text  # noqa: E402, because they need these
+from matplotlib.text import Text  # noqa: E402, after the checks
 
 from popgym_arcade.introspection import episode, figures, measures  # noqa: E402
 
@@ -55,7 +54,7 @@ def a_decision(length=12, size=16, seed=0):
 
 
 def texts(figure):
-    """All that is written in a figure."""
+    """All text in a figure."""
     return [
         text.get_text()
         for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))
@@ -91,9 +90,9 @@ def test_frames_are_drawn_above_their_maps(mode, length, shown):
     figure = figures.vis_fn(maps, frames, CONFIG, mode)
     drawn = pictures(figure)
     assert len(drawn) == 2 * shown
-    chosen = measures.spread(length, shown)
+    chosen = measures.evenly_spaced(length, shown)
     colored = [picture for picture in drawn if picture.ndim == 3]
-    grey = [picture for picture in drawn if picture.ndim == 2]
+    gray = [picture for picture in drawn if picture.ndim == 2]
     np.testing.assert_array_equal(colored, frames[chosen])
     darkest = (
         next(
@@ -104,7 +103,7 @@ def test_frames_are_drawn_above_their_maps(mode, length, shown):
         .get_images()[0]
         .norm.vmin
     )
-    np.testing.assert_allclose(grey, np.maximum(np.abs(maps[chosen]).sum(-1), darkest), rtol=1e-5)
+    np.testing.assert_allclose(gray, np.maximum(np.abs(maps[chosen]).sum(-1), darkest), rtol=1e-5)
     above, below = (
         next(
             axis
@@ -122,7 +121,7 @@ def test_below_each_map_is_its_share():
     maps[1, 0, 0], maps[2, :2, :2] = -1, 0.25
     found = texts(figures.vis_fn(maps, frames, CONFIG))
     assert {"0", "50 %", "frame 2, now"} <= set(found) and found.count("50 %") == 2
-    assert any(text.endswith("decision 2 looks at; 50 % of it in the past") for text in found)
+    assert any(text.endswith("saliency of decision 2; 50 % of it in the past") for text in found)
 
 
 def test_all_maps_have_one_brightness_unless_each_is_to_have_its_own():
@@ -156,7 +155,7 @@ def test_wrong_arguments_are_told():
     maps, frames = a_decision(3)
     with pytest.raises(ValueError, match="no mode 'lines'; the nearest are: line"):
         figures.vis_fn(maps, frames, CONFIG, "lines")
-    with pytest.raises(ValueError, match="with n frames or more|frame for each"):
+    with pytest.raises(ValueError, match="with a frame for each"):
         figures.vis_fn(maps, frames[:2], CONFIG)
 
 
@@ -172,11 +171,11 @@ def test_wrong_arguments_are_told():
     ],
 )
 def test_shares_are_written_short(share, text):
-    assert figures.percent(share) == text
+    assert figures._percent(share) == text
 
 
 def played(policy=False, length=6):
-    """An Episode that nobody played."""
+    """A made-up Trajectory."""
     rng = np.random.default_rng(0)
     frames, values = (
         np.zeros((length, 4, 4, 3), np.uint8),
@@ -184,7 +183,7 @@ def played(policy=False, length=6):
     )
     output = (values, values[:, 0]) if policy else values
     numbers = np.arange(length)
-    return episode.Episode(
+    return episode.Trajectory(
         frames, numbers - 1, numbers == 0, values.argmax(1), values[:, 0], output, True, False
     )
 

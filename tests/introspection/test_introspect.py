@@ -71,7 +71,7 @@ def test_the_command_writes_everything(algorithm, tmp_path, monkeypatch, capsys)
     assert summary["target"] == ("log_probability" if algorithm == "ppo" else "chosen_value")
     assert summary["recall_past"]["value"] == pytest.approx(float(numbers["recall_past"][0]))
     out, _ = capsys.readouterr()
-    assert "% of the gradient is in the past" in out and f"wrote {folder.name}: open" in out
+    assert "% of the gradient is on past frames" in out and f"wrote {folder.name}: open" in out
 
 
 def test_a_checkpoint_of_another_game_size_or_rule_version_is_refused_unless_forced(tmp_path):
@@ -79,12 +79,12 @@ def test_a_checkpoint_of_another_game_size_or_rule_version_is_refused_unless_for
     other_version = agent._replace(manifest={**agent.manifest, "rule_version": 99})
     cases = {
         "trained on NavigatorEasy, not on TetrisEasy": (agent, {"name": "TetrisEasy"}),
-        "reads frames of 128 pixels, not of 256": (agent, {"obs_size": 256}),
+        "trained on frames of 128 pixels, not of 256": (agent, {"obs_size": 256}),
         "rule version 99 of NavigatorEasy, but this is version 1": (other_version, {}),
     }
     for message, (one, options) in cases.items():
         with pytest.raises(
-            checkpoint.CheckpointError, match=f"{message}.*--force goes on nevertheless"
+            checkpoint.CheckpointError, match=f"{message}.*Use --force to go on anyway"
         ):
             introspect.setting_to_play(one, **options)
         told = []
@@ -98,14 +98,14 @@ def test_a_checkpoint_of_another_game_size_or_rule_version_is_refused_unless_for
     "arguments, message",
     [
         (["--env", "TetrisEasy"], "the agent was trained on NavigatorEasy, not on TetrisEasy"),
-        (["-o", "256"], "the agent reads frames of 128 pixels, not of 256"),
+        (["-o", "256"], "the agent was trained on frames of 128 pixels, not of 256"),
         (
             ["--env", "Tetris", "--force"],
             "there is no environment 'Tetris'; the nearest are: Tetris",
         ),
         (["--network-seed", "5"], "has no seed 5; there are 3, 4"),
-        (["--episodes", "0"], "episodes must be at least 1, but it is 0"),
-        (["--sigma", "25"], "sigma must lie in 0 ... 1"),
+        (["--episodes", "0"], "argument --episodes: must be at least 1, but it is 0"),
+        (["--sigma", "25"], "argument --sigma: must be in [1e-06, 1], but it is 25"),
         (["--pomdp", "nowhere"], "is no run"),
     ],
 )
@@ -154,7 +154,7 @@ def test_gap_and_bias_come_from_the_evaluations_on_the_twin_trained_on(tmp_path)
     assert [one.value for one in found["memory bias"]] == pytest.approx(
         [0.45 - 0.55, 0.7 - 0.6, 0.7 - 0.6]
     )
-    assert isinstance(found["memory bias"], measures.Returns)
+    assert isinstance(found["memory bias"], measures.ReturnDifference)
     assert list(introspect.differences_of_runs([mdp], memoryless=[memoryless])) == ["memory bias"]
     assert introspect.differences_of_runs([mdp]) == {}
 

@@ -1,4 +1,4 @@
-"""The measures held against cases whose numbers are known."""
+"""Measures, on cases with known results."""
 
 import jax
 import jax.numpy as jnp
@@ -139,7 +139,7 @@ def test_even_recall_has_the_density_of_the_reference():
 def test_decisions_without_a_gradient_are_left_out():
     recall = measures.recall_density([[[0, 0], [1, 1]], [[0]]], bins=2)
     np.testing.assert_allclose(recall.density, [1, 1])
-    with pytest.raises(ValueError, match="no decision has a gradient"):
+    with pytest.raises(ValueError, match="no decision has a nonzero gradient"):
         measures.recall_density([[[0, 0]]])
     with pytest.raises(ValueError, match="bins must be at least 1, but it is 0"):
         measures.recall_density([[[1]]], bins=0)
@@ -170,10 +170,10 @@ def test_the_size_of_the_noise_is_a_share_of_the_pixels_range():
     model = linear_recurrence(size=8)  # all pixels are in the middle, so that nothing is clipped
     maps = maps_of(model, size=8)
     found = measures.contamination(maps, jax.random.key(1), sigma=0.02, frames=[0], samples=400)
-    spread = 0.02 * np.sqrt(
+    deviation = 0.02 * np.sqrt(
         np.sum(np.square(model.weights))
-    )  # of the normal distribution of the change of h
-    expected = np.sqrt(2 / np.pi) * spread * np.abs(model.out).mean()
+    )  # of the change of h, which is normal
+    expected = np.sqrt(2 / np.pi) * deviation * np.abs(model.out).mean()
     assert found.values[0, 0] == pytest.approx(expected, rel=0.15)
 
 
@@ -241,16 +241,16 @@ def test_the_best_action_of_a_policy_is_its_likeliest():
 
 def test_numbers_out_of_range_are_refused():
     maps = maps_of(linear_recurrence())
-    with pytest.raises(ValueError, match="sigma must lie in 0 ... 1 and be above 0, but it is 0"):
+    with pytest.raises(ValueError, match=r"sigma must be in \[1e-06, 1\], but it is 0;"):
         measures.contamination(maps, jax.random.key(0), sigma=0)
-    with pytest.raises(ValueError, match="the nearest is 1.0"):
+    with pytest.raises(ValueError, match="but it is 25.5; the nearest is 1$"):
         measures.contamination(maps, jax.random.key(0), sigma=25.5)
     for measure in (measures.contamination, measures.shuffled_past):
         with pytest.raises(ValueError, match="samples must be at least 1, but it is 0"):
             measure(maps, jax.random.key(0), samples=0)
 
 
-def test_spread_numbers_hold_the_first_and_the_last():
-    assert measures.spread(5, 9).tolist() == [0, 1, 2, 3, 4]
-    assert measures.spread(100, 3).tolist() == [0, 50, 99]
-    assert measures.spread(1, 3).tolist() == [0]
+def test_evenly_spaced_indices_hold_the_first_and_the_last():
+    assert measures.evenly_spaced(5, 9).tolist() == [0, 1, 2, 3, 4]
+    assert measures.evenly_spaced(100, 3).tolist() == [0, 50, 99]
+    assert measures.evenly_spaced(1, 3).tolist() == [0]

@@ -1,5 +1,4 @@
-"""The report in a real Chromium: what it shows is what is in its arrays, it asks nobody for
-anything, and it can be scrubbed."""
+"""The report in a real Chromium: it shows its arrays, needs no network, and can be scrubbed."""
 
 import os
 import re
@@ -29,7 +28,7 @@ def an_episode(policy=False):
     ).astype(np.uint8)
     values, numbers = rng.normal(size=(LENGTH, 5)).astype(np.float32), np.arange(LENGTH)
     output = (values, values[:, 0]) if policy else values
-    return episode.Episode(
+    return episode.Trajectory(
         frames, numbers - 1, numbers == 0, values.argmax(1), values[:, 0] / 10, output, False, True
     )
 
@@ -50,7 +49,7 @@ def written(path, policy=False, decisions=None):
     decisions = np.arange(LENGTH) if decisions is None else decisions
     figure = figures.draw_recall(measures.recall_density([[[1, 2, 3]]]))
     drawn = [("A <figure>", "What it shows & means.", figure)]
-    report.write(
+    report.write_report(
         path,
         "Navigator <Easy>",
         [("memory", "lru & more")],
@@ -134,7 +133,7 @@ def test_the_last_decision_and_the_frame_that_means_most_to_it_are_shown_first(o
     assert "lru & more" in page.inner_text("dl")
     assert page.inner_text("#then-title") == "Frame 3, 16 steps ago"
     assert (
-        page.inner_text("#where") == f"decision 19 of 0 … 19: {figures.ACTIONS[played.actions[-1]]}"
+        page.inner_text("#where") == f"decision 19 of 19: {episode.ACTION_NAMES[played.actions[-1]]}"
     )
     shares = some_maps()[-1].sum((1, 2)) / some_maps()[-1].sum()
     found = re.search(r": (\d+) % of the gradient", page.inner_text("#then-note"))[1]
@@ -174,7 +173,7 @@ def test_the_slider_keys_and_buttons_go_through_the_episode(opened):
     np.testing.assert_array_equal(pixels(page, "#then")[..., :3], played.frames[7])
     page.evaluate("at('slider').value = 0; at('slider').oninput()")
     wait_for(page, 0, 0)
-    assert page.inner_text("#then-title") == "There is no earlier frame"
+    assert page.inner_text("#then-title") == "No earlier frame"
     for _ in range(2):
         page.keyboard.press("ArrowLeft")
     wait_for(page, 0, 0)
@@ -206,7 +205,7 @@ def test_the_bars_are_the_values_or_the_policys_probabilities(opened):
     )
     page = opened(policy=True)
     wait_for(page, LENGTH - 1, 3)
-    assert page.inner_text("#values-title") == "What the policy would do"
+    assert page.inner_text("#values-title") == "Action probabilities"
     shares = [text for text in page.locator("#bars .number").all_inner_texts()]
     expected = 100 * an_episode(policy=True).probabilities[-1]
     np.testing.assert_allclose(
@@ -238,10 +237,10 @@ def test_nothing_sticks_out(opened, width, height):
 
 
 def test_the_maps_get_coarser_before_a_report_gets_too_large():
-    assert report.side_of_maps(range(20), 128) == 64
-    assert report.side_of_maps(range(200), 128) == 32
-    assert report.side_of_maps(range(0, 3000, 15), 128) == 8
-    assert report.side_of_maps(range(20), 16) == 16
+    assert report.map_side(range(20), 128) == 64
+    assert report.map_side(range(200), 128) == 32
+    assert report.map_side(range(0, 3000, 15), 128) == 8
+    assert report.map_side(range(20), 16) == 16
 
 
 def test_the_brightness_of_a_map_comes_back_from_its_picture(tmp_path):

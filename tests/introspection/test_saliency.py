@@ -259,7 +259,7 @@ def test_decisions_that_share_a_pass_do_not_mix(decisions):
     maps = SaliencyMaps(net, *sequence(10, 128))
     pooled = maps.pooled(8, decisions)
     for row, n in zip(pooled, decisions):
-        alone = np.asarray(saliency.pool(jnp.asarray(maps[n]), 8))
+        alone = np.asarray(saliency._pool(jnp.asarray(maps[n]), 8))
         np.testing.assert_allclose(row[: n + 1], alone, rtol=1e-3, atol=1e-5 * alone.max())
         assert not row[n + 1 :].any()
 
@@ -297,7 +297,7 @@ def test_nothing_is_compiled_anew_for_another_decision_or_a_sequence_of_similar_
 
 def test_few_lengths_are_compiled():
     assert [
-        saliency.padded_length(length) for length in (1, 32, 33, 64, 65, 200, 256, 257, 3000)
+        saliency._padded_length(length) for length in (1, 32, 33, 64, 65, 200, 256, 257, 3000)
     ] == [*(32, 32, 64, 64, 128, 256, 256, 512, 4096)]
 
 
@@ -336,7 +336,7 @@ def test_an_episode_is_played_to_its_end(looked, agent):
 
 
 def test_the_frames_of_an_episode_are_the_environments_own(looked):
-    env, params = episode.environment(episode.setting_of(CONFIG))
+    env, params = episode.make_environment(episode.environment_config(CONFIG))
     played = looked[0].episode
     _, reset_key = jax.random.split(jax.random.key(0))
     frame, state = env.reset(reset_key, params)
@@ -373,7 +373,7 @@ def test_the_terminal_maps_are_those_of_the_last_decision(agent):
 
 
 def test_an_episode_can_begin_with_a_given_state_and_the_other_twins_frame(agent):
-    mdp, params = episode.environment(episode.Setting("NavigatorEasy", False, 128))
+    mdp, params = episode.make_environment(episode.EnvironmentConfig("NavigatorEasy", False, 128))
     frame, state = mdp.reset(jax.random.key(8), params)
     frame, state, *_ = mdp.step_env(
         jax.random.key(0), state, 4, params
@@ -415,7 +415,7 @@ def test_errors_name_what_is_allowed(agent):
         SaliencyMaps(network("gru"), *sequence(3, SIZE), "log_probability")[0]
     with pytest.raises(ValueError, match="nearest are: NavigatorEasy"):
         play(ENV_NAME="NavigatorEasyy")
-    with pytest.raises(ValueError, match="does not read frames of 256 pixels"):
+    with pytest.raises(ValueError, match="does not accept frames of 256 x 256 pixels"):
         play(OBS_SIZE=256)
     with pytest.raises(ValueError, match="needs PARTIAL or partial, but it has only ENV_NAME"):
         saliency.get_saliency_maps(jax.random.key(0), agent, {"ENV_NAME": "NavigatorEasy"})
@@ -440,7 +440,7 @@ def test_a_sequence_must_be_one():
     with pytest.raises(ValueError, match="at least one frame"):
         SaliencyMaps(model, frames[:0], last[:0], starts[:0], actions[:0])
     with pytest.raises(
-        ValueError, match="side must divide the frames' 4 pixels, but it is 3; the nearest is 2"
+        ValueError, match="side must be one of 1, 2, 4, but it is 3; the nearest is 2"
     ):
         SaliencyMaps(model, frames, last, starts, actions).pooled(3)
     with pytest.raises(IndexError):
