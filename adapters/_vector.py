@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Space
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
@@ -68,13 +69,15 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         _shared.check_choice("output", output, _frames.OUTPUTS)
         _shared.check_render_mode(render_mode)
         check_range("num_envs", operator.index(num_envs), 1)
-        self.num_envs = operator.index(num_envs)
-        self.render_mode = render_mode
+        self.num_envs: int = operator.index(num_envs)
+        self.render_mode: str | None = render_mode
         self.autoreset_mode: AutoresetMode = _shared.to_autoreset_mode(autoreset_mode)
         self.metadata = {**_shared.METADATA, "autoreset_mode": self.autoreset_mode}
-        self.single_action_space, self.single_observation_space = _shared.single_spaces(params)
-        self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        actions, frames = _shared.single_spaces(params)
+        self.single_action_space: Space[Any] = actions
+        self.single_observation_space: Space[Any] = frames
+        self.action_space: Space[Any] = batch_space(actions, self.num_envs)
+        self.observation_space: Space[Any] = batch_space(frames, self.num_envs)
         self._program = _programs.vector_program(
             name, partial_obs, obs_size, _programs.hashable(overrides), self.autoreset_mode
         )

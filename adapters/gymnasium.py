@@ -94,8 +94,10 @@ class ArcadeEnv(gymnasium.Env[np.ndarray, Any]):
             )
         _, params = make(name, partial_obs, obs_size, **overrides)
         _shared.check_render_mode(render_mode)
-        self.render_mode = render_mode
-        self.action_space, self.observation_space = _shared.single_spaces(params)
+        self.render_mode: str | None = render_mode
+        actions, frames = _shared.single_spaces(params)
+        self.action_space: gymnasium.spaces.Space[Any] = actions
+        self.observation_space: gymnasium.spaces.Space[Any] = frames
         self._program = _programs.single_program(
             name, partial_obs, obs_size, _programs.hashable(overrides)
         )

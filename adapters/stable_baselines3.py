@@ -52,7 +52,9 @@ class ArcadeVecEnv(VecEnv):
         Uses the seeds given to ``seed`` since the last reset.
         """
         observations, infos = self.arcade.reset(seed=self._seeds)
-        self.reset_infos = [{"discount": float(discount)} for discount in infos["discount"]]
+        self.reset_infos: list[dict[str, Any]] = [
+            {"discount": float(discount)} for discount in infos["discount"]
+        ]
         self._reset_seeds()
         self._reset_options()
         return observations

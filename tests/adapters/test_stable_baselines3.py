@@ -18,7 +18,7 @@ SHORT = dict(board_size=4, max_steps_in_episode=LIMIT)
 
 
 def played(envs, steps=24):
-    """What every step of random play returned, a list of tuples; every VecEnv gets equal actions."""
+    """What every step of random play returned, a list of tuples, for any VecEnv."""
     rng = np.random.default_rng(0)
     envs.seed(7)
     observations = envs.reset()

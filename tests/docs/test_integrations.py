@@ -1,5 +1,4 @@
-"""docs/integrations.md keeps its word: its snippets run, and over several devices and processes the
-frames are the same."""
+"""Tests of docs/integrations.md: its snippets run, and the frames do not depend on the devices."""
 
 import os
 import re
@@ -15,7 +14,7 @@ import pytest
 from tests.testing import client
 
 DOCUMENT = (Path(__file__).parent.parent.parent / "docs" / "integrations.md").read_text()
-# A word in a snippet to the library that it needs.
+# A word in a snippet: the library that the snippet needs.
 NEEDS = {
     **{name: name for name in ("gymnax", "rejax", "gymnasium", "torch", "stable_baselines3")},
     "RecordVideo": "moviepy",
@@ -23,7 +22,7 @@ NEEDS = {
 
 
 def snippets(heading):
-    """The Python snippets of a section, as a list of str."""
+    """The Python snippets of a section: a list of str."""
     section = re.search(
         rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", DOCUMENT, re.MULTILINE | re.DOTALL
     )[1]
@@ -37,14 +36,14 @@ ALONE = [heading for heading in SECTIONS if heading != "Several hosts"]
 
 
 def run(code, folder, **environment):
-    """Start a script in a process of its own and in a folder: Popen."""
+    """Start a script in a folder as a process: Popen."""
     command = [sys.executable, "-c", code]
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     return subprocess.Popen(command, cwd=folder, env={**os.environ, **environment}, **pipes)
 
 
 def printed(process):
-    """What a script printed. Fails if it failed."""
+    """Wait for a script and return what it printed. Fails if the script failed."""
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return output
@@ -80,7 +79,7 @@ def test_a_game_is_vendored_as_shown(tmp_path):
     ]
 
 
-# --- the same frames wherever they are computed --------------------------------------------------
+# --- the same frames on any devices --------------------------------------------------------------
 
 SAVE = """
 import numpy as np
@@ -93,20 +92,23 @@ for shard in observations.addressable_shards:
 
 
 def saved(folder):
-    """What scripts with SAVE left in a folder, the parts put together: {"frames": array, "leaf00-":
-    array, ...}."""
+    """Load what scripts with SAVE left in a folder: (whole arrays, their parts).
+
+    Whole arrays are {"frames": array, "leaf00-": array, ...}; parts are {name: {start: array}}.
+    """
     parts = {}
     for path in Path(folder).glob("*.npy"):
         name, start = re.fullmatch(r"(frames|leaf\d\d-)(\d+)", path.stem).groups()
         parts.setdefault(name, {})[int(start)] = np.load(path)
     return {
-        name: np.concatenate([of[start] for start in sorted(of)]) for name, of in parts.items()
+        name: np.concatenate([shards[start] for start in sorted(shards)])
+        for name, shards in parts.items()
     }, parts
 
 
 @pytest.fixture(scope="module")
 def on_one_device(tmp_path_factory):
-    """What the snippet for several devices computes on one."""
+    """What the snippet for several devices computes on one device."""
     folder = tmp_path_factory.mktemp("one")
     assert "over 1 devices" in printed(
         run(snippets("Several devices")[0] + SAVE, folder, XLA_FLAGS="")
@@ -115,7 +117,7 @@ def on_one_device(tmp_path_factory):
 
 
 def assert_same_arrays(first, second):
-    """Compare two dicts of arrays, bit by bit."""
+    """Compare two dicts of arrays, bit for bit."""
     assert first.keys() == second.keys() and len(first["frames"]) == 64
     for name in first:
         np.testing.assert_array_equal(first[name], second[name])
