@@ -1,11 +1,10 @@
-"""The contract that every game keeps. What is a game's own is tested beside it, in
-``games/test_<game>.py``.
+"""Tests of the contract that every game keeps.
 
-What the tests here need to know of a game is its Case in that file; they find it by the game's name
-in GAMES.
+Rules of a single game are tested in ``tests/games/test_<game>.py``. What the tests here need to
+know about a game is its Case in that file, found by the game's name in GAMES.
 
-``python test_games.py --write-golden`` writes the hashes of golden frames anew. It refuses while a
-game whose frames have changed still has the VERSION that the old hashes were made with.
+``python test_games.py --write-golden`` rewrites the hashes of the golden frames. It refuses if the
+frames of a game changed while its VERSION did not.
 """
 
 import ast
@@ -17,6 +16,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import typing
 from functools import cache, partial
 
 import jax
@@ -26,6 +26,7 @@ import pytest
 
 from popgym_arcade import GAMES, REGISTERED_ENVIRONMENTS, REGISTRY, experts, make
 from popgym_arcade import render as draw
+from popgym_arcade.play.rules import rules_of
 from tests.testing import (
     AS_FOR_USERS,
     BATCH,
@@ -53,8 +54,7 @@ GOLDEN = pathlib.Path(__file__).parent / "tests" / "golden.json"
 
 
 def is_discrete(name):
-    """Whether the test of a game's views is for this one; it is to fail, too, where there is no
-    Case."""
+    """Whether the tests of a game's views apply to this one; without a Case they apply and fail."""
     try:
         return case_of(name).shown is not None
     except LookupError:
@@ -139,8 +139,8 @@ def test_jit_vmap_a_loop_and_eager_agree(name, partial_obs):
         for i in (shift, 4 - shift, 5):
             eager = env.step(keys(shift)[i], one_of(state, i), actions[i], params)
             assert_same(eager[1:], one_of(batch[1:], i), exact=False)
-            # The frame is a function of the state, whose floats differ by rounding, so each is held
-            # to its own state.
+            # Floats in the states differ by rounding, so each frame is compared with a drawing of
+            # its own state.
             assert_same(eager[0], env.render(eager[1], params))
             assert_same(batch[0][i], env.render(one_of(batch[1], i), params))
         state = batch[1]
@@ -148,8 +148,7 @@ def test_jit_vmap_a_loop_and_eager_agree(name, partial_obs):
 
 @cache
 def compiled_for_one(name):
-    """An environment with its reset and its step, which keeps the final observation, compiled for
-    one key and one state."""
+    """An environment with final_observation=True, and its reset and step, compiled without vmap."""
     env, params = make(name, final_observation=True)
     return env, params, jax.jit(env.reset), jax.jit(env.step)
 
@@ -240,9 +239,7 @@ def test_twins_share_states(name):
 @every_environment
 def test_the_expert_earns_exactly_the_maximum(name):
     case, played = case_of(name), rollout(name, expert=1.0)
-    if (
-        case.best_return is None
-    ):  # chance after the start decides: the game's own tests say what can be earned
+    if case.best_return is None:  # depends on chance after the start; the game's own tests cover it
         assert (
             np.all(played.first_returns() <= 1 + 5e-6)
             and np.median(played.first_returns()) > 1 - 5e-6
@@ -321,13 +318,12 @@ def test_an_unknown_action_only_lets_time_pass(name):
 
 
 def step_keys(seed):
-    """What ``step`` gives to ``step_env`` of keys(seed); the other half of each key is for the
-    reset: key[BATCH]."""
+    """The keys that ``step`` passes to ``step_env`` when given keys(seed): key[BATCH]."""
     return jax.vmap(lambda key: jax.random.split(key)[0])(keys(seed))
 
 
 def number_of_different(batch):
-    """How many different elements a batched pytree has."""
+    """The number of distinct elements of a batched pytree."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(batch)]
     return len({tuple(leaf[i].tobytes() for leaf in leaves) for i in range(len(leaves[0]))})
 
@@ -416,15 +412,10 @@ def test_params_can_be_swept_with_vmap(name):
 
 
 @every_environment
-def test_every_param_has_its_default_among_what_it_allows(name):
+def test_make_accepts_every_value_of_a_level(name):
     params = REGISTRY[name].params
     for field in dataclasses.fields(params):
         assert make(name, **{field.name: getattr(params, field.name)})[1] == params
-        static = field.metadata.get("static", False)
-        assert static or isinstance(getattr(params, field.name), int | float)
-    assert {"partial_obs", "obs_size", "max_steps_in_episode"} <= {
-        field.name for field in dataclasses.fields(params)
-    }
 
 
 @pytest.mark.parametrize(
@@ -444,7 +435,7 @@ def test_every_param_has_its_default_among_what_it_allows(name):
         (ValueError, ["'speed'", "there are", "noise_sigma"], dict(name="CartPoleEasy", speed=1.0)),
         (
             ValueError,
-            ["board_size", "6, 8, ... 20", "nearest is 6"],
+            ["board_size", "one of 6, 8, ..., 20", "is 4;", "nearest is 6"],
             dict(name="BattleShipEasy", board_size=4),
         ),
         (
@@ -454,20 +445,20 @@ def test_every_param_has_its_default_among_what_it_allows(name):
         ),
         (
             ValueError,
-            ["board_size", "4 ... 20", "nearest is 4"],
+            ["board_size", "in [4, 20]", "is 2;", "nearest is 4"],
             dict(name="NavigatorEasy", board_size=2),
         ),
         (TypeError, ["board_size", "8.0", "float"], dict(name="NavigatorEasy", board_size=8.0)),
         (ValueError, ["num_cards", "nearest is 1"], dict(name="AutoEncodeEasy", num_cards=0)),
         (
             ValueError,
-            ["max_steps_in_episode", "-1"],
+            ["max_steps_in_episode", "in [1, 2147483646]", "-1", "nearest is 1"],
             dict(name="CartPoleEasy", max_steps_in_episode=-1),
         ),
         (ValueError, ["noise_sigma", "nan"], dict(name="CartPoleEasy", noise_sigma=float("nan"))),
         (
             ValueError,
-            ["noise_sigma", "-0.5", "nearest is 0"],
+            ["noise_sigma", "in [0, 1000000]", "-0.5", "nearest is 0"],
             dict(name="CartPoleEasy", noise_sigma=-0.5),
         ),
         (TypeError, ["noise_sigma", "True"], dict(name="CartPoleEasy", noise_sigma=True)),
@@ -502,15 +493,15 @@ def test_importing_the_package_touches_no_device():
 
 @cache
 def compiled_expert(name):
-    """The best player of an environment, compiled for BATCH states."""
+    """An environment's expert, compiled for BATCH states."""
     return jax.jit(jax.vmap(experts.expert, in_axes=(0, None)), compiler_options=AS_FOR_USERS)
 
 
 def golden_hash(name, partial_obs):
-    """A hash of the frames of 32 steps of BATCH episodes, half of them the expert's.
+    """Hash the frames of 32 steps of BATCH episodes, half of them played by the expert.
 
-    Float state is rounded to 1 / 1024 before it is drawn, so that another device's last bit does
-    not show.
+    Float state is rounded to 1 / 1024 before it is drawn, so that last-bit differences between
+    devices do not matter.
     """
     functions, number = compiled(name, partial_obs), np.arange(BATCH, dtype=np.int32)
     _, state = functions.reset(keys(11), functions.params)
@@ -538,16 +529,17 @@ def test_frames_are_the_golden_ones(name):
     frames = [golden_hash(name, partial_obs) for partial_obs in (False, True)]
     if golden["version"] == REGISTRY[name].version:
         assert [golden["MDP"], golden["POMDP"]] == frames, (
-            "behaviour changed: raise the game's VERSION, then --write-golden"
+            "behavior changed: increase the game's VERSION, then run "
+            "python test_games.py --write-golden"
         )
     else:
         assert [golden["MDP"], golden["POMDP"]] == frames, (
-            "the VERSION moved: run python test_games.py --write-golden"
+            "the VERSION changed: run python test_games.py --write-golden"
         )
 
 
 def write_golden():
-    """Write the golden hashes, unless one changed while its game's VERSION stayed."""
+    """Write the golden hashes, unless one changed while its game's VERSION did not."""
     old = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     new = {
         name: {
@@ -564,7 +556,7 @@ def write_golden():
     ]
     if stale:
         sys.exit(
-            f"the frames of {', '.join(stale)} changed: raise the VERSION of their games first"
+            f"the frames of {', '.join(stale)} changed: increase the VERSION of their games first"
         )
     GOLDEN.write_text(json.dumps(new, indent=2) + "\n")
 
@@ -573,7 +565,7 @@ def write_golden():
 
 
 def described(shown):
-    """What a view shows, as something that can be a dictionary's key."""
+    """What a view shows, as a dictionary key."""
     return tuple(value if isinstance(value, bytes | tuple) else repr(value) for value in shown)
 
 
@@ -650,18 +642,15 @@ PAIRS, SEQUENCES, FUTURE_STEPS = 32, 8, 12
 
 
 def look(frame):
-    """A frame as two numbers that are different for different frames but for one in 2^64:
-    uint32[2]."""
+    """A 64-bit hash of a frame: uint32[2]."""
     weights = np.random.default_rng(0).integers(0, 2**32, (frame.size, 2), np.uint32)
-    return (
-        frame.reshape(-1).astype(jnp.uint32) @ weights
-    )  # a sum of products would draw the frame twice, for each number anew
+    # With a sum of products instead of a matrix product, XLA would draw the frame twice.
+    return frame.reshape(-1).astype(jnp.uint32) @ weights
 
 
 @cache
 def explore(name):
-    """Play from one start in many ways; chance does the same in all of them: (states, looks,
-    whether the episode was over)."""
+    """Play many rollouts from one start with shared chance: (states, looks, episode over)."""
     env, params = make(name)
 
     @partial(jax.jit, compiler_options=FOR_MANY_STEPS)
@@ -688,8 +677,10 @@ def explore(name):
 
 @cache
 def futures_differ(name):
-    """Play two states with the same actions and the same chance: whether reward, termination or
-    frame ever differ, bool[]."""
+    """Whether two states differ in later rewards, terminations or frames: bool[].
+
+    Both are played with the same actions and the same chance.
+    """
     env, params = make(name)
 
     def differ(key, one, other, actions):
@@ -718,8 +709,8 @@ def test_states_that_look_alike_in_the_mdp_have_the_same_future(name):
     """Search for two reachable states with equal frames and different futures.
 
     What chance has decided but not shown yet (undealt cards, ships not hit) is the same in all
-    rollouts from one start, so it cannot tell them apart; what it decides later on must be the same
-    in both. The elapsed time may differ.
+    rollouts from one start, and later random numbers are the same for both states. The elapsed time
+    may differ.
     """
     rng, explored = np.random.default_rng(0), 0
     for seed in range(4):
@@ -746,9 +737,10 @@ def test_states_that_look_alike_in_the_mdp_have_the_same_future(name):
             actions = rng.integers(0, 5, (len(pairs), FUTURE_STEPS)).astype(np.int32)
             differ = np.asarray(futures_differ(name)(jax.random.key(seed), one, other, actions))
             assert not differ.any(), (
-                f"they look alike: {one_of(one, differ.argmax())} and {one_of(other, differ.argmax())}"
+                "same frame, different futures: "
+                f"{one_of(one, differ.argmax())} and {one_of(other, differ.argmax())}"
             )
-    assert explored > 100  # where no two states look alike, none were compared: that is as good
+    assert explored > 100  # if no two states look alike, nothing is compared, which is fine
 
 
 # --- levels --------------------------------------------------------------------------------------
@@ -773,22 +765,75 @@ SIGNATURES = {
     "step": ["key", "state", "action", "params"],
     "render": ["state", "params"],
 }
-DOCSTRING_SECTIONS = [
-    *(
-        "Start:",
-        "Actions:",
-        "Rewards:",
-        "Episode end:",
-        "Views:",
-        "Levels:",
-        "Source:",
-        "Differences from 0.0.7:",
-        "Versions:",
+CONSTANTS = {"NAME", "VERSION", "RETURN_RANGE", "LEVELS"}
+PARAMS_CONTRACT = (
+    "Params is a frozen dataclass, registered with jax.tree_util.register_dataclass, with the "
+    "fields partial_obs, obs_size and max_steps_in_episode. Each field is an int, float, bool or "
+    "str with a default and with metadata: 'allowed' gives the values that make takes, a range or "
+    "a tuple for an int, a tuple for a bool or str, and (low, high) for a float; 'static': True "
+    "marks what sets a shape or picks a branch, which includes every bool and str"
+)
+SHARED_FIELDS = {  # what every Params has: type, allowed values, whether it is static
+    "partial_obs": (bool, (False, True), True),
+    "obs_size": (int, draw.OBS_SIZES, True),
+    "max_steps_in_episode": (int, draw.STEP_LIMITS, False),
+}
+
+
+def params_faults(params_type):
+    """What is wrong with a game's Params under PARAMS_CONTRACT: a list of sentences."""
+    if not (dataclasses.is_dataclass(params_type) and params_type.__dataclass_params__.frozen):
+        return ["it is not a frozen dataclass"]
+    fields = {field.name: field for field in dataclasses.fields(params_type)}
+    faults = [f"there is no field {name}" for name in SHARED_FIELDS if name not in fields]
+    for name, field in fields.items():
+        faults += [f"{name}: {fault}" for fault in field_faults(field)]
+    if not faults:
+        dynamic = [field for field in fields.values() if not field.metadata.get("static")]
+        leaves = jax.tree.leaves(params_type())
+        if len(leaves) != len(dynamic):
+            faults.append("it is not registered with jax, or not with these static fields")
+    return faults
+
+
+def field_faults(field):
+    """What is wrong with a field of a Params: a list of sentences."""
+    allowed, static = field.metadata.get("allowed"), field.metadata.get("static", False)
+    expected = SHARED_FIELDS.get(field.name)
+    if expected and (field.type, allowed, static) != expected:
+        found = (field.type, allowed, static)
+        return [f"(type, allowed, static) must be {expected}, but is {found}"]
+    if field.type not in (int, float, bool, str):
+        return [f"its type is {field.type}"]
+    if field.default is dataclasses.MISSING:
+        return ["it has no default"]
+    if not field.metadata.keys() <= {"allowed", "static"} or static not in (True, False):
+        return [f"its metadata is {dict(field.metadata)}"]
+    if field.type in (bool, str) and not static:
+        return ["it is not static"]
+    if field.type is float:
+        return float_faults(field.name, field.default, allowed)
+    if not (
+        (isinstance(allowed, range) and field.type is int)
+        or (isinstance(allowed, tuple) and all(type(value) is field.type for value in allowed))
+    ):
+        return [f"'allowed' is {allowed}"]
+    return [] if field.default in allowed else [f"its default, {field.default}, is not allowed"]
+
+
+def float_faults(name, default, allowed):
+    """What is wrong with the allowed values of a float: a list of sentences."""
+    if not (isinstance(allowed, tuple) and list(map(type, allowed)) == [float, float]):
+        return [f"'allowed' is {allowed}"]
+    if name.endswith("_reward") and allowed is not draw.ANY_REWARD:
+        return ["the bounds of a reward must be draw.ANY_REWARD"]
+    return (
+        [] if allowed[0] <= default <= allowed[1] else [f"its default, {default}, is not allowed"]
     )
-]
 
 
 def functions_of(module):
+    """The functions defined in a module, by name."""
     members = inspect.getmembers(module, lambda member: inspect.isfunction(inspect.unwrap(member)))
     return {
         name: member
@@ -804,13 +849,54 @@ def test_a_game_has_the_functions_and_arguments_of_the_contract(module):
         name: list(inspect.signature(functions[name]).parameters) for name in SIGNATURES
     } == SIGNATURES
     assert set(module.LEVELS) == {"Easy", "Medium", "Hard"}
+    assert all(isinstance(params, module.Params) for params in module.LEVELS.values())
     assert isinstance(module.NAME, str) and isinstance(module.VERSION, int)
+    low, high = module.RETURN_RANGE
+    assert low < high
+
+
+@every_module
+def test_a_games_params_keep_the_contract(module):
+    faults = params_faults(module.Params)
+    assert not faults, f"{PARAMS_CONTRACT}.\nIn {module.__name__}: {'; '.join(faults)}."
+
+
+def test_params_that_break_the_contract_are_told_what_is_wrong():
+    good = {"metadata": {"static": True, "allowed": (False, True)}}
+
+    def fault_of(type_, default, **options):
+        field = dataclasses.field(default=default, **options)
+        made = dataclasses.make_dataclass("Params", [("field", type_, field)], frozen=True)
+        return params_faults(made)[-1]
+
+    assert params_faults(int) == ["it is not a frozen dataclass"]
+    assert fault_of(bool, False, **good) == "there is no field max_steps_in_episode"
+    assert fault_of(int, 3) == "field: 'allowed' is None"
+    assert fault_of(int, 3, metadata={"allowed": (1.0, 4.0)}).startswith("field: 'allowed' is")
+    assert (
+        fault_of(int, 3, metadata={"allowed": range(3)}) == "field: its default, 3, is not allowed"
+    )
+    assert fault_of(int, 3, metadata={"alowed": range(9)}).startswith("field: its metadata is")
+    assert fault_of(float, 3.0, metadata={"allowed": range(9)}).startswith("field: 'allowed' is")
+    assert fault_of(bool, False, metadata={"allowed": (False, True)}) == "field: it is not static"
+    assert fault_of(list, None).startswith("field: its type is")
+
+
+@every_module
+def test_a_games_public_names_are_in_all_and_its_functions_are_annotated(module):
+    names = set(module.__all__)
+    assert len(names) == len(module.__all__) and all(hasattr(module, name) for name in names)
+    assert {*CONSTANTS, *SIGNATURES, "Params", "State"} <= names
+    for name, function in functions_of(module).items():
+        assert (name in names) != name.startswith("_"), f"{name} must be in __all__ or begin with _"
+        hints = typing.get_type_hints(function)
+        missing = {*inspect.signature(function).parameters, "return"} - set(hints)
+        assert not missing, f"{module.__name__}.{name} lacks annotations of {sorted(missing)}"
 
 
 @every_module
 def test_a_games_docstring_is_its_rulebook(module):
-    places = [module.__doc__.find("\n" + section) for section in DOCSTRING_SECTIONS]
-    assert -1 not in places and places == sorted(places)
+    rules_of(module)  # raises unless it has the form described in play/rules.py
     for level, params in module.LEVELS.items():
         assert level in module.__doc__ and str(params.max_steps_in_episode) in module.__doc__
 
@@ -861,7 +947,7 @@ def test_every_field_of_a_state_is_described_and_used(module):
     source = inspect.getsource(module)
     state = inspect.getsource(module.State)
     for field in module.State._fields:
-        line = next(line for line in state.splitlines() if line.strip().startswith(f"{field}:"))
+        line = next(line for line in state.splitlines() if line.strip().startswith(f"{field}: "))
         assert "  # " in line and any(
             dtype in line for dtype in ("bool[", "int8[", "int32[", "float32[")
         )

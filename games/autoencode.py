@@ -2,7 +2,7 @@
 
 Watch N cards, one per step. Then name their suits, from the last card to the first.
 
-Start: the suits 0, 1, 2, 3, 0, 1, ... (N of them), uniformly shuffled.
+Start: a deck of N cards with the suits heart, spade, club, diamond, heart, ..., uniformly shuffled.
 
 Actions: 2 left selects the next suit, 3 right the previous one (in the order heart, spade, club,
 diamond, heart, ...), also while watching. 4 fire submits the selected suit once all cards have been

@@ -3,8 +3,9 @@
 Four ships, of lengths 2, 3, 3 and 4, lie hidden on an n x n sea. Move the cursor, shoot, and waste
 no shots.
 
-Start: the ships are placed in that order, each uniformly over all placements along a row or a
-column that fit and overlap no earlier ship; ships may touch. The cursor is on a uniform cell.
+Start: the ships are placed from the shortest to the longest, each uniformly over all placements
+along a row or a column that fit and overlap no earlier ship; ships may touch. The cursor is on a
+uniform cell.
 
 Actions: 0 up, 1 down, 2 left, 3 right move the cursor by one cell and stop at the edge; 4 fire
 shoots at the cursor's cell; any other integer does nothing.

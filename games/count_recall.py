@@ -3,8 +3,8 @@
 Cards go by. With each card comes a question about a suit: how many cards of it were dealt before
 the current card?
 
-Start: the cards are the suits 0, 1, ..., K - 1, 0, 1, ... (N of them), uniformly shuffled. The
-questions are an independent shuffle of the same suits. The counter is at 0.
+Start: a deck of N cards with the first K of the suits heart, spade, club and diamond, in turn,
+uniformly shuffled. The questions are an independent shuffle of the same deck. The counter is at 0.
 
 Actions: 0 up adds 1 to the counter, 1 down subtracts 1; it stays within [0, 99]. 4 fire submits it.
 2 left, 3 right and any other integer do nothing.

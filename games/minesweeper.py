@@ -10,8 +10,8 @@ Actions: 0 up, 1 down, 2 left, 3 right move the cursor by one cell and stop at t
 at the cursor's cell; any other integer does nothing. A dig opens one cell and never its neighbors.
 
 Rewards: digging a new safe cell pays 1 / (n^2 - m) and raises the score by 1. Digging a mine pays
-0. Digging the same cell again pays -2 / n^2. Returns lie in [-1, 1]. The lowest return is -1 plus
-the pay for one safe cell, because only a dug cell can be dug again.
+nothing. Digging the same cell again pays -2 / n^2. Returns lie in [-1, 1]. The lowest return is -1
+plus the pay for one safe cell, because only a dug cell can be dug again.
 
 Episode end: terminated when a mine is dug, when all safe cells are dug, or after n^2 / 2 repeated
 digs; truncated at 2 n^2 steps.

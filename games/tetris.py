@@ -19,7 +19,7 @@ They come from an endless sequence of bags, each with one piece of every kind in
 order.
 
 Start: an empty board and the first piece. Like every new piece, it enters with its box at row 0 and
-column 3, in rotation 0. The next P pieces are shown.
+column 3, in rotation 0. The frame also shows the next P pieces.
 
 Actions: 0 up turns the piece by one rotation, 2 left and 3 right shift it by one column; a move is
 refused if the piece would not fit. 1 down drops the piece by up to D rows, or by one if it is new.

@@ -135,6 +135,15 @@ def test_the_levels_that_a_docstring_tells_are_those_of_its_params(game):
 
 
 @every_module
+def test_numbered_lists_count_from_one(module):
+    """A line of prose that begins with a number and a period would be taken for a list item."""
+    for name, paragraphs in rules_of(module).sections.items():
+        numbers = re.findall(r"^(\d+)\. ", "\n".join(paragraphs), re.MULTILINE)
+        assert numbers == [str(i + 1) for i in range(len(numbers))], name
+        assert len(numbers) != 1, name
+
+
+@every_module
 def test_a_games_history_ends_with_its_version(module):
     history = versions(rules_of(module))
     assert [version for version, _, _ in history] == list(range(1, module.VERSION + 1))

@@ -1,4 +1,4 @@
-"""AutoEncode's tests: its rules, its chance, and its Case for the tests of every game."""
+"""Tests of AutoEncode: rules and randomness, and its Case for the tests of every game."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,15 +11,14 @@ LEVELS = [autoencode.NAME + level for level in autoencode.LEVELS]
 
 
 def shown(state, params, partial_obs):
-    """Score, the card on show, the selected suit, and unless it is hidden the field of cards."""
+    """Score, current card, selected suit and, in the MDP view, the field of cards."""
     card = state.cards[state.time] if state.time < params.num_cards else None
     field = state.cards[: min(state.time, params.num_cards - state.answered)]
     return state.score, card, state.selected, None if partial_obs else field.tobytes()
 
 
 def scramble(rng, state, params):
-    """Another deck, and once all of it was shown another number of answers; another suit
-    selected."""
+    """Shuffle the deck, draw the selected suit and, after watching, the number of answers."""
     count = len(state.time)
     answered = np.where(
         state.time < params.num_cards, 0, rng.integers(0, params.num_cards, count)
@@ -39,12 +38,12 @@ CASES = [
         lowest_return=0,
         shown=shown,
         scramble=scramble,
-        different_first_frames=2,  # they show the first card and nothing else
+        different_first_frames=2,  # they show only the first card
     )
 ]
 
 
-# --- chance --------------------------------------------------------------------------------------
+# --- randomness ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LEVELS)

@@ -1,4 +1,4 @@
-"""BattleShip's tests: its rules, its chance, and its Case for the tests of every game."""
+"""Tests of BattleShip: rules and randomness, and its Case for the tests of every game."""
 
 import jax
 import jax.numpy as jnp
@@ -25,15 +25,14 @@ LEVELS = [battleship.NAME + level for level in battleship.LEVELS]
 
 
 def shown(state, params, partial_obs):
-    """Score, cursor and the mark under it, and unless they are hidden all marks and the share of
-    repeats."""
+    """Score, cursor and its mark or, in the MDP view, all marks and the number of repeats."""
     marks = state.shots * (1 + state.ships)
     field = marks[state.row, state.col] if partial_obs else (marks.tobytes(), state.repeats)
     return state.score, state.row, state.col, field
 
 
 def scramble(rng, state, params):
-    """The fleets change places; other shots and repeats."""
+    """Exchange the fleets, and draw other shots and repeats."""
     count = len(state.time)
     shots = rng.random(state.shots.shape) < rng.random((count, 1, 1))
     repeats = rng.integers(0, params.board_size**2 // 2, count).astype(np.int32)
@@ -53,7 +52,7 @@ CASES = [
 ]
 
 
-# --- chance --------------------------------------------------------------------------------------
+# --- randomness ----------------------------------------------------------------------------------
 
 
 def test_battleships_cursor_starts_on_every_cell_equally_often():
@@ -93,7 +92,7 @@ def test_a_ship_is_uniform_over_the_placements_that_fit(length):
 
 
 def battleship_state(drawing, time=0):
-    """A state from a drawing of the fleet, S; the cursor is on C (sea) or D (a ship's cell)."""
+    """A state from a drawing: S ship, C cursor on the sea, D cursor on a ship."""
     cursor = "D" if "D" in drawing else "C"
     row, col = cell_of(drawing, cursor)
     ships = jnp.asarray(board_of(drawing, "S") | board_of(drawing, "D"))

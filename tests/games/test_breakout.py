@@ -1,7 +1,7 @@
-"""Breakout's tests: its rules, its chance, and its Case for the tests of every game.
+"""Tests of Breakout: rules and randomness, and its Case for the tests of every game.
 
-The rules are written down once more here in plain Python, from the rulebook and not from the game,
-and both are played side by side. Points are counted in whole 600ths of the return, so that nothing
+The rules are implemented again in plain Python, from the rulebook and not from the game, and both
+implementations are played side by side. Points are integers, 600ths of the return, so that nothing
 is rounded.
 """
 
@@ -32,16 +32,16 @@ from tests.testing import (
 
 LEVELS = [breakout.NAME + level for level in breakout.LEVELS]
 
-# --- the rules once more -------------------------------------------------------------------------
+# --- the rules again, in plain Python ------------------------------------------------------------
 
 ROWS, COLUMNS = 20, 10
 WALL = frozenset((row, col) for row in range(1, 7) for col in range(COLUMNS))
 UNIT = 1 / 600  # of the return
-DIRECTIONS = (-1, -1), (-1, 1), (1, 1), (1, -1)  # (down, right) of directions 0 ... 3
+DIRECTIONS = (-1, -1), (-1, 1), (1, 1), (1, -1)  # (down, right) of directions 0 to 3
 
 
 class Ball(NamedTuple):
-    """One episode: everything that the rules read."""
+    """The state of an episode, as far as the rules read it."""
 
     row: int
     col: int
@@ -53,7 +53,7 @@ class Ball(NamedTuple):
 
 
 def starts(width):
-    """Every way in which an episode may begin: a list of Balls."""
+    """Every possible start of an episode."""
     paddles = range(COLUMNS - width + 1)
     return [
         Ball(13, col, -1, right, paddle)
@@ -64,7 +64,7 @@ def starts(width):
 
 
 def step(ball, action, width):
-    """Play one step: (Ball, the points it pays, whether the ball is lost)."""
+    """Play one step: (Ball, points, whether the ball is lost)."""
     paddle = min(max(ball.paddle + (action == RIGHT) - (action == LEFT), 0), COLUMNS - width)
     covered = range(paddle, paddle + width)
     row, col, down, right, bricks = (
@@ -94,24 +94,25 @@ def step(ball, action, width):
 
 
 def brick_points(row):
-    """What a brick in this row pays, (3 - 0.4 (row - 1)) / 120, in 600ths: int."""
+    """The reward for a brick in this row, (3 - 0.4 (row - 1)) / 120, in 600ths."""
     return 17 - 2 * row
 
 
 def if_lost_now(bricks):
-    """What an episode that loses the ball with these bricks left earns in all, in 600ths. It grows
-    with every brick: int."""
+    """The return, in 600ths, of losing the ball with these bricks left.
+
+    It grows with every brick that breaks.
+    """
     return sum(brick_points(row) for row, _ in WALL - bricks) - 10 * len(bricks)
 
 
 def least_return(start, width):
-    """The least that any player can earn, by trying all actions: float.
+    """The lowest return of any player, by best-first search over all actions.
 
-    What an episode earns cannot be less than what it would earn if it lost the ball now, and that
-    never falls. So the states are gone through in the order of this bound, and the first that has
-    lost the ball earns the least of all.
+    The return of losing the ball now is a lower bound on the final return and never falls. The
+    search expands states in the order of this bound, so the first lost ball has the lowest return.
     """
-    order = count()  # among states of the same bound, the newest first
+    order = count()  # ties: the newest state first
     frontier, seen = [(if_lost_now(start.bricks), 0, start, False)], {start}
     while True:
         bound, _, ball, over = heappop(frontier)
@@ -126,13 +127,12 @@ def least_return(start, width):
 
 @cache
 def least_of(col, right, width):
-    """The least return of an episode that begins with the ball there, float; the paddle has time to
-    be anywhere."""
+    """The lowest return from a start with the ball there; the paddle has time to go anywhere."""
     return least_return(Ball(13, col, -1, right, 0), width)
 
 
 def worst_return(start, params):
-    """What the search through all ways to play finds."""
+    """The lowest returns, found by search."""
     right = np.where(start.direction == breakout.UP_RIGHT, 1, -1)
     return np.array(
         [
@@ -143,8 +143,7 @@ def worst_return(start, params):
 
 
 def shown(state, params, partial_obs):
-    """Score, bricks and paddle; the ball with its direction and strike, and where it was before,
-    unless they are hidden."""
+    """Score, bricks and paddle, and what the view shows of the ball and its previous cell."""
     ball = state.ball_row, state.ball_col, state.direction, state.strike
     if partial_obs:
         moving = ball if state.direction < breakout.DOWN_RIGHT else None
@@ -154,7 +153,7 @@ def shown(state, params, partial_obs):
 
 
 def scramble(rng, state, params):
-    """Other bricks, and the ball, its past and the paddle anywhere."""
+    """Draw other bricks, and the ball, its previous cell and the paddle anywhere."""
     number = len(state.time)
     bricks = state.bricks & (rng.random(state.bricks.shape) < rng.random((number, 1, 1)))
     drawn = {
@@ -182,7 +181,7 @@ CASES = [
         scramble=scramble,
         moves_by_itself=True,
         episodes=64,
-        different_starts=10,  # of a ball and a paddle in few places
+        different_starts=10,  # ball and paddle have few starting positions
     )
 ]
 
@@ -259,7 +258,7 @@ def test_the_expert_clears_the_board_from_every_start(name):
     np.testing.assert_allclose(total, 1, atol=5e-6)
 
 
-# --- chance --------------------------------------------------------------------------------------
+# --- randomness ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -314,7 +313,7 @@ def test_the_ball_turns_at_walls_and_ceiling():
 
 
 def test_bricks_are_not_touched_at_the_ceiling():
-    ball = Ball(0, 8, -1, 1, paddle=0, bricks=frozenset({(0, 9), (6, 0)}))  # as no play leaves them
+    ball = Ball(0, 8, -1, 1, paddle=0, bricks=frozenset({(0, 9), (6, 0)}))  # not reachable by play
     script = [
         (UP, 0, dict(ball_row=0, ball_col=9, direction=breakout.DOWN_RIGHT, strike=False, score=58))
     ]

@@ -1,5 +1,4 @@
-"""CartPole's and NoisyCartPole's tests: physics, views and chance, and their Cases for the tests of
-every game."""
+"""Tests of CartPole and NoisyCartPole: physics, views and noise, and their Cases."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +30,7 @@ NOISY_LEVELS = [cartpole.NOISY_NAME + level for level in cartpole.NOISY_LEVELS]
 
 
 def fewest_survived(start, params, horizon=10):
-    """The fewest steps that any sequence of pushes survives, by trying them all: int[episodes]."""
+    """The fewest steps survived by any sequence of pushes, trying all: int[episodes]."""
     sequences = np.stack(np.meshgrid(*[[LEFT, FIRE, RIGHT]] * horizon, indexing="ij"), -1).reshape(
         -1, horizon
     )
@@ -52,8 +51,7 @@ def fewest_survived(start, params, horizon=10):
 
 
 def worst_return(start, params):
-    """The pay of the steps that no sequence of pushes can avoid to survive, for the first few
-    states."""
+    """The reward for the steps that every sequence of pushes survives, for a few states."""
     return fewest_survived(start, params) / params.max_steps_in_episode
 
 
@@ -124,7 +122,7 @@ def test_the_noise_is_drawn_and_does_not_move_the_cart(name):
     assert_same(moved, noisy_moved)
 
 
-# --- chance --------------------------------------------------------------------------------------
+# --- randomness ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -151,8 +149,7 @@ def test_the_cart_starts_uniformly_and_the_noise_is_normal_and_new_on_every_step
 
 
 def cart_reference(state, force):
-    """The physics once more, in float64 and in another form: the equations of motion solved as a
-    linear system."""
+    """The physics in another form: the equations of motion as a linear system, in float64."""
     x, x_dot, theta, theta_dot = (float(value) for value in state[:4])
     gravity, cart, pole, half, tau = 9.8, 1.0, 0.1, 0.5, 0.02
     # (M + m) x'' + m l cos(theta) theta'' = F + m l theta'^2 sin(theta);  cos(theta) x'' + 4/3 l

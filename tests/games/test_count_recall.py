@@ -1,4 +1,4 @@
-"""CountRecall's tests: its rules, its chance, and its Case for the tests of every game."""
+"""Tests of CountRecall: rules and randomness, and its Case for the tests of every game."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +12,7 @@ LEVELS = [count_recall.NAME + level for level in count_recall.LEVELS]
 
 
 def shown(state, params, partial_obs):
-    """Score, counter, the card on show and the asked suit; and unless they are hidden, the cards
-    dealt before."""
+    """Score, counter, current card, asked suit and, in the MDP view, the cards dealt before."""
     corners = (
         (state.values[state.index], state.queries[state.index])
         if state.index < params.num_cards
@@ -28,7 +27,7 @@ def shown(state, params, partial_obs):
 
 
 def scramble(rng, state, params):
-    """Other cards, questions and counters."""
+    """Draw other cards, questions and counters."""
     values, queries = rng.permuted(state.values, axis=1), rng.permuted(state.queries, axis=1)
     counter = rng.integers(0, count_recall.MOST + 1, len(state.time)).astype(np.int32)
     return state._replace(values=values, queries=queries, counter=counter)
@@ -52,7 +51,7 @@ CASES = [
 ]
 
 
-# --- chance --------------------------------------------------------------------------------------
+# --- randomness ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -98,7 +97,11 @@ def dealt(values, queries, **fields):
 
 def test_count_recall_asks_for_what_was_dealt_before_the_card_on_show():
     script = [
-        (FIRE, 1 / 3, dict(index=1, score=1, seen=[0, 1])),  # the spade on show does not count yet
+        (
+            FIRE,
+            1 / 3,
+            dict(index=1, score=1, seen=[0, 1]),
+        ),  # the current card, a spade, does not count yet
         (
             FIRE,
             0,

@@ -1,4 +1,4 @@
-"""MineSweeper's tests: its rules, its chance, and its Case for the tests of every game."""
+"""Tests of MineSweeper: rules and randomness, and its Case for the tests of every game."""
 
 import itertools
 
@@ -29,8 +29,7 @@ LEVELS = [minesweeper.NAME + level for level in minesweeper.LEVELS]
 
 
 def marks_of(mines):
-    """What digging each cell would show: the number of mines around it, or 9 for a mine; int[n,
-    n]."""
+    """What each cell shows once dug: the number of mines around it, or 9 for a mine; int[n, n]."""
     n = len(mines)
     counts = np.full((n, n), 9)
     for row, col in np.argwhere(~mines):
@@ -39,15 +38,14 @@ def marks_of(mines):
 
 
 def shown(state, params, partial_obs):
-    """Score, cursor and the mark under it, and unless they are hidden all marks and the share of
-    repeats."""
+    """Score, cursor and its mark or, in the MDP view, all marks and the number of repeats."""
     marks = np.where(state.dug, marks_of(state.mines), -1)
     field = marks[state.row, state.col] if partial_obs else (marks.tobytes(), state.repeats)
     return state.score, state.row, state.col, field
 
 
 def scramble(rng, state, params):
-    """Other mines, dug cells and repeats."""
+    """Draw other mines, dug cells and repeats."""
     count, n = len(state.time), params.board_size
     mines = rng.random(state.mines.shape) < rng.random((count, 1, 1))
     dug = rng.random(state.dug.shape) < rng.random((count, 1, 1))
@@ -57,7 +55,7 @@ def scramble(rng, state, params):
 
 
 def worst_return(start, params):
-    """The pay of one safe cell, which is then dug again until the budget is used up."""
+    """The reward for one safe cell, dug again until the budget is used up."""
     return np.full(start.time.shape, 1 / (params.board_size**2 - params.num_mines) - 1)
 
 
@@ -100,7 +98,7 @@ def test_all_digits_and_the_mine_look_different_with_and_without_the_cursor(name
         assert len(np.unique(frames, axis=0)) == 11
 
 
-# --- chance --------------------------------------------------------------------------------------
+# --- randomness ----------------------------------------------------------------------------------
 
 
 def test_minesweepers_cursor_starts_on_every_cell_equally_often_also_on_mines():
@@ -136,7 +134,7 @@ SAFE, REPEAT = 1 / 14, -1 / 8
 
 
 def mine_field(drawing, time=0):
-    """A state from a drawing of the mines, M; the cursor is on C (safe) or D (a mine)."""
+    """A state from a drawing: M mine, C cursor on a safe cell, D cursor on a mine."""
     row, col = cell_of(drawing, "D" if "D" in drawing else "C")
     mines = jnp.asarray(board_of(drawing, "M") | board_of(drawing, "D"))
     zero = jnp.int32(0)
@@ -202,6 +200,6 @@ def test_minesweepers_cursor_stops_at_the_far_edges_and_may_pass_over_mines():
 def test_a_field_without_a_safe_cell_is_refused_with_the_nearest_number_of_mines():
     with pytest.raises(
         ValueError,
-        match=r"num_mines must be in 1 \.\.\. 15 .* board_size is 4, but it is 16; the nearest is 15",
+        match=r"num_mines must be in \[1, 15\] .* board_size is 4, but it is 16; the nearest is 15",
     ):
         make("MineSweeperEasy", num_mines=16)

@@ -1,4 +1,4 @@
-"""Navigator's tests: its rules, its chance, and its Case for the tests of every game."""
+"""Tests of Navigator: rules and randomness, and its Case for the tests of every game."""
 
 import jax
 import jax.numpy as jnp
@@ -31,23 +31,23 @@ def manhattan(state):
 
 
 def best_return(start, params):
-    """The treasure, less the step cost of the shortest way."""
+    """The reward for the treasure minus the step cost of the shortest path."""
     return 1 - 0.5 / params.board_size**2 * manhattan(start)
 
 
 def worst_return(start, params):
-    """The step cost of all steps but the last, which is into TNT."""
+    """The step cost of all but the last step, which enters TNT."""
     return np.full(start.time.shape, -0.5 - 0.5 * (1 - 1 / params.board_size**2))
 
 
 def shown(state, params, partial_obs):
-    """Score and agent, and unless they are hidden the TNT and the treasure."""
+    """Score, agent and, where the view shows them, TNT and treasure."""
     field = state.tnt.tobytes(), state.treasure_row, state.treasure_col
     return state.score, state.row, state.col, None if partial_obs and state.time > 0 else field
 
 
 def scramble(rng, state, params):
-    """Another treasure and other TNT."""
+    """Draw another treasure and other TNT."""
     count, n = len(state.time), params.board_size
     treasure = rng.integers(0, n, (2, count)).astype(np.int32)
     tnt = rng.random(state.tnt.shape) < 0.1
@@ -69,7 +69,7 @@ CASES = [
 ]
 
 
-# --- chance --------------------------------------------------------------------------------------
+# --- randomness ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LEVELS)

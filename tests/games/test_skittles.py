@@ -1,4 +1,4 @@
-"""Skittles' tests: its rules, its chance, and its Case for the tests of every game."""
+"""Tests of Skittles: rules and randomness, and its Case for the tests of every game."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ SIZE = 10
 
 
 def shown(state, params, partial_obs):
-    """Score, player, and the skittles that are not hidden, in the colours of their rows."""
+    """Score, player and the visible skittles in the colors of their rows."""
     enemies = state.enemies & state.visible if partial_obs else state.enemies
     return (
         state.score,
@@ -38,7 +38,7 @@ def shown(state, params, partial_obs):
 
 
 def scramble(rng, state, params):
-    """Other skittles, colours, players and visible cells."""
+    """Draw other skittles, colors, players and visible cells."""
     count = len(state.time)
     enemies = rng.random(state.enemies.shape) < rng.random((count, 1, 1)) / 2
     return state._replace(
@@ -72,14 +72,12 @@ CASES = [
 
 
 def most_survivable(new_cols, start_col, params):
-    """How many steps a player could survive who knew all skittles beforehand: int[count]. No player
-    survives more.
+    """An upper bound on the steps survived, by a player who knows all skittles: int[count].
 
     new_cols: int[steps, count], the columns where skittles enter in each step. start_col:
-    int[count]. What comes does not depend on the actions, so the columns that can be reached alive
-    after a step are those within one column of those before it, in the lane, without the skittle
-    that stands in the lowest row and the one that falls there. Once there are none, nobody is
-    alive.
+    int[count]. Skittles do not depend on the actions. So the columns that a living player can be in
+    after a step are those of the lane within one column of those before it, except for the skittle
+    in the lowest row and the one that falls there. When no column is left, no player is alive.
     """
     cols = np.arange(SIZE)
     lane = (cols >= params.first_lane) & (cols <= params.last_lane)
@@ -119,9 +117,9 @@ def test_the_expert_survives_what_can_be_survived(name):
     survived, bound = alive.sum(axis=1), most_survivable(new_cols.T, start_col, params)
     assert np.all(survived <= bound)
     np.testing.assert_allclose(reward.sum(axis=1, where=alive), survived / 100, atol=5e-6)
-    # A few walls cannot be passed by anyone: the bound proves it. The expert does not see what is
-    # not on the field yet, so that a few times in a thousand, 0.05, 0.6 and 3 of them on the three
-    # levels, it is on the wrong side of a long wall.
+    # The bound proves that a few walls cannot be passed. The expert does not see skittles that have
+    # not entered yet, so it is on the wrong side of a long wall in 0.05, 0.6 and 3 of 1000 episodes
+    # on the three levels.
     assert np.mean(bound < 100) < 0.03 and np.mean(survived < bound) < 0.01
 
 
@@ -134,7 +132,7 @@ def test_nobody_survives_a_wall_from_one_side_of_the_lane_to_the_other(start):
     assert most_survivable(gap, np.array([start]), params) == 28
 
 
-# --- chance --------------------------------------------------------------------------------------
+# --- randomness ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -159,7 +157,7 @@ def test_the_player_starts_and_skittles_enter_uniformly_in_the_lane(name):
 
 
 @pytest.mark.parametrize("share", [0.5, 0.0, 1.0, 0.3])
-def test_cells_are_visible_with_their_probability_independently_and_anew(share):
+def test_cells_are_visible_with_their_probability_independently_and_in_every_step(share):
     start = many_starts("SkittlesEasy", 4000)
     params = skittles.Params(visible_share=share)
     visible = np.asarray(
@@ -191,8 +189,7 @@ EASY = skittles.LEVELS["Easy"]
 
 
 def field_of(drawing, col, time=20, score=20):
-    """A state from a drawing of the lowest rows, E for a skittle; the player is in column
-    ``col``."""
+    """A state from a drawing of the lowest rows, E for a skittle, with the player in ``col``."""
     lowest = board_of(drawing, "E")
     enemies = np.zeros((SIZE, SIZE), bool)
     enemies[SIZE - len(lowest) :] = lowest
@@ -202,7 +199,7 @@ def field_of(drawing, col, time=20, score=20):
     )
 
 
-def test_skittles_fall_and_bring_the_next_colour():
+def test_skittles_fall_and_bring_the_next_color():
     state = field_of("...E...... .......... ..........", 5)
     state = run_script(skittles, state, EASY, [(UP, 0.01, dict(col=5, score=21, time=21))])
     assert (
@@ -256,6 +253,6 @@ def test_skittles_pays_for_the_last_step_unless_it_is_fatal():
 def test_a_lane_that_ends_before_it_begins_is_refused():
     with pytest.raises(
         ValueError,
-        match=r"last_lane must be in 5 \.\.\. 9 where first_lane is 5, but it is 3; the nearest is 5",
+        match=r"last_lane must be in \[5, 9\] where first_lane is 5, but it is 3; the nearest is 5",
     ):
         make("SkittlesEasy", first_lane=5, last_lane=3)

@@ -1,7 +1,7 @@
-"""Tetris's tests: its rules, its chance, and its Case for the tests of every game.
+"""Tests of Tetris: rules and randomness, and its Case for the tests of every game.
 
-The rules are written down once more here in plain Python, from the rulebook and not from the game,
-and both are played side by side.
+The rules are implemented again in plain Python, from the rulebook and not from the game, and both
+implementations are played side by side.
 """
 
 import jax
@@ -32,7 +32,7 @@ LEVELS = [tetris.NAME + level for level in tetris.LEVELS]
 I, O, T, S, Z, J, L = range(7)  # noqa: E741
 ROWS, COLUMNS = 20, 10
 
-# --- the rules once more -------------------------------------------------------------------------
+# --- the rules again, in plain Python ------------------------------------------------------------
 
 SHAPES = (
     TETRIS_CELLS.tolist()
@@ -75,7 +75,7 @@ class Game:
         )
 
     def clear(self):
-        """Take the full rows away; how many there were."""
+        """Remove the full rows and return their number."""
         full = [
             row for row in range(ROWS) if all((row, col) in self.locked for col in range(COLUMNS))
         ]
@@ -177,8 +177,7 @@ def test_tetris_plays_like_the_rules_in_plain_python(name):
 
 
 def shown(state, params, partial_obs):
-    """Score, the next pieces, the falling piece and its rotation, and the blocks on the board that
-    it and the view leave to see."""
+    """Score, next pieces, the falling piece with its rotation, and the visible blocks."""
     board = state.board.astype(int)
     full = np.all(board > 0, axis=1)
     board = np.where(full[:, None], 8, np.zeros_like(board) if partial_obs else board)
@@ -195,7 +194,7 @@ def shown(state, params, partial_obs):
 
 
 def scramble(rng, state, params):
-    """Other blocks on the board, another piece somewhere on it, and other next pieces."""
+    """Draw other blocks, another falling piece anywhere, and other next pieces."""
     count = len(state.time)
     board = rng.integers(1, 8, state.board.shape) * (
         rng.random(state.board.shape) < rng.random((count, 1, 1))
@@ -236,7 +235,7 @@ CASES = [
 ]
 
 
-# --- chance --------------------------------------------------------------------------------------
+# --- randomness ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -268,8 +267,7 @@ EASY, HARD = tetris.LEVELS["Easy"], tetris.LEVELS["Hard"]
 
 
 def lying(drawing, piece, row=0, col=3, rotation=0, **fields):
-    """A state from a drawing of the lowest rows of the board, # for a block; a piece falls on
-    it."""
+    """A state from a drawing of the board's lowest rows, # for a block, with a falling piece."""
     lowest = board_of(drawing, "#")
     board = np.zeros((ROWS, COLUMNS), np.int8)
     board[ROWS - len(lowest) :] = lowest
