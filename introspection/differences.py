@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from popgym_arcade.baselines.model.memory import MEMORYLESS
 from popgym_arcade.baselines.plot import read_run
 from popgym_arcade.introspection import measures
 from popgym_arcade.introspection.measures import ReturnDifference, Returns
@@ -69,7 +70,7 @@ def _mismatches(runs, name, obs_size) -> list[str]:
             "env": name,
             "obs_size": obs_size,
             "partial": group == "pomdp",
-            "memory": "none" if group == "memoryless" else memory,
+            "memory": MEMORYLESS if group == "memoryless" else memory,
         }
         for run in of:
             mismatches += _mismatches_of_run(run, group, expected)

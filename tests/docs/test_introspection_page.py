@@ -1,5 +1,4 @@
-"""docs/introspection.md keeps its word: its snippets run, and its pictures and its table of
-contents are complete."""
+"""docs/introspection.md: its snippets run, its pictures and its table of contents are complete."""
 
 import os
 import re
@@ -16,14 +15,14 @@ client("memax")
 client("matplotlib")
 
 DOCUMENTS = Path(__file__).parent.parent.parent / "docs"
-TEXT = (
-    (DOCUMENTS / "introspection.md").read_text() if DOCUMENTS.exists() else ""
-)  # an installed wheel has none
+# an installed wheel has no docs
+TEXT = (DOCUMENTS / "introspection.md").read_text() if DOCUMENTS.exists() else ""
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 WEIGHTS = """
 import equinox, jax
 from popgym_arcade.baselines.model.builder import QNetworkRNN
-equinox.tree_serialise_leaves("PATH_TO_YOUR_MODEL_WEIGHTS.pkl", QNetworkRNN(jax.random.PRNGKey(5), "lru"))
+network = QNetworkRNN(jax.random.PRNGKey(5), "lru")
+equinox.tree_serialise_leaves("PATH_TO_YOUR_MODEL_WEIGHTS.pkl", network)
 """
 MADE = [
     {"line.png", "grid.pdf"},

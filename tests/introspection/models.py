@@ -1,4 +1,4 @@
-"""Agents whose saliency is known in closed form, for the tests."""
+"""Agents with saliency in closed form, for the tests."""
 
 import equinox as eqx
 import jax
@@ -8,12 +8,11 @@ from popgym_arcade.baselines.model.builder import scaled
 
 
 class LinearRecurrence(eqx.Module):
-    """h_t = decay h_{t-1} + <weights, o_t>, or without the first term where an episode starts; the
-    value of action a is out[a] h_t.
+    """h_t = decay h_{t-1} + <weights, o_t>, with action values out[a] h_t.
 
-    So the gradient of the value of a at decision n with respect to frame k is out[a] decay^(n - k)
-    weights, unless an episode starts in between. With ``policy`` it returns (out h_t as logits, h_t
-    as values).
+    The first term is dropped where an episode starts. So the gradient of the value of a at decision
+    n with respect to frame k is out[a] decay^(n - k) weights, unless an episode starts in between.
+    With ``policy`` it returns (out h_t as logits, h_t as values).
     """
 
     decay: float
@@ -22,7 +21,7 @@ class LinearRecurrence(eqx.Module):
     policy: bool = eqx.field(static=True, default=False)
 
     def initialize_carry(self):
-        """h before anything."""
+        """h before the first frame."""
         return jnp.zeros(())
 
     def __call__(self, carry, observations, last_actions, starts):
@@ -39,7 +38,7 @@ class LinearRecurrence(eqx.Module):
 
 
 def linear_recurrence(seed=0, size=4, decay=0.8, policy=False):
-    """A LinearRecurrence for frames of so many pixels a side, with random weights."""
+    """A LinearRecurrence for frames of ``size`` pixels a side, with random weights."""
     weights_key, out_key = jax.random.split(jax.random.key(seed))
     weights = jax.random.normal(weights_key, (size, size, 3)) / size
     return LinearRecurrence(decay, weights, jax.random.normal(out_key, (5,)), policy)

@@ -31,7 +31,8 @@ SNIPPET = """
 from popgym_arcade.baselines.model.builder import QNetworkRNN
 from popgym_arcade.baselines.utils import get_saliency_maps, vis_fn
 import equinox as eqx, jax
-config = {"ENV_NAME": "NavigatorEasy", "PARTIAL": True, "MEMORY_TYPE": "lru", "SEED": 0, "OBS_SIZE": 128}
+config = {"ENV_NAME": "NavigatorEasy", "PARTIAL": True, "MEMORY_TYPE": "lru", "SEED": 0,
+          "OBS_SIZE": 128}
 rng = jax.random.PRNGKey(config["SEED"])
 network = QNetworkRNN(rng, rnn_type=config["MEMORY_TYPE"], obs_size=config["OBS_SIZE"])
 model = eqx.tree_deserialise_leaves("PATH_TO_YOUR_MODEL_WEIGHTS.pkl", network)
@@ -68,8 +69,12 @@ def pictures(figure):
 
 
 def test_the_snippet_runs_as_it_is_written(tmp_path):
-    save = "import equinox as eqx, jax; from popgym_arcade.baselines.model.builder import QNetworkRNN as Q; "
-    save += 'eqx.tree_serialise_leaves("PATH_TO_YOUR_MODEL_WEIGHTS.pkl", Q(jax.random.PRNGKey(5), "lru"))\n'
+    save = (
+        "import equinox as eqx, jax\n"
+        "from popgym_arcade.baselines.model.builder import QNetworkRNN\n"
+        'network = QNetworkRNN(jax.random.PRNGKey(5), "lru")\n'
+        'eqx.tree_serialise_leaves("PATH_TO_YOUR_MODEL_WEIGHTS.pkl", network)\n'
+    )
     environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
     done = subprocess.run(
         [sys.executable, "-c", save + SNIPPET + CHECKS],

@@ -12,12 +12,12 @@ client("equinox")
 client("memax")
 client("matplotlib")
 
-from popgym_arcade.baselines import checkpoint  # noqa: E402, because they need these
-from popgym_arcade.introspection import introspect, measures  # noqa: E402, for the same reason
+from popgym_arcade.baselines import checkpoint  # noqa: E402, after the checks
+from popgym_arcade.introspection import introspect, measures  # noqa: E402
 
 
 def saved(folder, algorithm="pqn", **changes):
-    """A checkpoint of an agent that has learned nothing: its Path."""
+    """Save a checkpoint of an untrained agent: its Path."""
     config = {
         "env": "NavigatorEasy",
         "partial": True,
@@ -35,7 +35,7 @@ def saved(folder, algorithm="pqn", **changes):
 
 @pytest.fixture(scope="module")
 def of_pqn(tmp_path_factory):
-    """The folder of a run of PQN."""
+    """The folder of a PQN run."""
     folder = tmp_path_factory.mktemp("pqn")
     saved(folder)
     return folder
@@ -120,8 +120,10 @@ def test_bad_input_exits_with_2_and_says_why(of_pqn, arguments, message, capsys,
 
 
 def run_with(folder, returns, partial=False, memory="lru", env="NavigatorEasy"):
-    """A run's folder with evaluations: returns is {seed: [return at each evaluation]}. Returns its
-    path as str."""
+    """Write a run's folder with evaluations: its path as str.
+
+    returns: {seed: [return at each evaluation]}.
+    """
     folder.mkdir()
     config = {"env": env, "partial": partial, "memory": memory, "obs_size": 128}
     (folder / "config.json").write_text(json.dumps({"algorithm": "pqn", "config": config}))

@@ -10,8 +10,8 @@ from tests.testing import client
 client("equinox")
 client("memax")
 
-from popgym_arcade.baselines.model.builder import QNetworkRNN  # noqa: E402, because it needs equinox
-from popgym_arcade.introspection import measures  # noqa: E402, for the same reason
+from popgym_arcade.baselines.model.builder import QNetworkRNN  # noqa: E402, after the checks
+from popgym_arcade.introspection import measures  # noqa: E402
 from popgym_arcade.introspection.saliency import SaliencyMaps  # noqa: E402
 from tests.introspection.models import LinearRecurrence, linear_recurrence  # noqa: E402
 
@@ -32,7 +32,7 @@ def maps_of(model, length=12, size=4, starts=(0,), seed=0):
 
 @pytest.fixture(scope="module")
 def memoryless():
-    """The maps of a real network without a memory."""
+    """The maps of a real network without memory."""
     return maps_of(
         QNetworkRNN(jax.random.key(0), "none", obs_size=16, hidden_size=16, num_layers=1), size=16
     )
@@ -111,7 +111,7 @@ def test_the_bins_of_a_decision_are_those_of_its_own_length():
     np.testing.assert_allclose(
         measures.recall_density([[[3, 2, 5]]], bins=4).density, [0, 1.2, 0.8, 2]
     )
-    # as a share of each decision's own past, whatever the scale of its gradient
+    # a share of each decision's own past, independent of the scale of its gradient
     both = measures.recall_density([[[1, 2, 3, 4], [300, 200, 500]]], bins=4)
     np.testing.assert_allclose(both.density, [0.2, 1.0, 1.0, 1.8])
 
@@ -167,7 +167,7 @@ def test_noise_on_one_frame_decays_as_the_memory_does():
 
 
 def test_the_size_of_the_noise_is_a_share_of_the_pixels_range():
-    model = linear_recurrence(size=8)  # all pixels are in the middle, so that nothing is clipped
+    model = linear_recurrence(size=8)  # pixels are mid-range, so nothing is clipped
     maps = maps_of(model, size=8)
     found = measures.contamination(maps, jax.random.key(1), sigma=0.02, frames=[0], samples=400)
     deviation = 0.02 * np.sqrt(
@@ -186,7 +186,7 @@ def test_noise_is_clipped_to_what_a_pixel_can_be():
     most = np.sum(np.abs(model.weights)) * np.abs(model.out).mean()
     assert (
         0.2 * most < loud.values[0, 0] < 0.6 * most
-    )  # half of the pixels stay white, the others become darker
+    )  # half of the pixels stay white, the others darken
 
 
 def test_a_memoryless_agent_is_contaminated_by_its_own_frame_only(memoryless):
@@ -210,7 +210,7 @@ def test_a_shuffled_past_matters_to_a_memory_of_order_only():
         for decay in (1.0, 0.5)
     )
     np.testing.assert_allclose(sums.values, 0, atol=1e-5)
-    assert not decays.values[0, :2].any()  # there is one order only of one frame or none
+    assert not decays.values[0, :2].any()  # one frame or none has a single order
     assert decays.values[0, 3] > 1e-3
     assert decays.frames.tolist() == [-1] and decays.decisions.tolist() == [0, 1, 2, 11]
 
@@ -225,18 +225,16 @@ def test_a_past_before_the_episode_stays_where_it_is():
 
 
 def test_the_best_action_of_a_policy_is_its_likeliest():
-    weights = jnp.tile(
-        jnp.array([1.0, -1.0])[:, None], (4, 2, 3)
-    )  # of a grey picture they see nothing: h = 0
+    weights = jnp.tile(jnp.array([1.0, -1.0])[:, None], (4, 2, 3))  # on a gray image h = 0
     model = LinearRecurrence(
         0.5, weights, jnp.arange(5.0), policy=True
-    )  # h > 0: fire is the best; otherwise up is
-    grey = SaliencyMaps(model, np.full((2, 4, 4, 3), 128, np.uint8), [-1, 0], [True, False], [0, 0])
-    found = measures.contamination(grey, jax.random.key(0), sigma=0.2, frames=[0], samples=400)
+    )  # fire is greedy if h > 0, otherwise up
+    gray = SaliencyMaps(model, np.full((2, 4, 4, 3), 128, np.uint8), [-1, 0], [True, False], [0, 0])
+    found = measures.contamination(gray, jax.random.key(0), sigma=0.2, frames=[0], samples=400)
     assert found.actions[0] == pytest.approx(
         [0.5, 0.5], abs=0.08
-    )  # up becomes fire wherever h is above 0 now
-    assert found.values[0, 0] == found.chosen[0, 0] > 0  # there is one value, that of the state
+    )  # up becomes fire wherever h is now above 0
+    assert found.values[0, 0] == found.chosen[0, 0] > 0  # the only value is that of the state
 
 
 def test_numbers_out_of_range_are_refused():

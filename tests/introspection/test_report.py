@@ -12,16 +12,23 @@ client("equinox")
 client("memax")
 client("matplotlib")
 
-from popgym_arcade.introspection import episode, figures, measures, report  # noqa: E402, because they need these
+from popgym_arcade.introspection import episode, figures, measures, report  # noqa: E402, after the checks
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-OPTIONS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update".split()
+OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 PATIENCE = 60_000  # milliseconds
 LENGTH, SIZE, SIDE = 20, 32, 16
 
 
 def an_episode(policy=False):
-    """An Episode that nobody played, each of whose frames is of one colour."""
+    """A made-up Trajectory whose frames are of one color each."""
     rng = np.random.default_rng(0)
     frames = np.broadcast_to(
         rng.integers(0, 256, (LENGTH, 1, 1, 3)), (LENGTH, SIZE, SIZE, 3)
@@ -34,8 +41,7 @@ def an_episode(policy=False):
 
 
 def some_maps():
-    """Maps of which frame 3 means most to each decision after it, in its square of row 2 and column
-    5."""
+    """Maps in which frame 3, at row 2 and column 5, is the most salient for later decisions."""
     pooled = np.tril(np.random.default_rng(1).random((LENGTH, LENGTH)) * 0.1)[
         ..., None, None
     ] * np.ones((SIDE, SIDE), np.float32)
@@ -45,7 +51,7 @@ def some_maps():
 
 
 def written(path, policy=False, decisions=None):
-    """Write a report of them: its path."""
+    """Write a report of the episode and the maps: its path."""
     decisions = np.arange(LENGTH) if decisions is None else decisions
     figure = figures.draw_recall(measures.recall_density([[[1, 2, 3]]]))
     drawn = [("A <figure>", "What it shows & means.", figure)]
@@ -63,7 +69,7 @@ def written(path, policy=False, decisions=None):
 
 @pytest.fixture(scope="module")
 def browser():
-    """A Chromium."""
+    """A headless Chromium."""
     path = program(*CHROMIUM)
     try:
         from playwright import sync_api
@@ -79,8 +85,7 @@ def browser():
 
 @pytest.fixture
 def opened(browser, tmp_path):
-    """A function that opens a report, and sees to it that it complains of nothing and asks for
-    nothing but itself."""
+    """A function that opens a report; the page must log no message and request no other URL."""
     complaints, asked, contexts = [], [], []
 
     def opened(width=1280, height=900, **options):
@@ -104,7 +109,7 @@ def opened(browser, tmp_path):
 
 
 def wait_for(page, decision, frame):
-    """Wait until the page shows a decision and, beside it, a frame."""
+    """Wait until the page shows a decision and, next to it, a frame."""
     page.wait_for_selector(f'body[data-shown="{decision}/{frame}"]')
 
 
@@ -112,19 +117,21 @@ def pixels(page, selector):
     """The pixels of a canvas or an image of the page: uint8[height, width, 4]."""
     height, width, values = page.evaluate(
         """(selector) => {
-            const source = document.querySelector(selector), canvas = document.createElement("canvas");
+            const source = document.querySelector(selector);
+            const canvas = document.createElement("canvas");
             canvas.width = source.naturalWidth || source.width;
             canvas.height = source.naturalHeight || source.height;
             const context = canvas.getContext("2d", {willReadFrequently: true});
             context.drawImage(source, 0, 0);
-            return [canvas.height, canvas.width, Array.from(context.getImageData(0, 0, canvas.width, canvas.height).data)];
+            const {data} = context.getImageData(0, 0, canvas.width, canvas.height);
+            return [canvas.height, canvas.width, Array.from(data)];
         }""",
         selector,
     )
     return np.array(values, np.uint8).reshape(height, width, 4)
 
 
-def test_the_last_decision_and_the_frame_that_means_most_to_it_are_shown_first(opened):
+def test_the_last_decision_and_its_most_salient_frame_are_shown_first(opened):
     page, played = opened(), an_episode()
     wait_for(page, LENGTH - 1, 3)
     np.testing.assert_array_equal(pixels(page, "#now")[..., :3], played.frames[-1])
@@ -132,9 +139,8 @@ def test_the_last_decision_and_the_frame_that_means_most_to_it_are_shown_first(o
     assert page.inner_text("h1") == page.title() == "Navigator <Easy>"
     assert "lru & more" in page.inner_text("dl")
     assert page.inner_text("#then-title") == "Frame 3, 16 steps ago"
-    assert (
-        page.inner_text("#where") == f"decision 19 of 19: {episode.ACTION_NAMES[played.actions[-1]]}"
-    )
+    action = episode.ACTION_NAMES[played.actions[-1]]
+    assert page.inner_text("#where") == f"decision 19 of 19: {action}"
     shares = some_maps()[-1].sum((1, 2)) / some_maps()[-1].sum()
     found = re.search(r": (\d+) % of the gradient", page.inner_text("#then-note"))[1]
     assert int(found) == round(100 * shares[3])
@@ -147,7 +153,7 @@ def test_the_saliency_lies_where_the_maps_have_it(opened):
     assert strength.shape == (SIDE, SIDE)
     assert np.unravel_index(strength.argmax(), strength.shape) == (2, 5)
     assert strength[2, 5] > 200 and np.delete(strength.ravel(), 2 * SIDE + 5).max() < 20
-    assert pixels(page, "#now-map")[..., 3].max() < 20  # on one scale, the others are faint
+    assert pixels(page, "#now-map")[..., 3].max() < 20  # on the common scale, the others are faint
     page.select_option("#scale", "own")
     assert pixels(page, "#now-map")[..., 3].min() > 200
     page.uncheck("#show")
@@ -188,9 +194,8 @@ def test_the_strip_has_all_frames_and_dims_what_is_to_come(opened):
     assert page.locator(".cell.later").count() == LENGTH - 6
     assert page.locator(".cell.now").get_attribute("aria-label") == "frame 5"
     assert page.locator(".cell.looked").get_attribute("aria-label") == "frame 3"
-    page.click(
-        "button[aria-label='frame 8']"
-    )  # it is still to come, so the choice goes back to the one that means most
+    # frame 8 is still to come, so the selection goes back to the most salient frame
+    page.click("button[aria-label='frame 8']")
     wait_for(page, 5, 3)
 
 
@@ -216,8 +221,13 @@ def test_the_bars_are_the_values_or_the_policys_probabilities(opened):
 def test_playing_runs_to_the_end_and_stops(opened):
     page = opened(decisions=np.array([0, 6, 12, 19]))
     wait_for(page, 19, 3)
-    note = "new MutationObserver(() => seen.push(document.body.dataset.shown)).observe(document.body, {attributes: true})"
-    page.evaluate(f"window.seen = []; {note}")
+    page.evaluate(
+        """() => {
+            window.seen = [];
+            const note = () => seen.push(document.body.dataset.shown);
+            new MutationObserver(note).observe(document.body, {attributes: true});
+        }"""
+    )
     page.click("#play")
     assert page.inner_text("#play") == "Pause"
     page.wait_for_selector("#play:text('Play')")
@@ -245,6 +255,6 @@ def test_the_maps_get_coarser_before_a_report_gets_too_large():
 
 def test_the_brightness_of_a_map_comes_back_from_its_picture(tmp_path):
     page = written(tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "<!--" not in page  # every part is filled in
+    assert "<!--" not in page  # every placeholder is filled in
     assert "http:" not in page and "https:" not in page
     assert (tmp_path / "report.html").stat().st_size < 400_000

@@ -1,5 +1,4 @@
-"""Saliency held against truth: closed forms, finite differences, jax's own gradient of the whole
-sequence, exact zeros."""
+"""Saliency against closed forms, finite differences, the whole gradient and exact zeros."""
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +10,8 @@ from tests.testing import client
 eqx = client("equinox")
 client("memax")
 
-from popgym_arcade.baselines.model.builder import ActorCriticRNN, QNetworkRNN, scaled  # noqa: E402, because it needs equinox
-from popgym_arcade.baselines.model.memory import make_memory, memory_names  # noqa: E402, for the same reason
+from popgym_arcade.baselines.model.builder import ActorCriticRNN, QNetworkRNN, scaled  # noqa: E402, after the checks
+from popgym_arcade.baselines.model.memory import make_memory, memory_names  # noqa: E402
 from popgym_arcade.introspection import episode, saliency  # noqa: E402
 from popgym_arcade.introspection.saliency import SaliencyMaps  # noqa: E402
 from tests.introspection.models import linear_recurrence  # noqa: E402
@@ -102,7 +101,7 @@ def test_the_log_probability_of_a_linear_policy_has_its_closed_form():
     )
     values = SaliencyMaps(
         model, frames, last, starts, actions
-    )  # of a policy's network: the value of the state, h
+    )  # for a network with a policy: the state value, h
     np.testing.assert_allclose(
         values[9], np.einsum("k,rcx->krcx", powers(0.8, 9), model.weights), rtol=1e-4, atol=1e-7
     )
@@ -218,17 +217,16 @@ def test_the_maps_are_the_gradient_of_the_whole_network_over_the_whole_sequence(
 
 
 class MemoryAlone(eqx.Module):
-    """A memory that reads the first pixels themselves, which compiles faster than a whole
-    network."""
+    """A memory that reads the first pixels, which compiles faster than a whole network."""
 
     memory: eqx.Module
 
     def initialize_carry(self):
-        """What the memory knows at first."""
+        """The memory's initial carry."""
         return self.memory.initialize_carry()
 
     def __call__(self, carry, observations, last_actions, starts):
-        """As a network, with five of the memory's outputs for values."""
+        """As a network, with five of the memory's outputs as values."""
         carry, outputs = self.memory(
             carry, (observations.reshape(len(observations), -1)[:, :16], starts)
         )
@@ -237,9 +235,8 @@ class MemoryAlone(eqx.Module):
 
 @pytest.mark.parametrize("memory", memory_names())
 def test_every_memory_has_finite_gradients_that_a_start_blocks_exactly(memory, monkeypatch):
-    monkeypatch.setattr(
-        saliency, "BLOCK", 4
-    )  # compiles faster, and a sequence of 7 has two blocks all the same
+    # compiles faster, and a sequence of 7 still has two blocks
+    monkeypatch.setattr(saliency, "BLOCK", 4)
     monkeypatch.setattr(saliency, "FRAMES_AT_ONCE", 4)
     maps = SaliencyMaps(
         MemoryAlone(make_memory(memory, 16, 1, jax.random.key(1))), *sequence(7, starts=(0, 2))
@@ -253,8 +250,7 @@ def test_every_memory_has_finite_gradients_that_a_start_blocks_exactly(memory, m
 
 @pytest.mark.parametrize("decisions", [[3, 4, 5, 9], [9, 3]])
 def test_decisions_that_share_a_pass_do_not_mix(decisions):
-    # with frames as large as a game's, for it depends on the size how XLA fuses a normalisation's
-    # gradient
+    # frames as large as a game's: how XLA fuses a normalization's gradient depends on the size
     net = QNetworkRNN(jax.random.key(0), "lru", obs_size=128, hidden_size=16, num_layers=1)
     maps = SaliencyMaps(net, *sequence(10, 128))
     pooled = maps.pooled(8, decisions)
@@ -268,16 +264,18 @@ def test_a_map_is_the_gradient_without_any_compiled_program():
     net = QNetworkRNN(jax.random.key(0), "lru", obs_size=128, hidden_size=16, num_layers=1)
     frames, last, starts, actions = sequence(3, 128)
     images = scaled(jnp.asarray(frames))
-    value = lambda images: net(
-        net.initialize_carry(), images, jnp.asarray(last), jnp.asarray(starts)
-    )[1][2, actions[2]]  # noqa: E731
+
+    def value(images):
+        _, values = net(net.initialize_carry(), images, jnp.asarray(last), jnp.asarray(starts))
+        return values[2, actions[2]]
+
     expected = jax.grad(value)(images)
     np.testing.assert_allclose(
         SaliencyMaps(net, frames, last, starts, actions)[2], expected, rtol=1e-2, atol=1e-6
     )
 
 
-def test_nothing_is_compiled_anew_for_another_decision_or_a_sequence_of_similar_length():
+def test_other_decisions_and_sequences_of_similar_length_reuse_the_compiled_programs():
     traced = []
 
     def target(output, action):
@@ -345,7 +343,7 @@ def test_the_frames_of_an_episode_are_the_environments_own(looked):
         np.testing.assert_array_equal(played.frames[n], frame)
         frame, state, reward, *_ = step(
             jax.random.key(9), state, played.actions[n], params
-        )  # chance plays no part here
+        )  # the key does not matter here
         assert played.rewards[n] == reward
 
 
@@ -406,9 +404,10 @@ def test_both_twins_and_a_policy_are_looked_at():
 
 
 def test_errors_name_what_is_allowed(agent):
-    play = lambda **changes: saliency.get_saliency_maps(
-        jax.random.key(0), agent, {**CONFIG, **changes}
-    )  # noqa: E731
+
+    def play(**changes):
+        saliency.get_saliency_maps(jax.random.key(0), agent, {**CONFIG, **changes})
+
     with pytest.raises(ValueError, match="no target 'chosen_valu'; the nearest are: chosen_value"):
         saliency.get_saliency_maps(jax.random.key(0), agent, CONFIG, target="chosen_valu")
     with pytest.raises(ValueError, match="log_probability needs a policy"):
