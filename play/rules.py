@@ -72,7 +72,6 @@ SYMBOLS: dict[str, dict[str, str]] = {
     "CountRecall": {"N": "num_cards", "K": "num_suits"},
     "MineSweeper": {"n": "board_size", "m": "num_mines"},
     "Navigator": {"n": "board_size"},
-    "Skittles": {},
     "Tetris": {"P": "num_previews", "A": "gravity", "D": "drop"},
 }
 """Each game's symbols for a level's numbers in its docstring, to fields of its Params."""
@@ -238,8 +237,9 @@ def introduction(game: str, levels: Sequence[str] | None = None) -> list[str]:
 
 def _reworded(text: list[str], game: str, params: list[Any]) -> list[str]:
     """A text of a docstring in a player's terms. params: of the levels that it is to describe."""
+    fields = SYMBOLS.get(game, {})
     numbers = [
-        {symbol: Fraction(str(getattr(level, field))) for symbol, field in SYMBOLS[game].items()}
+        {symbol: Fraction(str(getattr(level, field))) for symbol, field in fields.items()}
         for level in params
     ]
     return [
@@ -346,8 +346,9 @@ def _with_numbers(paragraph: str, numbers: list[dict[str, Fraction]]) -> str:
             before = before[0] + ("n " if re.match(r"8|11\b|18\b", values[0]) else " ")
         return before + _listed(values, "or") + noun
 
-    text = _formula_pattern(symbol).sub(number_for, paragraph)
-    return re.sub(r"\b0, 1, \.\.\., (\d)\b", lambda end: _counted(int(end[1])), text)
+    normal = r"a normal distribution with standard deviation \1"
+    paragraph = re.sub(rf"\bN\(0,\s+({symbol})\^2\)", normal, paragraph)
+    return _formula_pattern(symbol).sub(number_for, paragraph)
 
 
 def _symbol_pattern(symbol: str) -> str:
@@ -399,8 +400,3 @@ def _evaluated(formula: str, numbers: dict[str, Fraction]) -> str:
 def _written(number: Fraction) -> str:
     """A number as a player reads it: "64", "-0.02" or "1/12"."""
     return f"{float(number):g}" if 100 % number.denominator == 0 else str(number)
-
-
-def _counted(last: int) -> str:
-    """The numbers from 0 to the last, spelled out."""
-    return ", ".join(map(str, range(last + 1)))

@@ -309,7 +309,7 @@ BAD_REQUESTS = {
     '{"do": "open", "name": "TetrisEasy", "fps": 61}': (
         "fps must be in [0, 60] or null, but it is 61; the nearest is 60"
     ),
-    '{"do": "open", "name": "TetrisEasy", "fps": "4"}': 'fps must be a number or null, but it is "4"',
+    '{"do": "open", "name": "TetrisEasy", "fps": "4"}': "fps must be a number or null, but it is",
     '{"do": "open", "name": "TetrisEasy", "fps": NaN}': "fps must be in [0, 60] or null, but",
 }
 
@@ -717,7 +717,7 @@ def wait_for_step(page, step, view="MDP", episode=1):
 
 
 def wait_until_after_step(page, step):
-    """Wait until the page shows a later step of the first episode; it may miss any one on a clock."""
+    """Wait until the page shows a later step of the first episode, any of which it may miss."""
     page.wait_for_selector(
         "#frame" + "".join(f':not([data-shown^="1/{early} of "])' for early in range(step + 1))
     )

@@ -160,12 +160,18 @@ def test_the_rules_can_be_read_to_the_last_line(display):
     for _ in range(len(lines)):
         first = window._scrolled(first, pygame.K_DOWN, session("TetrisEasy"), place)
     assert first + window._lines_shown(place) == len(lines)
-    widest = max(
-        window._font(window._rules_size(place)).size(line)[0]
-        for kind, line in lines
-        if kind != "drawing"
-    )
-    assert widest <= place.picture[0] - place.row
+    size = window._rules_size(place)
+    for kind, line in lines:
+        drawn = len(line) * window._pitch(size)
+        width = drawn if kind == "drawing" else window._font(size).size(line)[0]
+        assert width <= place.picture[0] - place.row
+
+
+def test_a_drawing_that_is_too_wide_is_cut_between_its_figures():
+    drawing = "I  ##  T  ###\n   #       #"
+    assert window._narrowed(drawing, 13) == drawing.split("\n")
+    assert window._narrowed(drawing, 12) == ["I  ##", "   #", "", "T  ###", "    #"]
+    assert window._narrowed("###\n #", 2) == ["###", " #"]
 
 
 def test_escape_leaves(display):
