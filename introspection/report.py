@@ -30,6 +30,7 @@ MAP_SIDES = (64, 32, 16, 8)  # squares per side of a map, finest first
 MAX_BYTES = 16_000_000  # of all maps in a report; coarser maps are chosen beyond that
 BYTES_PER_SQUARE = 0.7  # approximate size in the file
 LEVELS = 32  # of brightness
+LEVEL_STEP = 255 // (LEVELS - 1)  # between two levels, in bytes
 COLUMNS = 16  # maps in a row of an image
 
 
@@ -92,7 +93,7 @@ def _data(trajectory, decisions, pooled):
         "decisions": [int(n) for n in decisions],
         "side": pooled.shape[-1],
         "columns": COLUMNS,
-        "levels": LEVELS,
+        "brightest": LEVEL_STEP * (LEVELS - 1),
         "maps": [_atlas(one) for one in maps],
         "peaks": [_rounded(one.max((1, 2))) for one in maps],
         "sums": [_rounded(one.sum((1, 2))) for one in maps],
@@ -116,7 +117,7 @@ def _atlas(maps):
     count, side, _ = maps.shape
     peaks = maps.max((1, 2), keepdims=True)
     shares = np.sqrt(np.divide(maps, peaks, out=np.zeros_like(maps), where=peaks > 0))
-    levels = np.round(shares * (LEVELS - 1)).astype(np.uint8) * (255 // (LEVELS - 1))
+    levels = np.round(shares * (LEVELS - 1)).astype(np.uint8) * LEVEL_STEP
     rows = -(-count // COLUMNS)
     padded = np.zeros((rows * COLUMNS, side, side), np.uint8)
     padded[:count] = levels
