@@ -8,7 +8,7 @@ frame of an episode, before the next one begins, is one too, so an episode of n 
 import dataclasses
 
 import popgym_arcade
-from popgym_arcade.baselines.model.memory import checked_memory_name
+from popgym_arcade.baselines.model.memory import canonical_memory_name
 
 # Games that are learned in fewer steps, and the steps of a run.
 SHORT_GAMES = ("CartPole", "NoisyCartPole", "AutoEncode")
@@ -44,13 +44,15 @@ class Config:
     """Gradients are scaled down to this norm."""
 
 
-def resolved(config, always_short=False):
+def with_defaults(config, always_short=False):
     """A config with the memory in lower case and its total_steps filled in. always_short: by
     default 10,000,000 for all games."""
     steps = config.total_steps
     if steps is None:
         steps = SHORT_STEPS if always_short or config.env.startswith(SHORT_GAMES) else LONG_STEPS
-    return dataclasses.replace(config, memory=checked_memory_name(config.memory), total_steps=steps)
+    return dataclasses.replace(
+        config, memory=canonical_memory_name(config.memory), total_steps=steps
+    )
 
 
 def check(config, environment=None):
@@ -83,7 +85,7 @@ def check(config, environment=None):
         raise ValueError(
             f"total_steps must be at least num_envs * num_steps, {least}, but it is {config.total_steps}; the nearest is {least}"
         )
-    checked_memory_name(config.memory)
+    canonical_memory_name(config.memory)
     if environment is None:
         popgym_arcade.make(config.env, config.partial, config.obs_size)
 

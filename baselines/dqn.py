@@ -28,10 +28,10 @@ import jax.numpy as jnp
 import optax
 
 from popgym_arcade.baselines import rollout
-from popgym_arcade.baselines.config import Config, check, resolved
+from popgym_arcade.baselines.config import Config, check, with_defaults
 from popgym_arcade.baselines.model.builder import network_of
 from popgym_arcade.baselines.pqn import epsilon_greedy, greedy
-from popgym_arcade.baselines.trainer import Trainer, descend
+from popgym_arcade.baselines.trainer import Trainer, gradient_step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ FAST = {
 """What is different for one modern GPU."""
 
 
-class Remembered(NamedTuple):
+class ReplayStep(NamedTuple):
     """What the buffer holds of a step."""
 
     env_state: Any  # of which the frame is drawn
@@ -100,7 +100,7 @@ class TrainState(NamedTuple):
     """All that training needs to go on."""
 
     learner: Learner
-    buffer: Any  # of Remembered, [num_envs, time, ...]
+    buffer: Any  # of ReplayStep, [num_envs, time, ...]
     stream: rollout.Stream
     key: jax.Array  # uint32[2]
     steps: jax.Array  # int32[]
@@ -119,9 +119,9 @@ def make_train(config, environment=None):
     """
     check(config, environment)
     check_buffer(config)
-    config = resolved(config)
-    env, params = environment or rollout.environment_of(config)
-    make_weights, static = rollout.parts(network_of("dqn", dataclasses.asdict(config)))
+    config = with_defaults(config)
+    env, params = environment or rollout.make_environment(config)
+    make_weights, static = rollout.partition(network_of("dqn", dataclasses.asdict(config)))
     optimizer = optax.chain(
         optax.clip_by_global_norm(config.max_gradient_norm), optax.scale_by_adam()
     )
@@ -142,7 +142,7 @@ def make_train(config, environment=None):
         )
         memories = buffer.add(
             state.buffer,
-            jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), remembered(transitions)),
+            jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), replay_steps(transitions)),
         )
         steps = state.steps + num_steps * config.num_envs
         return state._replace(buffer=memories, stream=stream, key=key, steps=steps), transitions
@@ -150,15 +150,15 @@ def make_train(config, environment=None):
     def init(key):
         weights_key, stream_key, key = jax.random.split(key, 3)
         weights = make_weights(weights_key)
-        stream = rollout.begin(
+        stream = rollout.reset(
             env, params, eqx.combine(weights, static), stream_key, config.num_envs
         )
         learner = Learner(weights, optimizer.init(weights), weights, jnp.int32(0))
-        state = TrainState(learner, buffer.init(example_of(stream)), stream, key, jnp.int32(0))
+        state = TrainState(learner, buffer.init(_example_step(stream)), stream, key, jnp.int32(0))
         return play(state, -(-config.warmup_steps // config.num_envs), epsilon=1.0)[0]
 
     def learn(learner, sequences):
-        frames = redrawn(env, params, sequences)
+        frames = render_inputs(env, params, sequences)
         error = functools.partial(
             loss,
             target=learner.target,
@@ -167,11 +167,11 @@ def make_train(config, environment=None):
             sequences=sequences,
             config=config,
         )
-        weights, optimizer_state, metrics = descend(
+        weights, optimizer_state, metrics = gradient_step(
             error, optimizer, config.learning_rate, learner.weights, learner.optimizer
         )
         gradients = learner.gradients + 1
-        target = renewed(learner.target, weights, gradients, config.target_period)
+        target = update_target(learner.target, weights, gradients, config.target_period)
         return Learner(weights, optimizer_state, target, gradients), metrics
 
     def one_round(state, _):
@@ -258,15 +258,15 @@ def make_buffer(config):
     )
 
 
-def remembered(transitions):
-    """What the buffer holds of transitions: Remembered."""
-    return Remembered(*(getattr(transitions, name) for name in Remembered._fields))
+def replay_steps(transitions):
+    """What the buffer holds of transitions: ReplayStep."""
+    return ReplayStep(*(getattr(transitions, name) for name in ReplayStep._fields))
 
 
-def example_of(stream):
-    """One step as the buffer holds it, which tells it shapes and dtypes: Remembered."""
+def _example_step(stream):
+    """One step as the buffer holds it, which tells it shapes and dtypes: ReplayStep."""
     flag, action = jnp.bool_(False), jnp.int32(0)
-    return Remembered(
+    return ReplayStep(
         jax.tree.map(lambda leaf: leaf[0], stream.env_state),
         action,
         flag,
@@ -277,15 +277,15 @@ def example_of(stream):
     )
 
 
-def redrawn(env, params, sequences):
-    """The frames of sequences: Frames [T, batch_size, ...]. sequences: Remembered [T, batch_size,
+def render_inputs(env, params, sequences):
+    """The frames of sequences: Frames [T, batch_size, ...]. sequences: ReplayStep [T, batch_size,
     ...].
     """
     draw = jax.vmap(jax.vmap(env.render, in_axes=(0, None)), in_axes=(0, None))
-    return rollout.Frames(draw(sequences.env_state, params), sequences.last_action, sequences.start)
+    return rollout.Inputs(draw(sequences.env_state, params), sequences.last_action, sequences.start)
 
 
-def renewed(target, weights, gradients, period):
+def update_target(target, weights, gradients, period):
     """The target network's arrays after so many gradients, which are after each whole period those
     of the network itself.
     """
@@ -301,7 +301,7 @@ def loss(weights, target, static, frames, sequences, config):
     The latter is the target network's. frames, sequences: [T, batch_size, ...].
     """
     values, target_values = (
-        rollout.read(network, rollout.first_carry(network, config.batch_size), frames)
+        rollout.unroll(network, rollout.initial_carry(network, config.batch_size), frames)
         for network in (eqx.combine(weights, static), eqx.combine(target, static))
     )
     steps = jax.tree.map(lambda leaf: leaf[:-1], sequences)
@@ -314,7 +314,7 @@ def loss(weights, target, static, frames, sequences, config):
         trace_decay=0.0,
     )
     chosen = jnp.take_along_axis(values[:-1], steps.action[..., None], axis=-1)[..., 0]
-    counts = ~steps.ended & (jnp.arange(steps.ended.shape[0]) >= config.burn_in)[:, None]
-    return rollout.mean_where(jnp.square(chosen - targets) / 2, counts), {
-        "value_mean": rollout.mean_where(chosen, counts)
+    mask = ~steps.ended & (jnp.arange(steps.ended.shape[0]) >= config.burn_in)[:, None]
+    return rollout.masked_mean(jnp.square(chosen - targets) / 2, mask), {
+        "value_mean": rollout.masked_mean(chosen, mask)
     }

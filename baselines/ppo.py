@@ -6,7 +6,7 @@ estimates.
 
 Deviations:
 
-* The advantages of a minibatch are normalised; the value loss is not clipped.
+* The advantages of a minibatch are normalized; the value loss is not clipped.
 * A minibatch is all steps of some environments, with and without memory, so that a memory sees
   sequences.
 * The values that advantages are made of are those of the network that played, also in the later
@@ -25,9 +25,9 @@ import jax.numpy as jnp
 import optax
 
 from popgym_arcade.baselines import rollout
-from popgym_arcade.baselines.config import Config, check, resolved
+from popgym_arcade.baselines.config import Config, check, with_defaults
 from popgym_arcade.baselines.model.builder import network_of
-from popgym_arcade.baselines.trainer import Trainer, TrainState, descend, first_state
+from popgym_arcade.baselines.trainer import Trainer, TrainState, gradient_step, init_state
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ FAST = {
 """What is different for one modern GPU."""
 
 
-class Choice(NamedTuple):
+class BehaviorOutput(NamedTuple):
     """What the policy that played thought of a step. Leading axes [num_steps, num_envs]."""
 
     log_probability: jax.Array  # float32: of the action
@@ -81,9 +81,9 @@ def make_train(config, environment=None):
     Raises ValueError for a config that makes no sense.
     """
     check(config, environment)
-    config = resolved(config, always_short=True)
-    env, params = environment or rollout.environment_of(config)
-    make_weights, static = rollout.parts(network_of("ppo", dataclasses.asdict(config)))
+    config = with_defaults(config, always_short=True)
+    env, params = environment or rollout.make_environment(config)
+    make_weights, static = rollout.partition(network_of("ppo", dataclasses.asdict(config)))
     rollout_steps = config.num_envs * config.num_steps
     optimizer = optax.chain(
         optax.clip_by_global_norm(config.max_gradient_norm), optax.scale_by_adam(eps=1e-5)
@@ -91,7 +91,7 @@ def make_train(config, environment=None):
     learning_rate = optax.linear_schedule(config.learning_rate, 0.0, config.total_steps)
 
     def learn(learner, batch, rate):
-        *learner, metrics = descend(
+        *learner, metrics = gradient_step(
             lambda weights: loss(weights, static, batch, config), optimizer, rate, *learner
         )
         return tuple(learner), metrics
@@ -102,11 +102,11 @@ def make_train(config, environment=None):
         stream, transitions = rollout.collect(
             env, params, sample, network, state.stream, collect_key, config.num_steps
         )
-        targets = advantages(transitions, rollout.look(network, stream)[1], config)
+        targets = compute_targets(transitions, rollout.apply(network, stream)[1], config)
         batch = rollout.Batch(
             state.stream.carry, transitions._replace(extras=(transitions.extras, targets)), stream
         )
-        learner, metrics = rollout.in_minibatches(
+        learner, metrics = rollout.train_on_minibatches(
             functools.partial(learn, rate=rate),
             (state.weights, state.optimizer),
             batch,
@@ -119,19 +119,19 @@ def make_train(config, environment=None):
         return state, {**episodes, **metrics, "learning_rate": rate}
 
     init = functools.partial(
-        first_state, make_weights, static, optimizer, env, params, config.num_envs
+        init_state, make_weights, static, optimizer, env, params, config.num_envs
     )
     return Trainer("ppo", config, init, update, act, static, rollout_steps)
 
 
 def sample(outputs, key):
-    """Actions by their probabilities: (int32[num_envs], Choice).
+    """Actions by their probabilities: (int32[num_envs], BehaviorOutput).
 
     outputs: (logits float32[num_envs, 5], values float32[num_envs]).
     """
     logits, values = outputs
     actions = jax.random.categorical(key, logits)
-    return actions, Choice(log_probability_of(logits, actions), values)
+    return actions, BehaviorOutput(action_log_probability(logits, actions), values)
 
 
 def act(outputs, key):
@@ -139,12 +139,12 @@ def act(outputs, key):
     return sample(outputs, key)[0], None
 
 
-def log_probability_of(logits, actions):
+def action_log_probability(logits, actions):
     """The logarithm of the actions' probabilities: float32[...]. logits: float32[..., 5]."""
     return jnp.take_along_axis(jax.nn.log_softmax(logits), actions[..., None], axis=-1)[..., 0]
 
 
-def advantages(transitions, last_outputs, config):
+def compute_targets(transitions, last_outputs, config):
     """What each action earned more than expected, and the returns: Targets. last_outputs: of the
     frames after the last step.
     """
@@ -166,13 +166,13 @@ def loss(weights, static, batch, config):
     """
     logits, values = jax.tree.map(
         lambda leaf: leaf[:-1],
-        rollout.read(eqx.combine(weights, static), batch.carry, rollout.frames_of(batch)),
+        rollout.unroll(eqx.combine(weights, static), batch.carry, rollout.network_inputs(batch)),
     )
-    (before, targets), counts = batch.transitions.extras, ~batch.transitions.ended
-    mean = functools.partial(rollout.mean_where, mask=counts)
-    log_ratio = log_probability_of(logits, batch.transitions.action) - before.log_probability
+    (before, targets), mask = batch.transitions.extras, ~batch.transitions.ended
+    mean = functools.partial(rollout.masked_mean, mask=mask)
+    log_ratio = action_log_probability(logits, batch.transitions.action) - before.log_probability
     policy_loss = -mean(
-        clipped_gain(jnp.exp(log_ratio), normalised(targets.advantage, counts), config.clip)
+        clipped_objective(jnp.exp(log_ratio), normalize(targets.advantage, mask), config.clip)
     )
     value_loss = mean(jnp.square(values - targets.returns)) / 2
     entropy = -mean((jax.nn.softmax(logits) * jax.nn.log_softmax(logits)).sum(axis=-1))
@@ -188,15 +188,13 @@ def loss(weights, static, batch, config):
     }
 
 
-def normalised(values, counts):
+def normalize(values, mask):
     """Values with mean 0 and deviation 1 over those that count."""
-    mean = rollout.mean_where(values, counts)
-    return (values - mean) / (
-        jnp.sqrt(rollout.mean_where(jnp.square(values - mean), counts)) + 1e-8
-    )
+    mean = rollout.masked_mean(values, mask)
+    return (values - mean) / (jnp.sqrt(rollout.masked_mean(jnp.square(values - mean), mask)) + 1e-8)
 
 
-def clipped_gain(ratio, advantage, clip):
+def clipped_objective(ratio, advantage, clip):
     """The lesser of the gain with the ratio of probabilities as it is and with the ratio clipped:
     equation 7 of the paper.
     """

@@ -23,9 +23,9 @@ import jax.numpy as jnp
 import optax
 
 from popgym_arcade.baselines import rollout
-from popgym_arcade.baselines.config import Config, check, resolved
+from popgym_arcade.baselines.config import Config, check, with_defaults
 from popgym_arcade.baselines.model.builder import network_of
-from popgym_arcade.baselines.trainer import Trainer, TrainState, descend, first_state
+from popgym_arcade.baselines.trainer import Trainer, TrainState, gradient_step, init_state
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,9 +69,9 @@ def make_train(config, environment=None):
     Raises ValueError for a config that makes no sense.
     """
     check(config, environment)
-    config = resolved(config)
-    env, params = environment or rollout.environment_of(config)
-    make_weights, static = rollout.parts(network_of("pqn", dataclasses.asdict(config)))
+    config = with_defaults(config)
+    env, params = environment or rollout.make_environment(config)
+    make_weights, static = rollout.partition(network_of("pqn", dataclasses.asdict(config)))
     rollout_steps = config.num_envs * config.num_steps
     optimizer = optax.chain(
         optax.clip_by_global_norm(config.max_gradient_norm), optax.scale_by_radam()
@@ -84,7 +84,7 @@ def make_train(config, environment=None):
     )
 
     def learn(learner, batch, rate):
-        *learner, metrics = descend(
+        *learner, metrics = gradient_step(
             lambda weights: loss(weights, static, batch, config), optimizer, rate, *learner
         )
         return tuple(learner), metrics
@@ -98,7 +98,7 @@ def make_train(config, environment=None):
             env, params, explore, network, state.stream, collect_key, config.num_steps
         )
         batch = rollout.Batch(state.stream.carry, transitions, stream)
-        learner, metrics = rollout.in_minibatches(
+        learner, metrics = rollout.train_on_minibatches(
             functools.partial(learn, rate=rates["learning_rate"]),
             (state.weights, state.optimizer),
             batch,
@@ -111,7 +111,7 @@ def make_train(config, environment=None):
         return state, {**episodes, **metrics, **rates}
 
     init = functools.partial(
-        first_state, make_weights, static, optimizer, env, params, config.num_envs
+        init_state, make_weights, static, optimizer, env, params, config.num_envs
     )
     return Trainer("pqn", config, init, update, greedy, static, rollout_steps)
 
@@ -135,12 +135,14 @@ def loss(weights, static, batch, config):
     """Half the squared distance of the chosen actions' values from their lambda-returns:
     (float32[], metrics).
     """
-    values = rollout.read(eqx.combine(weights, static), batch.carry, rollout.frames_of(batch))
+    values = rollout.unroll(
+        eqx.combine(weights, static), batch.carry, rollout.network_inputs(batch)
+    )
     targets = lambda_targets(jax.lax.stop_gradient(values), batch.transitions, config)
     chosen = jnp.take_along_axis(values[:-1], batch.transitions.action[..., None], axis=-1)[..., 0]
-    counts = ~batch.transitions.ended
-    return rollout.mean_where(jnp.square(chosen - targets) / 2, counts), {
-        "value_mean": rollout.mean_where(chosen, counts)
+    mask = ~batch.transitions.ended
+    return rollout.masked_mean(jnp.square(chosen - targets) / 2, mask), {
+        "value_mean": rollout.masked_mean(chosen, mask)
     }
 
 

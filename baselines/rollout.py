@@ -17,8 +17,7 @@ import jax
 import jax.numpy as jnp
 
 import popgym_arcade
-
-NO_ACTION = -1
+from popgym_arcade.registry import NO_ACTION
 
 
 class Stream(NamedTuple):
@@ -57,7 +56,7 @@ class Transition(NamedTuple):
     extras: Any  # what the algorithm wants to remember of its choice
 
 
-class Frames(NamedTuple):
+class Inputs(NamedTuple):
     """What a network reads. All leaves have leading axes [T, num_envs]."""
 
     observation: jax.Array  # uint8[..., S, S, 3]
@@ -73,12 +72,12 @@ class Batch(NamedTuple):
     last: Stream  # [num_envs, ...]: after the last step
 
 
-def environment_of(config):
+def make_environment(config):
     """The environment that a config names: (env, params)."""
     return popgym_arcade.make(config.env, config.partial, config.obs_size)
 
 
-def parts(make_network):
+def partition(make_network):
     """Take a network apart into what is trained and the rest: (init, static).
 
     make_network: (key) -> network. init: (key) -> its floating-point arrays. ``eqx.combine(arrays,
@@ -94,7 +93,7 @@ def _is_float(leaf):
     return isinstance(leaf, jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
-def begin(env, params, network, key, num_envs):
+def reset(env, params, network, key, num_envs):
     """The first frames of environments: Stream."""
     observation, env_state = jax.vmap(env.reset, in_axes=(0, None))(
         jax.random.split(key, num_envs), params
@@ -105,13 +104,13 @@ def begin(env, params, network, key, num_envs):
         last_action=jnp.full(num_envs, NO_ACTION, jnp.int32),
         start=jnp.ones(num_envs, bool),
         ended=jnp.zeros(num_envs, bool),
-        carry=first_carry(network, num_envs),
+        carry=initial_carry(network, num_envs),
         episode_return=jnp.zeros(num_envs, jnp.float32),
         episode_length=jnp.zeros(num_envs, jnp.int32),
     )
 
 
-def first_carry(network, num_envs):
+def initial_carry(network, num_envs):
     """What the network remembers before anything, for many environments: a tree with a leading axis
     [num_envs]."""
     return jax.tree.map(
@@ -120,7 +119,7 @@ def first_carry(network, num_envs):
     )
 
 
-def look(network, stream):
+def apply(network, stream):
     """Let the network read the current frames: (carry, outputs), both [num_envs, ...]."""
     one_step = network.encode(stream.observation), stream.last_action, stream.start
     carry, outputs = jax.vmap(network.decide)(
@@ -129,10 +128,10 @@ def look(network, stream):
     return carry, jax.tree.map(lambda leaf: leaf[:, 0], outputs)
 
 
-def frames_of(batch):
+def network_inputs(batch):
     """All frames of a batch, those after the last step too: Frames [num_steps + 1, num_envs,
     ...]."""
-    return Frames(
+    return Inputs(
         *(
             jnp.concatenate([getattr(batch.transitions, name), getattr(batch.last, name)[None]])
             for name in ("observation", "last_action", "start")
@@ -140,20 +139,20 @@ def frames_of(batch):
     )
 
 
-def read(network, carry, frames):
+def unroll(network, carry, frames):
     """Let the network read streams: outputs [T, num_envs, ...]. carry: [num_envs, ...]. frames:
     Frames [T, num_envs, ...]."""
     decide = jax.vmap(network.decide, in_axes=(0, 1, 1, 1), out_axes=(0, 1))
     return decide(carry, network.encode(frames.observation), frames.last_action, frames.start)[1]
 
 
-def advance(env, params, key, stream, carry, action, extras=None):
+def step(env, params, key, stream, carry, action, extras=None):
     """One step of every environment: (Stream, Transition [num_envs, ...]).
 
     carry: what the network remembers once it has seen the current frame. action: int32[num_envs].
     """
     keys = jax.random.split(key, stream.ended.shape[0])
-    play = jax.vmap(functools.partial(_play, env, params))
+    play = jax.vmap(functools.partial(_step_or_reset, env, params))
     env_state, observation, reward, terminated, done = play(
         keys, stream.env_state, stream.ended, action
     )
@@ -189,7 +188,7 @@ def advance(env, params, key, stream, carry, action, extras=None):
     return stream, transition
 
 
-def _play(env, params, key, env_state, ended, action):
+def _step_or_reset(env, params, key, env_state, ended, action):
     """One step of one environment, or the reset: (state, observation, reward, terminated, done).
     Only one frame is drawn."""
     step_key, reset_key = jax.random.split(key)
@@ -214,9 +213,9 @@ def collect(env, params, act, network, stream, key, num_steps):
 
     def one_step(stream, key):
         act_key, step_key = jax.random.split(key)
-        carry, outputs = look(network, stream)
+        carry, outputs = apply(network, stream)
         action, extras = act(outputs, act_key)
-        return advance(env, params, step_key, stream, carry, action, extras)
+        return step(env, params, step_key, stream, carry, action, extras)
 
     return jax.lax.scan(one_step, stream, jax.random.split(key, num_steps))
 
@@ -245,12 +244,12 @@ def lambda_returns(reward, value, terminated, ended, discount, trace_decay):
     return jax.lax.scan(one_step, value[-1], steps, reverse=True)[1]
 
 
-def mean_where(values, mask):
+def masked_mean(values, mask):
     """The mean of values where a mask is true; 0 where it is nowhere."""
     return jnp.sum(values * mask) / jnp.maximum(1, jnp.sum(mask))
 
 
-def in_minibatches(learn, learner, batch, key, num_epochs, num_minibatches):
+def train_on_minibatches(learn, learner, batch, key, num_epochs, num_minibatches):
     """Learn from a batch several times, some environments at a time, in a new order each time:
     (learner, mean metrics).
 
@@ -279,7 +278,7 @@ def episode_metrics(transitions):
     """The episodes that ended in transitions [...]: how many, and their mean return and length, NaN
     if there are none."""
     count = transitions.finished.sum()
-    mean = lambda values: jnp.where(count > 0, mean_where(values, transitions.finished), jnp.nan)  # noqa: E731
+    mean = lambda values: jnp.where(count > 0, masked_mean(values, transitions.finished), jnp.nan)  # noqa: E731
     return {
         "episodes": count,
         "return_mean": mean(transitions.episode_return),
@@ -287,7 +286,7 @@ def episode_metrics(transitions):
     }
 
 
-def evaluate(env, params, act, network, key, num_episodes):
+def play_episodes(env, params, act, network, key, num_episodes):
     """Play one episode in each of num_episodes environments: (returns float32[num_episodes],
     lengths int32[num_episodes]).
 
@@ -303,14 +302,15 @@ def evaluate(env, params, act, network, key, num_episodes):
     def one_step(loop):
         stream, (returns, lengths, over), key = loop
         key, act_key, step_key = jax.random.split(key, 3)
-        carry, outputs = look(network, stream)
-        stream, step = advance(env, params, step_key, stream, carry, act(outputs, act_key)[0])
-        first = step.finished & ~over
-        returns = jnp.where(first, step.episode_return, returns)
-        lengths = jnp.where(first, step.episode_length, lengths)
+        carry, outputs = apply(network, stream)
+        action, _ = act(outputs, act_key)
+        stream, transition = step(env, params, step_key, stream, carry, action)
+        first = transition.finished & ~over
+        returns = jnp.where(first, transition.episode_return, returns)
+        lengths = jnp.where(first, transition.episode_length, lengths)
         return stream, (returns, lengths, over | first), key
 
-    start = begin(env, params, network, begin_key, num_episodes), nothing, key
+    start = reset(env, params, network, begin_key, num_episodes), nothing, key
     _, (returns, lengths, _), _ = jax.lax.while_loop(
         lambda loop: ~loop[1][2].all(), one_step, start
     )

@@ -33,15 +33,15 @@ class TrainState(NamedTuple):
     steps: jax.Array  # int32[]
 
 
-def first_state(make_weights, static, optimizer, env, params, num_envs, key):
+def init_state(make_weights, static, optimizer, env, params, num_envs, key):
     """The state before training: TrainState."""
     weights_key, stream_key, key = jax.random.split(key, 3)
     weights = make_weights(weights_key)
-    stream = rollout.begin(env, params, eqx.combine(weights, static), stream_key, num_envs)
+    stream = rollout.reset(env, params, eqx.combine(weights, static), stream_key, num_envs)
     return TrainState(weights, optimizer.init(weights), stream, key, jnp.int32(0))
 
 
-def descend(loss, optimizer, learning_rate, weights, optimizer_state):
+def gradient_step(loss, optimizer, learning_rate, weights, optimizer_state):
     """Change weights so that a loss falls: (weights, state of the optimizer, metrics with "loss").
 
     loss: (weights) -> (float32[], a dict of metrics). optimizer: an optax transformation that does

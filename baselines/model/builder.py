@@ -25,7 +25,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from popgym_arcade.baselines.model.memory import MEMORYLESS, checked_memory_name, make_memory
+from popgym_arcade.baselines.model.memory import MEMORYLESS, canonical_memory_name, make_memory
 from popgym_arcade.registry import NUM_ACTIONS
 
 COLORS = 3
@@ -35,7 +35,7 @@ COARSEST = 4  # pixels a side at which the convolutions end
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def convolved(images, kernel, stride):
+def convolve(images, kernel, stride):
     """Convolve images, float32[n, height, width, channels], with a kernel, float32[side, side,
     channels, width], zeros around them.
 
@@ -49,13 +49,13 @@ def convolved(images, kernel, stride):
     )
 
 
-def _convolved_forward(images, kernel, stride):
-    return convolved.fun(images, kernel, stride), (images, kernel)
+def _convolve_forward(images, kernel, stride):
+    return convolve.fun(images, kernel, stride), (images, kernel)
 
 
-def _convolved_backward(stride, inputs, gradient):
+def _convolve_backward(stride, inputs, gradient):
     images, kernel = inputs
-    _, of_images = jax.vjp(lambda images: convolved.fun(images, kernel, stride), images)
+    _, of_images = jax.vjp(lambda images: convolve.fun(images, kernel, stride), images)
     of_kernel = jax.lax.platform_dependent(
         images,
         kernel,
@@ -68,7 +68,7 @@ def _convolved_backward(stride, inputs, gradient):
 
 def _kernel_gradient(stride, images, kernel, gradient):
     """The gradient of the kernel, as jax computes it."""
-    return jax.vjp(lambda kernel: convolved.fun(images, kernel, stride), kernel)[1](gradient)[0]
+    return jax.vjp(lambda kernel: convolve.fun(images, kernel, stride), kernel)[1](gradient)[0]
 
 
 def _kernel_gradient_by_columns(stride, images, kernel, gradient):
@@ -95,7 +95,7 @@ def _kernel_gradient_by_columns(stride, images, kernel, gradient):
     )
 
 
-convolved.defvjp(_convolved_forward, _convolved_backward)
+convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 class Convolution(eqx.Module):
@@ -118,7 +118,7 @@ class Convolution(eqx.Module):
         """float32[n, height, width, channels] -> float32[n, ceil(height / stride), ceil(width /
         stride), width].
         """
-        return jax.nn.relu(_over_last_axis(self.norm, convolved(images, self.kernel, self.stride)))
+        return jax.nn.relu(_over_last_axis(self.norm, convolve(images, self.kernel, self.stride)))
 
 
 def _over_last_axis(layer, values):
@@ -182,7 +182,7 @@ class Trunk(eqx.Module):
     def __init__(self, obs_size, rnn_type, size, num_layers, key):
         """As in QNetworkRNN."""
         encoder_key, action_key, memory_key = jax.random.split(key, 3)
-        self.memoryless = checked_memory_name(rnn_type) == MEMORYLESS
+        self.memoryless = canonical_memory_name(rnn_type) == MEMORYLESS
         self.encoder = Encoder(obs_size, size, encoder_key)
         self.actions = eqx.nn.Linear(NUM_ACTIONS, size, use_bias=False, key=action_key)
         self.memory = make_memory(rnn_type, size, num_layers, memory_key)

@@ -41,7 +41,7 @@ def memory_names():
     return MEMORYLESS, MINGRU, *_memax_names()
 
 
-def checked_memory_name(name):
+def canonical_memory_name(name):
     """A memory's name in lower case. Raises ValueError, which names the nearest ones, for a name
     that there is not.
     """
@@ -57,7 +57,7 @@ def make_memory(name, size, num_layers, key):
     depth. size: features in, inside and out. num_layers: of memory, each followed by a dense layer
     and a nonlinearity. Raises ValueError for an unknown name.
     """
-    name = checked_memory_name(name)
+    name = canonical_memory_name(name)
     if name == MINGRU:
         model = ResidualModel(MinGRU, size, size, size, num_layers, key=key)
     else:

@@ -20,6 +20,7 @@ for library in ("memax", "optax", "flashbax"):
 
 from popgym_arcade.baselines import config, dqn, ppo, pqn, rollout  # noqa: E402, because they may be missing
 from popgym_arcade.baselines.algorithms import ALGORITHMS  # noqa: E402
+from popgym_arcade.registry import NO_ACTION
 from tests.baselines import probes  # noqa: E402
 
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -276,17 +277,17 @@ def test_what_is_done_and_paid_on_the_last_frame_of_an_episode_means_nothing_to_
 def test_the_gain_is_clipped_where_the_policy_has_moved_far_enough_and_only_there(
     ratio, advantage, gain, slope
 ):
-    assert ppo.clipped_gain(ratio, float(advantage), 0.2) == pytest.approx(gain)
-    assert jax.grad(ppo.clipped_gain)(ratio, float(advantage), 0.2) == pytest.approx(slope)
+    assert ppo.clipped_objective(ratio, float(advantage), 0.2) == pytest.approx(gain)
+    assert jax.grad(ppo.clipped_objective)(ratio, float(advantage), 0.2) == pytest.approx(slope)
 
 
 def test_normalised_values_have_mean_0_and_deviation_1_over_those_that_count():
     counts = np.array([[True, True, False], [True, False, True]])
-    found = np.asarray(ppo.normalised(jnp.float32([[1, 2, 1000], [5, -1000, 8]]), counts))[counts]
+    found = np.asarray(ppo.normalize(jnp.float32([[1, 2, 1000], [5, -1000, 8]]), counts))[counts]
     np.testing.assert_allclose(
         found, (np.array([1, 2, 5, 8]) - 4) / np.std([1, 2, 5, 8]), rtol=1e-5
     )
-    assert np.isfinite(ppo.normalised(jnp.ones((2, 3)), counts)).all()
+    assert np.isfinite(ppo.normalize(jnp.ones((2, 3)), counts)).all()
 
 
 def test_actions_of_ppo_are_drawn_by_their_probabilities_and_remembered_with_them():
@@ -319,7 +320,7 @@ def choice_and_targets(steps, discount=0.9, trace_decay=0.7):
     )
     returns = returns_by_hand(steps, values, discount, trace_decay)
     return (
-        ppo.Choice(log_probability, values[:-1]),
+        ppo.BehaviorOutput(log_probability, values[:-1]),
         ppo.Targets(returns - values[:-1], returns),
         values[-1],
     )
@@ -329,7 +330,7 @@ def test_advantages_are_lambda_returns_less_the_values_of_the_policy_that_played
     steps = random_steps()
     choice, targets, last_value = choice_and_targets(steps)
     transitions = batch_of(steps, extras=choice).transitions
-    found = ppo.advantages(
+    found = ppo.compute_targets(
         transitions, (None, jnp.float32(last_value)), tiny("ppo", discount=0.9, trace_decay=0.7)
     )
     np.testing.assert_allclose(found.returns, targets.returns, rtol=1e-4, atol=1e-5)
@@ -375,10 +376,10 @@ def gradient_of_ppo(advantage, **settings):
         action=np.full((number, 1), 2),
         ended=np.zeros((number, 1), bool),
     )
-    before = ppo.log_probability_of(weights.rows[steps.shades[:-1]], steps.action)
+    before = ppo.action_log_probability(weights.rows[steps.shades[:-1]], steps.action)
     targets = ppo.Targets(np.float32(advantage)[:, None], np.zeros((number, 1), np.float32))
     batch, settings = (
-        batch_of(steps, extras=(ppo.Choice(before, None), targets)),
+        batch_of(steps, extras=(ppo.BehaviorOutput(before, None), targets)),
         tiny("ppo", value_coefficient=0.0, **settings),
     )
     gradient = jax.grad(lambda weights: ppo.loss(weights, static, batch, settings)[0])(weights)
@@ -411,9 +412,9 @@ def test_frames_that_are_drawn_again_are_those_that_were_shown(name, partial):
     def play(key):
         begin_key, key = jax.random.split(key)
         network = Table(jnp.zeros((256, 5)))
-        stream = rollout.begin(env, params, network, begin_key, 2)
+        stream = rollout.reset(env, params, network, begin_key, 2)
         _, transitions = rollout.collect(env, params, explore, network, stream, key, 20)
-        return transitions, dqn.redrawn(env, params, dqn.remembered(transitions))
+        return transitions, dqn.render_inputs(env, params, dqn.replay_steps(transitions))
 
     explore = lambda outputs, key: pqn.epsilon_greedy(outputs, key, 1.0)  # noqa: E731
     transitions, redrawn = jax.jit(play)(jax.random.key(0))
@@ -430,14 +431,14 @@ def test_the_loss_of_dqn_is_what_numpy_computes_from_the_steps_after_the_burn_in
     settings = tiny(
         "dqn", discount=0.9, burn_in=burn_in, sequence_length=7, batch_size=3, warmup_steps=24
     )
-    sequences = dqn.Remembered(
+    sequences = dqn.ReplayStep(
         None,
         *(np.zeros(steps.action.shape, np.int32),) * 2,
         *(steps.ended, steps.action),
         steps.reward,
         steps.terminated,
     )
-    shown = rollout.Frames(
+    shown = rollout.Inputs(
         frames(steps.shades[:-1]), np.zeros_like(steps.action), np.zeros(steps.action.shape, bool)
     )
     (found, metrics), gradient = jax.value_and_grad(dqn.loss, has_aux=True)(
@@ -499,9 +500,7 @@ def test_replayed_sequences_are_unbroken_pieces_of_what_was_played(updates):
     goes_on = ~before.ended
     np.testing.assert_array_equal(after.start, before.ended)
     np.testing.assert_array_equal(after.ended[goes_on], np.asarray(done)[goes_on])
-    np.testing.assert_array_equal(
-        after.last_action, np.where(goes_on, before.action, rollout.NO_ACTION)
-    )
+    np.testing.assert_array_equal(after.last_action, np.where(goes_on, before.action, NO_ACTION))
     np.testing.assert_array_equal(before.reward, np.where(goes_on, reward, 0))
     np.testing.assert_array_equal(before.terminated, np.asarray(info["terminated"]) & goes_on)
     for found, expected in zip(after.env_state, state):
@@ -534,7 +533,7 @@ def batch_learned_from(algorithm, **changes):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             rollout,
-            "in_minibatches",
+            "train_on_minibatches",
             lambda learn, learner, batch, *rest: (learner, {"batch": batch}),
         )
         # After 6 steps the episodes are at their middle, so that what comes after them matters.
@@ -567,7 +566,7 @@ def test_pqn_plays_greedily_but_for_its_share_of_random_actions():
             "pqn", first_epsilon=epsilon, final_epsilon=epsilon
         )
         values = jax.jit(
-            lambda batch: rollout.read(network, batch.carry, rollout.frames_of(batch))
+            lambda batch: rollout.unroll(network, batch.carry, rollout.network_inputs(batch))
         )(batch)  # noqa: B023
         assert least <= (values[:-1].argmax(axis=-1) == batch.transitions.action).mean() <= most
 
@@ -575,14 +574,14 @@ def test_pqn_plays_greedily_but_for_its_share_of_random_actions():
 def test_ppo_remembers_the_probabilities_and_values_of_the_policy_that_played_and_learns_from_its_advantages():
     _, _, network, batch = batch_learned_from("ppo")
     logits, values = jax.jit(
-        lambda batch: rollout.read(network, batch.carry, rollout.frames_of(batch))
+        lambda batch: rollout.unroll(network, batch.carry, rollout.network_inputs(batch))
     )(batch)
     choice, targets = batch.transitions.extras
-    expected = ppo.log_probability_of(logits[:-1], batch.transitions.action)
+    expected = ppo.action_log_probability(logits[:-1], batch.transitions.action)
     np.testing.assert_allclose(choice.log_probability, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(choice.value, values[:-1], rtol=1e-4, atol=1e-5)
     own = batch.transitions._replace(extras=choice)
-    assert_same(ppo.advantages(own, (None, values[-1]), tiny("ppo")), targets, exact=False)
+    assert_same(ppo.compute_targets(own, (None, values[-1]), tiny("ppo")), targets, exact=False)
 
 
 # --- one update ----------------------------------------------------------------------------------
@@ -666,10 +665,13 @@ def test_dqn_plays_greedily_when_the_share_is_0():
     before = init(0)
     after, _ = update(before)
     played = jax.tree.map(lambda leaf: jnp.swapaxes(leaf[:, 4:8], 0, 1), after.buffer.experience)
-    network, shown = eqx.combine(before.weights, trainer.static), dqn.redrawn(env, params, played)
-    values = jax.jit(lambda shown: rollout.read(network, rollout.first_carry(network, 16), shown))(
-        shown
+    network, shown = (
+        eqx.combine(before.weights, trainer.static),
+        dqn.render_inputs(env, params, played),
     )
+    values = jax.jit(
+        lambda shown: rollout.unroll(network, rollout.initial_carry(network, 16), shown)
+    )(shown)
     np.testing.assert_array_equal(values.argmax(axis=-1), played.action)
 
 
@@ -765,9 +767,9 @@ def test_the_defaults_are_those_that_were_asked_for(algorithm):
 )
 def test_some_games_are_learned_in_half_the_steps(env):
     half = 10_000_000 if env != "TetrisEasy" else 20_000_000
-    assert config.resolved(pqn.PQNConfig(env=env)).total_steps == half
-    assert config.resolved(ppo.PPOConfig(env=env), always_short=True).total_steps == 10_000_000
-    assert config.resolved(pqn.PQNConfig(env=env, total_steps=77)).total_steps == 77
+    assert config.with_defaults(pqn.PQNConfig(env=env)).total_steps == half
+    assert config.with_defaults(ppo.PPOConfig(env=env), always_short=True).total_steps == 10_000_000
+    assert config.with_defaults(pqn.PQNConfig(env=env, total_steps=77)).total_steps == 77
 
 
 @every_algorithm
@@ -778,7 +780,7 @@ def test_the_preset_for_a_gpu_makes_sense_and_has_thousands_of_environments(algo
 
 
 def test_a_memory_is_written_in_lower_case():
-    assert config.resolved(pqn.PQNConfig(env="TetrisEasy", memory="LRU")).memory == "lru"
+    assert config.with_defaults(pqn.PQNConfig(env="TetrisEasy", memory="LRU")).memory == "lru"
 
 
 WRONG = [

@@ -18,6 +18,7 @@ import jax.numpy as jnp  # noqa: E402
 
 from popgym_arcade.baselines import checkpoint, evaluate, rollout  # noqa: E402
 from popgym_arcade.play import record  # noqa: E402
+from popgym_arcade.registry import NO_ACTION  # noqa: E402
 
 CONFIG = {
     "env": "NavigatorEasy",
@@ -69,13 +70,13 @@ def test_the_same_seed_plays_the_same_episodes_and_another_plays_others(run):
 
 
 def test_by_default_the_twin_is_the_one_that_the_agent_was_trained_on(run, monkeypatch):
-    shown, play = [], rollout.evaluate
+    shown, play = [], rollout.play_episodes
 
     def watched(env, params, *arguments):
         shown.append(params.partial_obs)
         return play(env, params, *arguments)
 
-    monkeypatch.setattr(rollout, "evaluate", watched)
+    monkeypatch.setattr(rollout, "play_episodes", watched)
     agent = checkpoint.load_agent(run)
     for twin in (None, "POMDP", "MDP"):
         evaluate.evaluate_agent(agent, twin, episodes=1)
@@ -90,7 +91,7 @@ def test_the_policy_remembers_what_the_network_would_remember(memory, tmp_path):
     play = evaluate.policy(agent)
     actions = [play(frame) for frame in frames]
     assert all(type(action) is int for action in actions)
-    last_actions = jnp.array([rollout.NO_ACTION, *actions[:-1]])
+    last_actions = jnp.array([NO_ACTION, *actions[:-1]])
     starts = jnp.arange(12) == 0
     _, values = agent.network(agent.network.initialize_carry(), frames, last_actions, starts)
     assert actions == values.argmax(axis=1).tolist()

@@ -78,7 +78,7 @@ def trained(algorithm, memory):
         )
         network = eqx.combine(state.weights, agent.static)
         params = dataclasses.replace(PARAMS, probe=probe)
-        stream = rollout.begin(ENVIRONMENT, params, network, key, 64)
+        stream = rollout.reset(ENVIRONMENT, params, network, key, 64)
         act = lambda outputs, key: (agent.act(outputs, key)[0], outputs)  # noqa: E731
         _, steps = rollout.collect(ENVIRONMENT, params, act, network, stream, key, 24)
         values = steps.extras[1] if algorithm == "ppo" else steps.extras.max(axis=-1)

@@ -413,7 +413,7 @@ def convolved_by_hand(images, kernel, stride):
     return result
 
 
-def score(images, kernel, stride, convolve=builder.convolved):
+def score(images, kernel, stride, convolve=builder.convolve):
     """A number that all of a convolution goes into."""
     result = convolve(images, kernel, stride)
     return (result * np.random.default_rng(1).normal(size=result.shape)).sum()
@@ -440,7 +440,7 @@ def slopes(images, kernel, stride):
 @every_shape
 def test_a_convolution_is_that_of_jax_and_that_of_plain_loops(sides, side, stride):
     images, kernel = images_and_kernel(sides, side)
-    found = builder.convolved(images, kernel, stride)
+    found = builder.convolve(images, kernel, stride)
     of_jax = jax.lax.conv_general_dilated(
         images, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -456,7 +456,7 @@ def test_the_gradients_of_a_convolution_are_what_numerical_differentiation_gives
     of_images, of_kernel = slopes(images, kernel, stride)
     assert_close(jax.grad(score, (0, 1))(images, kernel, stride), (of_images, of_kernel))
     gradient = jnp.asarray(
-        np.random.default_rng(1).normal(size=builder.convolved(images, kernel, stride).shape),
+        np.random.default_rng(1).normal(size=builder.convolve(images, kernel, stride).shape),
         jnp.float32,
     )
     assert_close(builder._kernel_gradient(stride, images, kernel, gradient), of_kernel)

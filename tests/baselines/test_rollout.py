@@ -17,6 +17,7 @@ client("memax")
 
 from popgym_arcade.baselines import rollout  # noqa: E402, because equinox may be missing
 from popgym_arcade.baselines.model.builder import ActorCriticRNN, QNetworkRNN  # noqa: E402
+from popgym_arcade.registry import NO_ACTION
 from tests.baselines import probes  # noqa: E402
 
 LIMIT, NUM_ENVS, NUM_STEPS = 5, 4, 40
@@ -68,7 +69,7 @@ def played():
 
     def play(key):
         begin_key, half_key, other_key = jax.random.split(key, 3)
-        begin = rollout.begin(env, params, Diary(), begin_key, NUM_ENVS)
+        begin = rollout.reset(env, params, Diary(), begin_key, NUM_ENVS)
         middle, first = rollout.collect(
             env, params, any_action, Diary(), begin, half_key, NUM_STEPS // 2
         )
@@ -147,11 +148,7 @@ def test_both_ends_of_an_episode_occur_in_these_tests_and_are_told_apart():
 
 def test_the_first_frames_are_starts_of_different_episodes():
     begin = played().begin
-    assert (
-        begin.start.all()
-        and not begin.ended.any()
-        and (begin.last_action == rollout.NO_ACTION).all()
-    )
+    assert begin.start.all() and not begin.ended.any() and (begin.last_action == NO_ACTION).all()
     assert (
         not begin.episode_return.any() and not begin.episode_length.any() and not begin.carry.any()
     )
@@ -186,7 +183,7 @@ def test_the_last_frame_of_an_episode_is_shown_and_the_next_one_begins_after_it(
     np.testing.assert_array_equal(ended[1:], finished)
     np.testing.assert_array_equal(start[1:], ended[:-1])
     assert not played().transitions.reward[ended[:-1]].any()
-    assert (frames_after("last_action")[start] == rollout.NO_ACTION).all()
+    assert (frames_after("last_action")[start] == NO_ACTION).all()
     assert (frames_after("last_action")[1:] == played().transitions.action)[~start[1:]].all()
 
 
@@ -195,9 +192,7 @@ def test_the_action_on_the_last_frame_of_an_episode_is_ignored():
     t, i = np.argwhere(transitions.ended)[0]
     stream = stream_before(t)
     advance = jax.jit(
-        lambda action: rollout.advance(
-            env, params, jax.random.key(3), stream, stream.carry, action
-        )[0]
+        lambda action: rollout.step(env, params, jax.random.key(3), stream, stream.carry, action)[0]
     )
     one, other = advance(jnp.full(NUM_ENVS, 4)), advance(jnp.full(NUM_ENVS, 2))
     assert_same(one_of(one, i), one_of(other, i))
@@ -239,7 +234,7 @@ def test_reading_a_batch_gives_the_outputs_that_were_seen_while_it_was_played(ne
         return jax.random.randint(key, (NUM_ENVS,), 0, 5), outputs
 
     def play_and_read(key):
-        stream = rollout.begin(env, params, network, key, NUM_ENVS)
+        stream = rollout.reset(env, params, network, key, NUM_ENVS)
         stream, _ = rollout.collect(
             env, params, act, network, stream, key, 3
         )  # so that the memory is not empty
@@ -247,8 +242,8 @@ def test_reading_a_batch_gives_the_outputs_that_were_seen_while_it_was_played(ne
         batch = rollout.Batch(stream.carry, transitions, last)
         return (
             transitions.extras,
-            rollout.look(network, last)[1],
-            rollout.read(network, batch.carry, rollout.frames_of(batch)),
+            rollout.apply(network, last)[1],
+            rollout.unroll(network, batch.carry, rollout.network_inputs(batch)),
         )
 
     seen, at_last, read = jax.jit(play_and_read)(jax.random.key(1))
@@ -259,7 +254,7 @@ def test_reading_a_batch_gives_the_outputs_that_were_seen_while_it_was_played(ne
 
 def test_a_network_taken_apart_and_put_together_is_the_network():
     make_network = lambda key: QNetworkRNN(key, "lru", 8, 8, 1)  # noqa: E731
-    init, static = rollout.parts(make_network)
+    init, static = rollout.partition(make_network)
     weights = init(jax.random.PRNGKey(3))
     assert all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(weights))
     assert not any(eqx.is_array(leaf) for leaf in jax.tree.leaves(static))
@@ -393,7 +388,7 @@ def learned_from(num_epochs, num_minibatches, num_envs=12, seed=0):
 
     log = jnp.full((num_epochs * num_minibatches, num_envs // num_minibatches), -2), jnp.int32(0)
     key = jax.random.key(seed)
-    (log, count), metrics = rollout.in_minibatches(
+    (log, count), metrics = rollout.train_on_minibatches(
         learn, log, numbered_batch(num_envs, 3), key, num_epochs, num_minibatches
     )
     assert count == num_epochs * num_minibatches
@@ -459,9 +454,9 @@ def test_without_an_ended_episode_the_figures_are_nan():
 
 def test_a_mean_is_taken_where_the_mask_is_true_and_is_0_where_it_is_nowhere():
     values = np.float32([[1, 2], [3, 100]])
-    assert rollout.mean_where(values, np.array([[True, False], [True, False]])) == 2
-    assert rollout.mean_where(values, np.ones((2, 2), bool)) == 26.5
-    assert rollout.mean_where(values, np.zeros((2, 2), bool)) == 0
+    assert rollout.masked_mean(values, np.array([[True, False], [True, False]])) == 2
+    assert rollout.masked_mean(values, np.ones((2, 2), bool)) == 26.5
+    assert rollout.masked_mean(values, np.zeros((2, 2), bool)) == 0
 
 
 # --- evaluation ----------------------------------------------------------------------------------
@@ -512,7 +507,7 @@ def test_evaluation_gives_the_return_and_the_length_of_the_first_episode_of_each
     env, params = countdown_game()
     the_episode = lambda outputs, key: (outputs, None)  # noqa: E731, the action is the number of the episode
     play = jax.jit(
-        lambda key: rollout.evaluate(env, params, the_episode, EpisodeCounter(), key, 64)
+        lambda key: rollout.play_episodes(env, params, the_episode, EpisodeCounter(), key, 64)
     )
     returns, lengths = map(np.asarray, play(jax.random.key(0)))
     np.testing.assert_array_equal(returns, lengths)  # each step of the first episode pays 1
@@ -523,6 +518,6 @@ def test_evaluation_gives_the_return_and_the_length_of_the_first_episode_of_each
 def test_evaluation_plays_the_same_for_the_same_key_and_else_something_else():
     env, params = countdown_game()
     act = lambda outputs, key: (jax.random.randint(key, outputs.shape, 0, 2), None)  # noqa: E731
-    play = jax.jit(lambda key: rollout.evaluate(env, params, act, EpisodeCounter(), key, 16))
+    play = jax.jit(lambda key: rollout.play_episodes(env, params, act, EpisodeCounter(), key, 16))
     assert_same(play(jax.random.key(0)), play(jax.random.key(0)))
     assert (play(jax.random.key(0))[0] != play(jax.random.key(1))[0]).any()

@@ -185,7 +185,7 @@ def test_the_gradients_of_seeds_side_by_side_are_those_that_each_has_alone():
     # otherwise than alone.
     numbers = config("pqn", memory="lru", hidden_size=32)
     trainer = ALGORITHMS["pqn"].make_train(numbers)
-    env, params = rollout.environment_of(numbers)
+    env, params = rollout.make_environment(numbers)
 
     def gradient(key):
         state = trainer.init(key)
@@ -446,7 +446,7 @@ def test_evaluations_differ_in_their_chance_by_seed_and_time_but_not_by_twin(slo
 def test_each_twin_is_evaluated_on_its_own_frames(monkeypatch):
     monkeypatch.setattr(
         rollout,
-        "evaluate",
+        "play_episodes",
         lambda env, params, act, network, key, episodes: jax.numpy.array(
             [params.partial_obs, episodes]
         ),
@@ -695,10 +695,10 @@ def test_the_environment_takes_a_tenth_of_the_time_of_training_at_most():
     trainer = ALGORITHMS["pqn"].make_train(
         ALGORITHMS["pqn"].config(env="NavigatorEasy", num_envs=16, num_steps=8, num_epochs=1)
     )
-    env, params = rollout.environment_of(trainer.config)
+    env, params = rollout.make_environment(trainer.config)
 
     def only_play(stream, key):
-        step = lambda stream, key: rollout.advance(
+        step = lambda stream, key: rollout.step(
             env, params, key, stream, stream.carry, stream.last_action
         )  # noqa: E731
         return jax.lax.scan(step, stream, jax.random.split(key, 8))
