@@ -1,22 +1,23 @@
-"""Checkpoints: all that a training run needs to go on, written so that a crash at any moment leaves
-the last whole one.
+"""Checkpoints: all that a run needs to resume.
 
-A checkpoint is a folder ``RUN/checkpoints/step-000000102400`` with
+A checkpoint is a folder (runs.py shows where) with
 
-* ``manifest.json``: the algorithm, its config, the steps taken, the rule version of the game,
+* ``manifest.json``: the algorithm, its config, the steps taken, the version of the game's rules,
   versions of the software, and the size and SHA-256 of each other file;
 * ``network-SEED.eqx``: the weights of a seed's network, for ``equinox.tree_deserialise_leaves``;
-* ``state.eqx``: the whole state of training, of all seeds.
+* ``state.eqx``: the whole training state of all seeds.
 
-It is written under another name, flushed to the disk and renamed, so a folder with the right name
-is whole unless the disk lost something; that is found out by the sums.
+It is written to another folder, flushed to disk and renamed, so a crash at any moment leaves the
+previous checkpoint, and a folder with a final name is complete. Damage by the disk is detected by
+the hashes.
 """
 
 import hashlib
 import json
 import os
-import re
 import shutil
+from collections.abc import Callable, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,17 +25,38 @@ import equinox as eqx
 import jax
 
 import popgym_arcade
+from popgym_arcade.baselines import runs
 from popgym_arcade.baselines.model.builder import network_of
+from popgym_arcade.baselines.runs import checkpoints
 from popgym_arcade.registry import REGISTRY
 
-FORMAT = 1
-KEPT = (
-    3  # checkpoints of a run that are kept, so that there is a previous one if the last is damaged
-)
+__all__ = [
+    "FORMAT",
+    "KEPT",
+    "Agent",
+    "CheckpointError",
+    "check_rules",
+    "checkpoints",
+    "last_whole",
+    "load_agent",
+    "load_state",
+    "manifest",
+    "network_of",
+    "rule_version",
+    "save",
+]
+
+FORMAT: int = 1
+"""The version of the checkpoint format, which manifest.json holds."""
+
+KEPT: int = 3
+"""Checkpoints that are kept per run, so that others are left if the newest is damaged."""
+
+_Path = str | PathLike[str]
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is not there, is damaged, or belongs to something else."""
+    """A checkpoint is missing, is damaged, or does not fit the run."""
 
 
 class Agent(NamedTuple):
@@ -42,30 +64,37 @@ class Agent(NamedTuple):
 
     network: Any  # QNetworkRNN or ActorCriticRNN
     algorithm: str  # "pqn", "ppo" or "dqn"
-    config: dict  # the algorithm's config, by name
-    manifest: dict
+    config: dict[str, Any]  # of the algorithm
+    manifest: dict[str, Any]
     path: Path  # of the checkpoint
 
 
 # --- writing -------------------------------------------------------------------------------------
 
 
-def save(run, algorithm, config, steps, state, networks, extra=None):
-    """Write a checkpoint of a run and delete the oldest ones: its Path.
+def save(
+    run: _Path,
+    algorithm: str,
+    config: dict[str, Any],
+    steps: int,
+    state: Any,
+    networks: Mapping[int, Any],
+    extra: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a checkpoint and delete all but the newest KEPT ones: its folder.
 
-    run: the run's folder. algorithm: its name. config: a dict that JSON can hold. steps: taken so
-    far. state: any tree of arrays. networks: a dict, seed -> its network. extra: a dict for the
-    manifest that JSON can hold.
+    run: the run's folder. config: the algorithm's, as JSON. steps: taken so far. state: a pytree of
+    arrays. networks: seed -> network. extra: further JSON fields for the manifest.
     """
-    final = Path(run) / "checkpoints" / f"step-{steps:012}"
-    draft = final.with_name(f".{final.name}")
-    for unfinished in final.parent.glob(".step-*"):  # by a run that was killed
+    final = runs.checkpoint_path(run, steps)
+    draft = runs.unfinished_path(final)
+    for unfinished in runs.unfinished_checkpoints(run):
         shutil.rmtree(unfinished)
     draft.mkdir(parents=True)
-    eqx.tree_serialise_leaves(draft / "state.eqx", state)
+    eqx.tree_serialise_leaves(draft / runs.STATE, state)
     for seed, network in networks.items():
-        eqx.tree_serialise_leaves(draft / f"network-{seed}.eqx", network)
-    manifest = {
+        eqx.tree_serialise_leaves(draft / runs.network_file(seed), network)
+    content = {
         "format": FORMAT,
         "algorithm": algorithm,
         "config": config,
@@ -77,10 +106,10 @@ def save(run, algorithm, config, steps, state, networks, extra=None):
             "jax": jax.__version__,
             "equinox": eqx.__version__,
         },
-        "files": {path.name: _sums(path) for path in sorted(draft.iterdir())},
+        "files": {path.name: _digest(path) for path in sorted(draft.iterdir())},
         **(extra or {}),
     }
-    (draft / "manifest.json").write_text(json.dumps(signed(manifest), indent=2))
+    (draft / runs.MANIFEST).write_text(json.dumps(_signed(content), indent=2))
     for path in (*draft.iterdir(), draft):
         _flush(path)
     shutil.rmtree(final, ignore_errors=True)
@@ -91,31 +120,28 @@ def save(run, algorithm, config, steps, state, networks, extra=None):
     return final
 
 
-def rule_version(name):
-    """The VERSION of an environment's rules, or None for one that is not registered."""
+def rule_version(name: str) -> int | None:
+    """The VERSION of an environment's rules; None if it is not registered."""
     return REGISTRY[name].version if name in REGISTRY else None
 
 
-def signed(manifest):
-    """A manifest with the SHA-256 of all else in it, so that damage to the manifest itself is found
-    out.
-    """
-    return {**manifest, "sha256": hashlib.sha256(json.dumps(manifest).encode()).hexdigest()}
+def _signed(content: dict[str, Any]) -> dict[str, Any]:
+    """A manifest with the SHA-256 of its other fields, so that damage to it is detected."""
+    return {**content, "sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest()}
 
 
-def _sums(path):
-    """Size and hash of a file, as the manifest holds them."""
+def _digest(path: Path) -> dict[str, Any]:
+    """The size and the SHA-256 of a file."""
     with open(path, "rb") as file:
-        digest = (
-            hashlib.file_digest(file, "sha256")
-            if hasattr(hashlib, "file_digest")
-            else hashlib.sha256(file.read())
-        )
+        if hasattr(hashlib, "file_digest"):  # Python 3.11 and newer
+            digest = hashlib.file_digest(file, "sha256")
+        else:
+            digest = hashlib.sha256(file.read())
     return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
-def _flush(path):
-    """Have the system write a file or a folder to the disk now."""
+def _flush(path: Path) -> None:
+    """Flush a file or a folder to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -126,112 +152,114 @@ def _flush(path):
 # --- reading -------------------------------------------------------------------------------------
 
 
-def checkpoints(run):
-    """The Paths of a run's checkpoints, the oldest first. Unfinished ones are not among them."""
-    folders = (Path(run) / "checkpoints").glob("step-*")
-    return sorted(folder for folder in folders if re.fullmatch(r"step-\d{12}", folder.name))
+def manifest(checkpoint: _Path) -> dict[str, Any]:
+    """Read the manifest of a checkpoint, whose files must be undamaged.
 
-
-def manifest(checkpoint):
-    """The manifest of a checkpoint, a dict, if its files are whole. Raises CheckpointError, which
-    says what is not.
+    Raises CheckpointError that says what is wrong otherwise.
     """
     checkpoint = Path(checkpoint)
     try:
-        content = dict(json.loads((checkpoint / "manifest.json").read_text()))
+        content = dict(json.loads((checkpoint / runs.MANIFEST).read_text()))
     except (OSError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{checkpoint} is no checkpoint, or a damaged one: cannot read its manifest.json: {error}"
+            f"{checkpoint} is not a checkpoint or is damaged: cannot read {runs.MANIFEST}: {error}"
         ) from error
     if content.get("format") != FORMAT:
         raise CheckpointError(
-            f"{checkpoint} has format {content.get('format')}, but this version reads format {FORMAT}"
+            f"{checkpoint} has format {content.get('format')}, but this version reads "
+            f"format {FORMAT}"
         )
-    if content != signed({name: value for name, value in content.items() if name != "sha256"}):
-        raise CheckpointError(f"{checkpoint} is damaged: manifest.json is not as it was written")
+    if content != _signed({name: value for name, value in content.items() if name != "sha256"}):
+        raise CheckpointError(f"{checkpoint} is damaged: {runs.MANIFEST} has changed")
     for name, expected in content["files"].items():
-        path = checkpoint / name
-        if not path.exists():
-            raise CheckpointError(f"{checkpoint} is damaged: {name} is missing")
-        found = _sums(path)
-        if found["bytes"] != expected["bytes"]:
-            raise CheckpointError(
-                f"{checkpoint} is damaged: {name} has {found['bytes']} bytes instead of {expected['bytes']}"
-            )
-        if found != expected:
-            raise CheckpointError(
-                f"{checkpoint} is damaged: the bytes of {name} are not those that were written"
-            )
+        _check_file(checkpoint, name, expected)
     return content
 
 
-def last_whole(run, warn=print):
-    """The newest checkpoint of a run that is whole, or None if there is none. warn: is told what is
-    wrong with newer ones.
+def _check_file(checkpoint: Path, name: str, expected: dict[str, Any]) -> None:
+    """Raise CheckpointError unless a file has the size and the SHA-256 in the manifest."""
+    path = checkpoint / name
+    if not path.exists():
+        raise CheckpointError(f"{checkpoint} is damaged: {name} is missing")
+    found = _digest(path)
+    if found["bytes"] != expected["bytes"]:
+        raise CheckpointError(
+            f"{checkpoint} is damaged: {name} has {found['bytes']} bytes instead of "
+            f"{expected['bytes']}"
+        )
+    if found != expected:
+        raise CheckpointError(f"{checkpoint} is damaged: the contents of {name} have changed")
+
+
+def last_whole(run: _Path, warn: Callable[[str], object] = print) -> Path | None:
+    """The newest undamaged checkpoint of a run, or None.
+
+    warn: is called with what is wrong with newer ones.
     """
     for checkpoint in reversed(checkpoints(run)):
         try:
             manifest(checkpoint)
         except CheckpointError as error:
-            warn(f"{error}; trying the one before")
+            warn(f"{error}; trying the previous one")
         else:
             return checkpoint
     return None
 
 
-def check_rules(checkpoint, content):
-    """Raise CheckpointError if the rules of the game are not those of a checkpoint. content: its
-    manifest.
+def check_rules(checkpoint: _Path, content: Mapping[str, Any]) -> None:
+    """Raise CheckpointError unless the game's rules have the version of a checkpoint.
+
+    content: the checkpoint's manifest.
     """
     name, trained = content["config"]["env"], content["rule_version"]
-    if trained != rule_version(name):
+    installed = rule_version(name)
+    if trained != installed:
         raise CheckpointError(
-            f"{checkpoint} was trained on version {trained} of the rules of {name}, but these are version {rule_version(name)}"
+            f"{checkpoint} was trained on version {trained} of the rules of {name}, "
+            f"but the installed version is {installed}"
         )
 
 
-def load_state(checkpoint, like):
-    """The state that was saved. like: a tree of arrays or shapes with its structure. Raises
-    CheckpointError if it does not fit.
+def load_state(checkpoint: _Path, like: Any) -> Any:
+    """Load the training state of a checkpoint.
+
+    like: a pytree of arrays or shapes with the state's structure. Raises CheckpointError if the
+    checkpoint is damaged or its state has another structure.
     """
     manifest(checkpoint)
+    misfit = f"{checkpoint} does not hold the state of such a run"
     try:
-        with open(Path(checkpoint) / "state.eqx", "rb") as file:
+        with open(Path(checkpoint) / runs.STATE, "rb") as file:
             state, rest = eqx.tree_deserialise_leaves(file, like), file.read(1)
     except (RuntimeError, TypeError, ValueError, EOFError) as error:
-        raise CheckpointError(
-            f"{checkpoint} does not hold the state of such a run: {error}"
-        ) from error
+        raise CheckpointError(f"{misfit}: {error}") from error
     if rest:
-        raise CheckpointError(
-            f"{checkpoint} does not hold the state of such a run: it has more arrays"
-        )
+        raise CheckpointError(f"{misfit}: it has more arrays")
     return state
 
 
-def load_agent(path, seed=None, warn=print):
-    """The trained agent of a checkpoint: Agent.
+def load_agent(
+    path: _Path, seed: int | None = None, warn: Callable[[str], object] = print
+) -> Agent:
+    """Load the trained agent of a checkpoint.
 
-    path: a checkpoint's folder, or a run's, whose last whole checkpoint is taken. seed: which one,
-    if the run trained several; the first by default. Raises CheckpointError if there is none, if it
-    is damaged, or if it has no such seed.
+    path: the folder of a checkpoint, or of a run, whose newest undamaged checkpoint is loaded.
+    seed: one of the run's seeds, by default the first. warn: as in ``last_whole``. Raises
+    CheckpointError if there is no undamaged checkpoint or it has no such seed.
     """
     path = Path(path)
-    checkpoint = (
-        path
-        if (path / "manifest.json").exists() or not checkpoints(path)
-        else last_whole(path, warn)
-    )
+    is_run = bool(checkpoints(path)) and not (path / runs.MANIFEST).exists()
+    checkpoint = last_whole(path, warn) if is_run else path
     if checkpoint is None:
         raise CheckpointError(f"all checkpoints of {path} are damaged")
     content = manifest(checkpoint)
-    seed = content["seeds"][0] if seed is None else seed
-    if seed not in content["seeds"]:
+    chosen: int = content["seeds"][0] if seed is None else seed
+    if chosen not in content["seeds"]:
         raise CheckpointError(
-            f"{checkpoint} has no seed {seed}; there are {', '.join(map(str, content['seeds']))}"
+            f"{checkpoint} has no seed {chosen}; it has {', '.join(map(str, content['seeds']))}"
         )
     skeleton = eqx.filter_eval_shape(
         network_of(content["algorithm"], content["config"]), jax.random.key(0)
     )
-    network = eqx.tree_deserialise_leaves(checkpoint / f"network-{seed}.eqx", skeleton)
+    network = eqx.tree_deserialise_leaves(checkpoint / runs.network_file(chosen), skeleton)
     return Agent(network, content["algorithm"], content["config"], content, checkpoint)

@@ -1,51 +1,61 @@
-"""Evaluate a trained agent: ``popgym-arcade-eval CHECKPOINT`` plays both twins, prints the returns
-and records an episode.
+"""Evaluate a trained agent: ``popgym-arcade-eval CHECKPOINT`` plays episodes on both twins.
 
-In Python, ``evaluate_agent`` gives the returns, and ``policy`` is the agent as a function from a
-frame to an action, which ``popgym_arcade.play.record`` takes.
+It prints the returns and can record an episode. In Python, ``evaluate_agent`` returns them, and
+``policy`` is the agent as a function from frames to actions, which ``popgym_arcade.play.record``
+accepts.
 """
 
 import argparse
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import equinox as eqx
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 import popgym_arcade
+from popgym_arcade import spaces
 from popgym_arcade.baselines import rollout
 from popgym_arcade.baselines.algorithms import ALGORITHMS
-from popgym_arcade.baselines.checkpoint import check_rules, load_agent
-from popgym_arcade.baselines.statistics import summary
+from popgym_arcade.baselines.checkpoint import Agent, check_rules, load_agent
+from popgym_arcade.baselines.table import with_interval
 from popgym_arcade.play import record
-from popgym_arcade.registry import TWINS
+from popgym_arcade.registry import NO_ACTION, TWINS, twin_name
+
+__all__ = ["evaluate_agent", "main", "policy", "returns_table"]
+
+Results = Mapping[str, tuple[np.ndarray, np.ndarray]]
+"""Twin -> (returns, lengths) of its episodes."""
 
 
-def evaluate_agent(agent, twin=None, episodes=128, seed=0):
-    """Play whole episodes: (returns float32[episodes], lengths int32[episodes]), NumPy arrays.
+def evaluate_agent(
+    agent: Agent, twin: str | None = None, episodes: int = 128, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Play whole episodes: (returns float32[episodes], lengths int32[episodes]).
 
-    agent: an Agent from ``checkpoint.load_agent``. twin: "MDP" or "POMDP"; by default the one it
-    was trained on. seed: an int that decides the episodes, the same ones for both twins. Agents of
-    PQN and DQN take the best action, those of PPO draw one.
+    twin: "MDP" or "POMDP"; by default the one that the agent was trained on. seed: determines the
+    episodes, which are the same on both twins. Agents of PQN and DQN act greedily, agents of PPO
+    sample from their policy.
     """
-    partial = agent.config["partial"] if twin is None else TWINS[twin]
-    env, params = popgym_arcade.make(agent.config["env"], partial, agent.config["obs_size"])
+    twin = twin_name(agent.config["partial"]) if twin is None else twin
+    spaces.check_name("twin", twin, TWINS)
+    env, params = popgym_arcade.make(agent.config["env"], TWINS[twin], agent.config["obs_size"])
     arrays, static = eqx.partition(agent.network, eqx.is_array)
     act = ALGORITHMS[agent.algorithm].act
     play = jax.jit(
-        lambda arrays, key: rollout.evaluate(
+        lambda arrays, key: rollout.play_episodes(
             env, params, act, eqx.combine(arrays, static), key, episodes
         )
     )
     return jax.device_get(play(arrays, jax.random.PRNGKey(seed)))
 
 
-def policy(agent, seed=0):
-    """The agent as a function of a frame, uint8[S, S, 3], to an action, an int, for one episode. It
-    remembers what it saw.
+def policy(agent: Agent, seed: int = 0) -> Callable[[ArrayLike], int]:
+    """The agent as a stateful function for one episode: a frame, uint8[S, S, 3], to an action.
 
-    seed: an int that decides what is drawn by chance, which only agents of PPO do.
+    seed: determines the actions that are sampled, which only agents of PPO do.
     """
     act = ALGORITHMS[agent.algorithm].act
 
@@ -54,16 +64,13 @@ def policy(agent, seed=0):
         carry, outputs = network(carry, observation[None], last_action[None], start[None])
         return carry, act(outputs, key)[0][0]
 
-    carry, last_action, key = (
-        agent.network.initialize_carry(),
-        rollout.NO_ACTION,
-        jax.random.PRNGKey(seed),
-    )
+    carry, last_action = agent.network.initialize_carry(), NO_ACTION
+    key = jax.random.PRNGKey(seed)
 
-    def play(observation):
+    def play(observation: ArrayLike) -> int:
         nonlocal carry, last_action, key
         key, act_key = jax.random.split(key)
-        start = np.bool_(last_action == rollout.NO_ACTION)
+        start = np.bool_(last_action == NO_ACTION)
         carry, action = one_step(
             agent.network, carry, np.asarray(observation), np.int32(last_action), start, act_key
         )
@@ -73,63 +80,24 @@ def policy(agent, seed=0):
     return play
 
 
-def table(results):
-    """Returns as Markdown. results: a dict, twin -> (returns, lengths)."""
+def returns_table(results: Results) -> str:
+    """A Markdown table of returns, with 95% confidence intervals of mean and median."""
     lines = [
-        "| twin | episodes | mean return | median | best | mean length |",
+        "| twin | episodes | mean return | median return | best return | mean length |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for twin, (returns, lengths) in results.items():
-        figures = summary(returns)
-        mean, median = (
-            f"{figures[name]:.3f} ({figures[name + '_interval'][0]:.3f} ... {figures[name + '_interval'][1]:.3f})"
-            for name in ("mean", "median")
-        )
-        lines.append(
-            f"| {twin} | {len(returns)} | {mean} | {median} | {max(returns):.3f} | {np.mean(lengths):.1f} |"
-        )
+        mean, median = (with_interval(returns, of) for of in (np.mean, np.median))
+        best, length = f"{max(returns):.3f}", f"{np.mean(lengths):.1f}"
+        lines.append(f"| {twin} | {len(returns)} | {mean} | {median} | {best} | {length} |")
     return "\n".join(lines)
 
 
-def main(arguments=None):
-    """Evaluate an agent from the command line. Bad input exits with 2."""
-    parser = argparse.ArgumentParser(
-        prog="popgym-arcade-eval", description="Play a trained agent, on both twins."
-    )
-    parser.add_argument(
-        "checkpoint",
-        metavar="CHECKPOINT",
-        help="a checkpoint's folder, or a run's for its last one",
-    )
-    parser.add_argument(
-        "--episodes", type=int, default=128, help="episodes of each twin (default 128)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="decides the episodes (default 0)")
-    parser.add_argument(
-        "--agent-seed",
-        type=int,
-        help="which of the seeds that were trained together (default: the first)",
-    )
-    parser.add_argument(
-        "--twin",
-        choices=("MDP", "POMDP", "both"),
-        default="both",
-        help="what to play (default both)",
-    )
-    parser.add_argument(
-        "--gif",
-        metavar="PATH",
-        help="also record an episode of the twin it was trained on: a .gif or .png file",
-    )
-    parser.add_argument(
-        "--json", metavar="PATH", help="also write all returns and lengths to this file"
-    )
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Evaluate an agent from the command line. Invalid input exits with 2."""
+    parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        if options.episodes < 1:
-            raise ValueError(
-                f"--episodes must be at least 1, but it is {options.episodes}; the nearest is 1"
-            )
         agent = load_agent(options.checkpoint, options.agent_seed)
         check_rules(agent.path, agent.manifest)
         _report(agent, options)
@@ -137,34 +105,67 @@ def main(arguments=None):
         parser.error(str(error))
 
 
-def _report(agent, options):
-    """Play, print, and write what was asked for."""
+def _parser() -> argparse.ArgumentParser:
+    """The command line's parser."""
+    parser = argparse.ArgumentParser(
+        prog="popgym-arcade-eval", description="Evaluate a trained agent on both twins."
+    )
+    add = parser.add_argument
+    add("checkpoint", metavar="CHECKPOINT", help="folder of a checkpoint, or of a run")
+    add(
+        "--episodes",
+        type=spaces.number_argument(1),
+        default=128,
+        help="episodes per twin (default: %(default)s)",
+    )
+    add("--seed", type=int, default=0, help="random seed of the episodes (default: %(default)s)")
+    add(
+        "--agent-seed",
+        type=int,
+        help="seed of the agent, if the run trained several (default: the first)",
+    )
+    add(
+        "--twin",
+        choices=(*TWINS, "both"),
+        default="both",
+        help="twins to evaluate on (default: %(default)s)",
+    )
+    add(
+        "--gif",
+        metavar="PATH",
+        help="record an episode on the training twin to a .gif or .png file",
+    )
+    add("--json", metavar="PATH", help="write the returns and lengths of all episodes to a file")
+    return parser
+
+
+def _report(agent: Agent, options: argparse.Namespace) -> None:
+    """Play, print the table, and write the requested files."""
     twins = TWINS if options.twin == "both" else [options.twin]
     results = {twin: evaluate_agent(agent, twin, options.episodes, options.seed) for twin in twins}
-    trained_on = "POMDP" if agent.config["partial"] else "MDP"
+    config = agent.config
     print(
-        f"{agent.path}: {agent.algorithm}, memory {agent.config['memory']}, trained on the {trained_on} of {agent.config['env']}"
+        f"{agent.path}: {agent.algorithm}, memory {config['memory']}, "
+        f"trained on the {twin_name(config['partial'])} of {config['env']}"
     )
-    print(table(results))
+    print(returns_table(results))
     if options.json:
         content = {
-            twin: {"returns": pair[0].tolist(), "lengths": pair[1].tolist()}
-            for twin, pair in results.items()
+            twin: {"returns": returns.tolist(), "lengths": lengths.tolist()}
+            for twin, (returns, lengths) in results.items()
         }
         Path(options.json).write_text(json.dumps(content))
     if options.gif:
-        name, size = agent.config["env"], agent.config["obs_size"]
         played = record.record(
             options.gif,
-            name,
+            config["env"],
             policy(agent, options.seed),
             seed=options.seed,
-            partial_obs=agent.config["partial"],
-            obs_size=size,
+            partial_obs=config["partial"],
+            obs_size=config["obs_size"],
         )
-        print(
-            f"wrote {options.gif}: {len(played.actions)} steps, return {played.rewards.sum():.3f}"
-        )
+        steps, total = len(played.actions), played.rewards.sum()
+        print(f"wrote {options.gif}: {steps} steps, return {total:.3f}")
 
 
 if __name__ == "__main__":

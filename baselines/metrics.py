@@ -1,43 +1,51 @@
-"""What a run writes down: ``metrics.jsonl`` always, TensorBoard and Weights & Biases if asked for.
+"""Write a run's metrics: to ``metrics.jsonl`` and, on request, TensorBoard and Weights & Biases.
 
-A line is a JSON object with ``kind``, ``seed``, ``steps`` and ``seconds``: of kind "training" after
-every update, of kind "evaluation" with a ``twin`` and lists of ``returns`` and ``lengths``. What is
-not a finite number is null.
+runs.py describes the lines of ``metrics.jsonl``.
 """
 
 import importlib
-import json
-import math
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-FILE = "metrics.jsonl"
-TRACKERS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-"""Where else the figures can go, and the library that this needs."""
+from popgym_arcade import spaces
+from popgym_arcade.baselines import runs
+
+__all__ = ["TRACKERS", "MetricsWriter", "tag_of", "tracker_library"]
+
+TRACKERS: dict[str, str] = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+"""The trackers that metrics can be sent to, each with the library it needs."""
 
 
-class Metrics:
-    """The files of a run that figures go into."""
+class MetricsWriter:
+    """Writes the metrics of a run to its file and its trackers."""
 
-    def __init__(self, folder, config, trackers=(), steps=0):
-        """folder: the run's Path. config: a dict for Weights & Biases. trackers: names in TRACKERS.
+    def __init__(
+        self,
+        folder: Path,
+        config: dict[str, Any],
+        trackers: Iterable[str] = (),
+        steps: int = 0,
+    ) -> None:
+        """Open the file and the trackers.
 
-        steps: the run goes on from so many; lines of later steps, which a crash left behind, are
-        dropped. Raises ModuleNotFoundError that says what to install if a tracker's library is
-        missing.
+        folder: the run's. config: shown by Weights & Biases. trackers: names in TRACKERS. steps:
+        the run resumes after this many steps, so lines of later steps, written before it was
+        killed, are dropped. Raises ModuleNotFoundError, saying what to install, if a tracker's
+        library is missing.
         """
         libraries = {tracker: tracker_library(tracker) for tracker in trackers}
-        kept = (
-            [line for line in read_lines(folder / FILE) if line["steps"] <= steps] if steps else []
-        )
-        draft = folder / f".{FILE}"
-        draft.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        draft.replace(folder / FILE)  # a crash leaves all lines, or those that are kept
-        self._file = open(folder / FILE, "a")
+        lines = runs.read_metrics(folder) if steps else []
+        kept = [line for line in lines if line["steps"] <= steps]
+        path = folder / runs.METRICS
+        runs.replace_text(path, "".join(map(runs.to_json_line, kept)))
+        self._file = open(path, "a")
         self._board = self._wandb = None
         if "tensorboard" in libraries:
             self._board = libraries["tensorboard"].SummaryWriter(
-                str(folder / "tensorboard"), purge_step=steps + 1 if steps else None
+                str(folder / runs.TENSORBOARD), purge_step=steps + 1 if steps else None
             )
         if "wandb" in libraries:
             self._wandb = libraries["wandb"].init(
@@ -49,25 +57,24 @@ class Metrics:
                 config=config,
             )
 
-    def write(self, line):
-        """Write a line down. line: a dict as described at the top of this file; its numbers may be
-        NaN."""
-        self._file.write(json.dumps({name: _finite(value) for name, value in line.items()}) + "\n")
+    def write(self, line: dict[str, Any]) -> None:
+        """Write a line. line: as runs.py describes it; numbers may be NaN or infinite."""
+        self._file.write(runs.to_json_line(line))
         self._file.flush()
-        figures = {
+        scalars = {
             f"{tag_of(line)}/{name}": value
-            for name, value in _figures(line).items()
-            if _finite(value) is not None
+            for name, value in _scalars(line).items()
+            if runs.finite_or_none(value) is not None
         }
         if self._board:
-            for tag, value in figures.items():
+            for tag, value in scalars.items():
                 self._board.add_scalar(tag, value, line["steps"])
             self._board.flush()
         if self._wandb:
-            self._wandb.log({"steps": line["steps"], **figures})
+            self._wandb.log({"steps": line["steps"], **scalars})
 
-    def close(self):
-        """Close all that is open."""
+    def close(self) -> None:
+        """Close the file and the trackers."""
         self._file.close()
         if self._board:
             self._board.close()
@@ -75,32 +82,27 @@ class Metrics:
             self._wandb.finish()
 
 
-def tag_of(line):
-    """Where a line's figures stand in TensorBoard and Weights & Biases: e.g.
-    "seed0/evaluation-POMDP"."""
+def tag_of(line: dict[str, Any]) -> str:
+    """The prefix of a line's tags in the trackers, e.g. "seed0/evaluation-POMDP"."""
     return f"seed{line['seed']}/{line['kind']}" + (f"-{line['twin']}" if "twin" in line else "")
 
 
-def _figures(line):
-    """The numbers of a line; of lists, their means."""
-    named = {
-        name: value for name, value in line.items() if name not in ("kind", "seed", "steps", "twin")
-    }
+def _scalars(line: dict[str, Any]) -> dict[str, Any]:
+    """The numbers in a line by name; lists are averaged."""
     return {
         name: sum(value) / len(value) if isinstance(value, list) else value
-        for name, value in named.items()
+        for name, value in line.items()
+        if name not in ("kind", "seed", "steps", "twin")
     }
 
 
-def _finite(value):
-    """A value, or None in place of NaN and infinity, which JSON does not have; in lists too."""
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def tracker_library(tracker: str) -> ModuleType:
+    """Import a tracker's library.
 
-
-def tracker_library(tracker):
-    """Import the library of a tracker. Raises ModuleNotFoundError that says what to install."""
+    tracker: a name in TRACKERS. Raises ModuleNotFoundError, saying what to install, if it is
+    missing, and ValueError for an unknown tracker.
+    """
+    spaces.check_name("tracker", tracker, TRACKERS)
     try:
         return importlib.import_module(TRACKERS[tracker])
     except ModuleNotFoundError as missing:
@@ -110,20 +112,9 @@ def tracker_library(tracker):
         ) from missing
 
 
-def _wandb_id(folder):
-    """The run's id at Weights & Biases, the same when it is resumed."""
-    path = folder / "wandb-id.txt"
+def _wandb_id(folder: Path) -> str:
+    """The run's ID at Weights & Biases, which stays the same when the run resumes."""
+    path = folder / runs.WANDB_ID
     if not path.exists():
         path.write_text(secrets.token_hex(8))
     return path.read_text()
-
-
-def read_lines(path):
-    """The lines of a metrics file, a list of dicts. A last line that was cut off is left out; a
-    missing file has none."""
-    if not Path(path).exists():
-        return []
-    lines = Path(path).read_text().split("\n")
-    return [
-        json.loads(line) for line in lines[:-1]
-    ]  # what stands after the last line break was cut off

@@ -1,23 +1,29 @@
-"""Figures with the intervals that belong to them."""
+"""Statistics with bootstrap confidence intervals."""
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.stats
+from numpy.typing import ArrayLike
 
-CONFIDENCE = 0.95
-RESAMPLES = 2000
+__all__ = ["CONFIDENCE", "RESAMPLES", "evenly_spaced", "interval"]
+
+CONFIDENCE: float = 0.95
+RESAMPLES: int = 2000
 
 
-def interval(values, statistic=np.mean):
-    """A bootstrap confidence interval of a statistic, with 95 % confidence: (low, high), floats.
+def interval(values: ArrayLike, statistic: Callable[..., Any] = np.mean) -> tuple[float, float]:
+    """The 95% bootstrap confidence interval of a statistic: (low, high).
 
-    values: float[n], independent of each other, such as the returns of different episodes or the
-    figures of different seeds. statistic: a function of an array and an axis, such as ``np.mean``
-    or ``np.median``. The interval is the bias-corrected and accelerated one of Efron (1987),
-    "Better Bootstrap Confidence Intervals", by scipy, or the percentile one where values are too
-    alike for it. The resampling has a fixed seed, so the same values give the same interval. One
-    value, or equal ones, give an interval of no width. Raises ValueError for no values.
+    values: float[n], independent samples, e.g. the returns of episodes or the means of seeds.
+    statistic: a function of an array and an axis, e.g. ``np.mean`` or ``np.median``.
+
+    The interval is bias-corrected and accelerated (Efron, 1987, "Better Bootstrap Confidence
+    Intervals"), computed by scipy, or the percentile interval where BCa degenerates because values
+    are too similar. Resampling has a fixed seed, so equal values give equal intervals. Constant
+    values give an interval of width 0. Raises ValueError for no values.
     """
     values = np.asarray(values, np.float64)
     if values.size == 0:
@@ -26,26 +32,23 @@ def interval(values, statistic=np.mean):
         return float(values[0]), float(values[0])
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # that BCa does not work for these values is told by NaN as well
-            options = {"n_resamples": RESAMPLES, "confidence_level": CONFIDENCE, "method": method}
+            warnings.simplefilter("ignore")  # a degenerate BCa interval is NaN, too
             found = scipy.stats.bootstrap(
-                (values,), statistic, rng=np.random.default_rng(0), **options
+                (values,),
+                statistic,
+                rng=np.random.default_rng(0),
+                n_resamples=RESAMPLES,
+                confidence_level=CONFIDENCE,
+                method=method,
             ).confidence_interval
         if np.isfinite(found).all():
             return float(found.low), float(found.high)
     raise ValueError(f"the statistic has no finite value on resamples of {values}")
 
 
-def summary(values):
-    """Mean and median of values with their intervals: {"mean", "mean_interval", "median",
-    "median_interval", "count"}."""
-    values = np.asarray(values, np.float64)
-    return {
-        "mean": float(values.mean()),
-        "mean_interval": interval(values, np.mean),
-        "median": float(np.median(values)),
-        "median_interval": interval(values, np.median),
-        "count": int(values.size),
-    }
+def evenly_spaced(length: int, most: int) -> np.ndarray:
+    """At most ``most`` evenly spaced indices in [0, length - 1]: int[count].
+
+    The first and the last are included.
+    """
+    return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(int))

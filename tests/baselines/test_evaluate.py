@@ -1,5 +1,4 @@
-"""Evaluation: the agent that plays is the one that was trained, memory and all, and the command
-says and writes what it earned."""
+"""Evaluation: the trained agent plays with its memory, and the command reports its returns."""
 
 import json
 
@@ -121,8 +120,8 @@ def test_the_command_prints_a_table_and_writes_returns_and_a_recording(run, tmp_
         cells = [cell.strip() for cell in row.strip("|").split("|")]
         returns = content[twin]["returns"]
         assert cells[1] == "8" == str(len(returns))
-        assert cells[2].startswith(f"{np.mean(returns):.3f} (") and cells[3].startswith(
-            f"{np.median(returns):.3f} ("
+        assert cells[2].startswith(f"{np.mean(returns):.3f} [") and cells[3].startswith(
+            f"{np.median(returns):.3f} ["
         )
         assert (
             cells[4] == f"{max(returns):.3f}"
@@ -155,12 +154,12 @@ def refused(arguments, capsys):
 
 
 def test_bad_input_is_refused(run, tmp_path, capsys, monkeypatch):
-    assert "is no checkpoint" in refused([str(tmp_path / "nowhere")], capsys)
-    assert "--episodes must be at least 1, but it is 0; the nearest is 1" in refused(
+    assert "is not a checkpoint" in refused([str(tmp_path / "nowhere")], capsys)
+    assert "argument --episodes: must be at least 1, but it is 0; the nearest is 1" in refused(
         [str(run), "--episodes", "0"], capsys
     )
-    assert "has no seed 9; there are 0" in refused([str(run), "--agent-seed", "9"], capsys)
+    assert "has no seed 9; it has 0" in refused([str(run), "--agent-seed", "9"], capsys)
     monkeypatch.setattr(checkpoint, "rule_version", lambda name: 2)
-    assert "version 1 of the rules of NavigatorEasy, but these are version 2" in refused(
+    assert "version 1 of the rules of NavigatorEasy, but the installed version is" in refused(
         [str(run)], capsys
     )

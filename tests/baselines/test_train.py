@@ -1,5 +1,4 @@
-"""Runs: what they leave, that they go on bit for bit after any end, and what their command
-refuses."""
+"""Runs: what they write, that they resume bit for bit, and what the command refuses."""
 
 import dataclasses
 import functools
@@ -27,7 +26,7 @@ import jax  # noqa: E402
 
 from popgym_arcade.baselines import checkpoint, pqn, rollout, train  # noqa: E402
 from popgym_arcade.baselines.algorithms import ALGORITHMS  # noqa: E402
-from popgym_arcade.baselines.metrics import read_lines  # noqa: E402
+from popgym_arcade.baselines.runs import read_metrics  # noqa: E402
 from popgym_arcade.baselines.train import RunOptions  # noqa: E402
 
 TINY = {
@@ -62,8 +61,10 @@ def config(algorithm, **changes):
 
 
 def run(folder, algorithm="pqn", resume=False, options=(), **changes):
-    """Train in this process: the folder. This takes thousands of frames through the network, too
-    many for what compiles quickly."""
+    """Train in this process: the folder.
+
+    Thousands of frames pass the network, too many for a program that compiles quickly.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=FOR_MANY_STEPS))
         return train.train(
@@ -86,9 +87,8 @@ def without_time(lines):
 
 
 def left(folder):
-    """What a run left that does not depend on time: (metrics, hashes of the last checkpoint's
-    files)."""
-    lines = without_time(read_lines(folder / "metrics.jsonl"))
+    """What a run left that does not depend on time: (metrics, hashes of the last checkpoint)."""
+    lines = without_time(read_metrics(folder))
     return lines, checkpoint.manifest(checkpoint.checkpoints(folder)[-1])["files"]
 
 
@@ -110,7 +110,7 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_run_writes_a_line_for_each_update_and_evaluates_both_twins(algorithm, whole):
-    lines = read_lines(whole(algorithm) / "metrics.jsonl")
+    lines = read_metrics(whole(algorithm))
     warmup = OWN[algorithm].get("warmup_steps", 0)
     updates = [line["steps"] for line in lines if line["kind"] == "training"]
     assert updates == list(range(warmup + 32, 161, 32))
@@ -143,17 +143,18 @@ def test_the_folder_has_a_name_that_says_what_is_in_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = run(None, options={"seed": 7}, total_steps=32)
     assert folder == Path("runs/NavigatorEasy-POMDP-pqn-mingru-seed7")
-    assert {line["seed"] for line in read_lines(folder / "metrics.jsonl")} == {7}
+    assert {line["seed"] for line in read_metrics(folder)} == {7}
     assert checkpoint.load_agent(folder).manifest["seeds"] == [7]
 
 
 def test_seeds_side_by_side_are_those_that_run_alone(tmp_path, whole):
     both = run(tmp_path, options={"seeds": 2}, total_steps=64)
-    lines = without_time(read_lines(both / "metrics.jsonl"))
-    alone = without_time(read_lines(whole("pqn") / "metrics.jsonl"))
-    pick = lambda lines, seed: [
-        line for line in lines if line["seed"] == seed and line["steps"] == 32
-    ]  # noqa: E731
+    lines = without_time(read_metrics(both))
+    alone = without_time(read_metrics(whole("pqn")))
+
+    def pick(lines, seed):
+        return [line for line in lines if line["seed"] == seed and line["steps"] == 32]
+
     (first,), (second,), (same,) = pick(lines, 0), pick(lines, 1), pick(alone, 0)
     # The learning rate falls over a shorter run, so only the first update is the same.
     assert first["episodes"] == same["episodes"] and first["return_mean"] == same["return_mean"]
@@ -210,14 +211,14 @@ def test_the_gradients_of_seeds_side_by_side_are_those_that_each_has_alone():
 
 def stop_after(monkeypatch, updates, number=signal.SIGTERM):
     """Have a signal come after so many updates of the next run."""
-    write, count = train.write_training, iter(range(1, 1000))
+    write, count = train._log_update, iter(range(1, 1000))
 
     def write_and_stop(*arguments):
         write(*arguments)
         if next(count) == updates:
             signal.raise_signal(number)
 
-    monkeypatch.setattr(train, "write_training", write_and_stop)
+    monkeypatch.setattr(train, "_log_update", write_and_stop)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -232,7 +233,7 @@ def test_a_run_that_a_signal_stopped_goes_on_bit_for_bit(
             run(tmp_path, algorithm)
     assert stopped.value.args == (number,)
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
-    assert "--resume goes on" in capsys.readouterr().err
+    assert "with --resume to continue" in capsys.readouterr().err
     assert checkpoint.load_agent(tmp_path).manifest["steps"] == 64 + OWN[algorithm].get(
         "warmup_steps", 0
     )
@@ -252,8 +253,7 @@ def test_several_seeds_go_on_bit_for_bit(tmp_path, monkeypatch):
 
 
 def start(folder, *more, flags=""):
-    """Start a tiny run in a process of its own, compiled like those in this process: a Popen.
-    flags: more of XLA's."""
+    """Start a tiny run in its own process, compiled as in this one: a Popen. flags: of XLA."""
     words = [
         sys.executable,
         "-m",
@@ -287,7 +287,7 @@ def test_a_run_that_was_killed_at_any_moment_goes_on_bit_for_bit(tmp_path, whole
 
 def count_updates(folder):
     """How many updates a run has written down."""
-    return sum(line["kind"] == "training" for line in read_lines(folder / "metrics.jsonl"))
+    return sum(line["kind"] == "training" for line in read_metrics(folder))
 
 
 def wait_for(condition, process):
@@ -304,7 +304,7 @@ def test_ctrl_c_saves_and_exits_with_its_code(tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     if process.returncode:  # else the run was over before the signal came
-        assert process.returncode == 128 + signal.SIGINT and "goes on from there" in errors
+        assert process.returncode == 128 + signal.SIGINT and "with --resume to continue" in errors
     assert checkpoint.last_whole(tmp_path)
 
 
@@ -317,7 +317,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_used(tmp_path, wh
     errors = capsys.readouterr().err
     assert (
         f"{last} is damaged: state.eqx has 1000 bytes instead of" in errors
-        and "trying the one before" in errors
+        and "trying the previous one" in errors
     )
     assert left(tmp_path) == left(whole("pqn"))
 
@@ -348,12 +348,16 @@ class Steps(NamedTuple):
 
 @pytest.fixture
 def slow_run(monkeypatch):
-    """A run of five updates of a minute and 32 steps each: (a function that makes it, what was
-    saved, what was written)."""
+    """A run of five updates of a minute and 32 steps each.
+
+    Returns (a function that makes it, what was saved, what was written).
+    """
     now, saved, lines = [50.0], [], []
     monkeypatch.setattr(train.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(
-        train, "save", lambda run, state, steps, seconds: saved.append((steps, seconds))
+        train,
+        "_write_checkpoint",
+        lambda run, state, steps, seconds: saved.append((steps, seconds)),
     )
 
     def update(state):
@@ -373,7 +377,7 @@ def slow_run(monkeypatch):
         trainer = SimpleNamespace(steps_per_update=32, config=SimpleNamespace(total_steps=160))
         options = RunOptions(**{"evaluate_every": 64, **options})
         metrics = SimpleNamespace(write=lines.append)
-        return train.Run(
+        return train.TrainingRun(
             trainer,
             {},
             options,
@@ -394,19 +398,19 @@ def at(steps):
 
 def test_a_checkpoint_is_written_whenever_so_many_minutes_are_over_and_at_the_end(slow_run):
     make, saved, _ = slow_run
-    train.loop(make(checkpoint_minutes=1.5), at(0), 0.0, [])
+    train._training_loop(make(checkpoint_minutes=1.5), at(0), 0.0, [])
     assert saved == [(64, 120.0), (128, 240.0), (160, 300.0)]
     saved.clear()
-    train.loop(make(checkpoint_minutes=60), at(0), 0.0, [])
+    train._training_loop(make(checkpoint_minutes=60), at(0), 0.0, [])
     assert saved == [(160, 300.0)]
 
 
 def test_a_signal_ends_a_run_with_a_checkpoint_and_not_if_that_was_its_last_update(slow_run):
     make, saved, lines = slow_run
     with pytest.raises(train.Stopped) as stopped:
-        train.loop(make(), at(0), 0.0, [signal.SIGTERM])
+        train._training_loop(make(), at(0), 0.0, [signal.SIGTERM])
     assert stopped.value.args == (signal.SIGTERM,) and saved == [(32, 60.0)]
-    train.loop(make(), at(128), 0.0, [signal.SIGTERM])
+    train._training_loop(make(), at(128), 0.0, [signal.SIGTERM])
     assert saved[1:] == [(160, 60.0)] and {
         line["steps"] for line in lines if line["kind"] == "evaluation"
     } == {160}
@@ -414,7 +418,7 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_not_if_that_was_its_last_upda
 
 def test_the_time_of_a_run_goes_on_where_it_was_and_frames_are_those_of_all_seeds(slow_run):
     make, saved, lines = slow_run
-    train.loop(make(), at(64), 1000.0, [])
+    train._training_loop(make(), at(64), 1000.0, [])
     training = [line for line in lines if line["kind"] == "training"]
     assert [(line["steps"], line["seed"], line["seconds"]) for line in training] == [
         (steps, seed, 1000.0 + 60 * (steps - 64) / 32) for steps in (96, 128, 160) for seed in SEEDS
@@ -429,7 +433,7 @@ def test_the_time_of_a_run_goes_on_where_it_was_and_frames_are_those_of_all_seed
 
 def test_evaluations_differ_in_their_chance_by_seed_and_time_but_not_by_twin(slow_run):
     make, _, lines = slow_run
-    train.loop(make(), at(64), 0.0, [])
+    train._training_loop(make(), at(64), 0.0, [])
     keys = {
         (line["steps"], line["seed"], line["twin"]): tuple(line["returns"])
         for line in lines
@@ -452,7 +456,7 @@ def test_each_twin_is_evaluated_on_its_own_frames(monkeypatch):
         ),
     )
     trainer = SimpleNamespace(config=config("pqn"), static=None, act=None)
-    evaluators = train.evaluators_of(trainer, RunOptions(evaluation_episodes=7))
+    evaluators = train._make_evaluators(trainer, RunOptions(evaluation_episodes=7))
     assert {twin: run(np.zeros(1), np.zeros(1)).tolist() for twin, run in evaluators.items()} == {
         "MDP": [[0, 7]],
         "POMDP": [[1, 7]],
@@ -468,8 +472,8 @@ def test_the_progress_bar_shows_the_mean_over_all_episodes_that_ended():
         "return_mean": np.array([1.0, 0.0, np.nan]),
         "length_mean": np.array([10.0, 20.0, np.nan]),
     }
-    train.show(bar, {"episodes": np.array([1, 3, 0]), **means}, 32)
-    train.show(bar, {"episodes": np.zeros(3, int), **means}, 32)
+    train._advance_bar(bar, {"episodes": np.array([1, 3, 0]), **means}, 32)
+    train._advance_bar(bar, {"episodes": np.zeros(3, int), **means}, 32)
     assert told == ["return 0.250, length 18"] and moved == [32, 32]
 
 
@@ -478,12 +482,12 @@ def test_the_first_signal_is_noted_and_the_second_does_what_it_always_does(numbe
     came = []
     before = signal.signal(number, lambda number, frame: came.append(number))
     try:
-        with train.stopping_signals() as noted:
+        with train._StopSignals() as noted:
             signal.raise_signal(number)
             assert noted == [number] and came == []
             signal.raise_signal(number)
             assert noted == [number] and came == [number]
-        with train.stopping_signals():
+        with train._StopSignals():
             pass
         signal.raise_signal(number)
         assert came == [number, number]
@@ -497,14 +501,17 @@ def test_the_first_signal_is_noted_and_the_second_does_what_it_always_does(numbe
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
     run(tmp_path, total_steps=32)
     before = left(tmp_path)
-    with pytest.raises(FileExistsError, match="holds a run already; add --resume"):
+    with pytest.raises(FileExistsError, match="already holds a run; add --resume"):
         run(tmp_path, total_steps=32)
     assert left(tmp_path) == before
 
 
 @pytest.mark.parametrize(
     "changes, told",
-    [({"num_steps": 16}, "num_steps 8, but asked for is 16"), ({"memory": "gru"}, "memory mingru")],
+    [
+        ({"num_steps": 16}, "cannot be resumed with num_steps 16: its run has 8"),
+        ({"memory": "gru"}, "with memory gru: its run has mingru"),
+    ],
 )
 def test_another_run_is_not_resumed(tmp_path, changes, told):
     run(tmp_path, total_steps=64)
@@ -517,7 +524,7 @@ def test_a_run_under_other_rules_is_not_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "rule_version", lambda name: 2)
     with pytest.raises(
         checkpoint.CheckpointError,
-        match="version 1 of the rules of NavigatorEasy, but these are version 2",
+        match="version 1 of the rules of NavigatorEasy, but the installed version is 2",
     ):
         run(tmp_path, resume=True, total_steps=32)
 
@@ -527,9 +534,9 @@ def test_a_loss_that_is_not_finite_is_told_with_its_seed_and_steps(tmp_path, num
     run = SimpleNamespace(folder=tmp_path, seeds=SEEDS)
     with pytest.raises(
         train.Diverged,
-        match=f"the loss of seed 4 is {number} after 96 steps; there is no checkpoint before it",
+        match=f"the loss of seed 4 is {number} after 96 steps; there is no checkpoint yet",
     ):
-        train.check_finite(run, np.array([0.5, number]), 96)
+        train._check_finite(run, np.array([0.5, number]), 96)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpoint(
@@ -552,7 +559,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpo
     monkeypatch.setitem(train.ALGORITHMS, "pqn", ALGORITHMS["pqn"]._replace(make_train=breaking))
     with pytest.raises(
         train.Diverged,
-        match=r"the loss of seed 0 is nan after 96 steps; the last good checkpoint is .*step-000000000064",
+        match=r"the loss of seed 0 is nan after 96 steps; "
+        r"the last good checkpoint is .*step-000000000064",
     ):
         run(tmp_path)
     assert checkpoint.load_agent(tmp_path).manifest["steps"] == 64
@@ -562,7 +570,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpo
     "options, told",
     [
         ({"seeds": 0}, "seeds must be at least 1, but it is 0; the nearest is 1"),
-        ({"devices": 99}, "devices must be in 1 ... 1"),
+        (
+            {"devices": 99},
+            "devices must be in [1, 1], the devices of this machine, but it is 99; "
+            "the nearest is 1",
+        ),
         ({"evaluate_every": 0}, "evaluate_every must be at least 1"),
     ],
 )
@@ -576,8 +588,8 @@ def test_the_environments_must_fit_the_devices(monkeypatch):
     monkeypatch.setattr(train.jax, "device_count", lambda: 4)
     told = "num_envs must be a multiple of devices, 4, but it is 6; the nearest is 8"
     with pytest.raises(ValueError, match=told):
-        train.check_options(config("pqn", num_envs=6), RunOptions(devices=4))
-    train.check_options(config("pqn", num_envs=8), RunOptions(devices=4))
+        train._check_options(config("pqn", num_envs=6), RunOptions(devices=4))
+    train._check_options(config("pqn", num_envs=8), RunOptions(devices=4))
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -605,7 +617,7 @@ def said(arguments, capsys):
         ),
         (
             ["dqn", "--env", "NavigatorEasy", "--discount", "1.5"],
-            "discount must lie in 0 ... 1, but it is 1.5; the nearest is 1",
+            "discount must be in [0, 1], but it is 1.5; the nearest is 1",
         ),
         (["pqn", "--env", "NavigatorEasy", "--obs-size", "64"], "one of 128, 256"),
         (["pqn"], "--env"),
@@ -642,6 +654,12 @@ def test_how_a_run_ended_is_told_by_the_exit_code(error, code, told, capsys, mon
     monkeypatch.setattr(train, "train", fail)
     said_code, text = said(["pqn", "--env", "NavigatorEasy"], capsys)
     assert said_code == code and told in text
+
+
+def test_training_imports_no_matplotlib():
+    code = "import sys; sys.modules['matplotlib'] = None; import popgym_arcade.baselines.train"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
 
 
 def parsed(arguments, monkeypatch):
@@ -698,9 +716,9 @@ def test_the_environment_takes_a_tenth_of_the_time_of_training_at_most():
     env, params = rollout.make_environment(trainer.config)
 
     def only_play(stream, key):
-        step = lambda stream, key: rollout.step(
-            env, params, key, stream, stream.carry, stream.last_action
-        )  # noqa: E731
+        def step(stream, key):
+            return rollout.step(env, params, key, stream, stream.carry, stream.last_action)
+
         return jax.lax.scan(step, stream, jax.random.split(key, 8))
 
     state = jax.jit(trainer.init)(jax.random.PRNGKey(0))
@@ -729,9 +747,7 @@ def test_four_devices_train_as_one_does(tmp_path, whole):
     process = start(tmp_path, "--devices", "4", flags="--xla_force_host_platform_device_count=4")
     _, errors = process.communicate()
     assert process.returncode == 0, errors
-    spread, alone = (
-        without_time(read_lines(folder / "metrics.jsonl")) for folder in (tmp_path, whole("pqn"))
-    )
+    spread, alone = (without_time(read_metrics(folder)) for folder in (tmp_path, whole("pqn")))
     assert len(spread) == len(alone)
     for one, other in zip(spread, alone):
         assert one["kind"] == other["kind"] and one["steps"] == other["steps"]
@@ -746,9 +762,10 @@ def test_the_environments_are_spread_and_all_else_is_on_each_device():
     code = """
 import jax
 from popgym_arcade.baselines import pqn, train
-trainer = pqn.make_train(pqn.PQNConfig(env="NavigatorEasy", num_envs=8, num_steps=2, num_minibatches=2, hidden_size=8))
+sizes = {"num_envs": 8, "num_steps": 2, "num_minibatches": 2, "hidden_size": 8}
+trainer = pqn.make_train(pqn.PQNConfig(env="NavigatorEasy", **sizes))
 state = jax.eval_shape(jax.vmap(trainer.init), jax.ShapeDtypeStruct((3, 2), "uint32"))
-shardings = train.sharding_of(state, 4)
+shardings = train._state_sharding(state, 4)
 here = lambda leaf, sharding: sharding.shard_shape(leaf.shape)
 jax.tree.map(lambda *pair: print("stream", here(*pair)[:2]), state.stream, shardings.stream)
 whole = state._replace(stream=None), shardings._replace(stream=None)
