@@ -1,8 +1,8 @@
-"""Spaces: what actions, observations and arguments may be.
+"""Spaces of actions and observations, and checks of arguments.
 
-``Discrete``, ``Box`` and ``Dict`` describe actions and observations; they sample and check under
-jit and vmap. The ``check_*`` functions check an argument and raise an error that names the value,
-what is allowed and the nearest valid choice.
+``Discrete``, ``Box`` and ``Dict`` sample elements and test membership, also under jit and vmap. The
+``check_*`` functions raise an error that names the value, what is allowed and the nearest valid
+choice.
 """
 
 import argparse
@@ -15,25 +15,40 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+__all__ = [
+    "Box",
+    "Dict",
+    "Discrete",
+    "check_choice",
+    "check_multiple",
+    "check_name",
+    "check_range",
+    "listed",
+    "nearest_names",
+    "number_argument",
+]
+
 
 class Discrete(NamedTuple):
-    """The integers 0 ... n - 1."""
+    """The integers in [0, n - 1]."""
 
-    n: int  # how many there are
-    dtype: Any = jnp.int32  # that of a sample; an integer type that can hold n - 1
+    n: int  # number of elements
+    dtype: Any = jnp.int32  # of samples; an integer dtype that can hold n - 1
 
     @property
-    def shape(self):
-        """The shape of one element: ()."""
+    def shape(self) -> tuple[()]:
+        """The shape of an element: ()."""
         return ()
 
-    def sample(self, key):
-        """A uniform element: dtype[]. key: a typed or raw PRNG key."""
+    def sample(self, key: jax.Array) -> jax.Array:
+        """Sample an element uniformly: dtype[]. key: a typed or raw PRNG key."""
         return _random_integers(key, (), 0, self.n - 1, np.dtype(self.dtype))
 
-    def contains(self, x):
-        """Whether x is a scalar of an integer dtype, not necessarily this one, in 0 ... n - 1:
-        bool[]. A bool is no integer."""
+    def contains(self, x: Any) -> jax.Array:
+        """Whether x is an integer scalar in [0, n - 1]: bool[].
+
+        Any integer dtype is accepted, not only the space's own; bool is not.
+        """
         x = _as_array(x)
         if x.shape != () or not jnp.issubdtype(x.dtype, jnp.integer):
             return jnp.bool_(False)
@@ -41,10 +56,10 @@ class Discrete(NamedTuple):
 
 
 class Box(NamedTuple):
-    """Arrays of one shape and dtype with every element in low ... high, both included.
+    """Arrays of one shape and dtype with every element in [low, high].
 
-    The dtype is bool, an integer or a floating type that jax can hold under its present setting (64
-    bits only with jax_enable_x64). For a bool, False counts as 0 and True as 1.
+    The dtype is bool, an integer or a floating dtype; 64-bit dtypes need jax_enable_x64. For bool,
+    False counts as 0 and True as 1.
     """
 
     low: float
@@ -52,29 +67,31 @@ class Box(NamedTuple):
     shape: tuple[int, ...]
     dtype: Any = jnp.float32
 
-    def sample(self, key):
-        """A uniform element: dtype[shape]. key: a typed or raw PRNG key.
+    def sample(self, key: jax.Array) -> jax.Array:
+        """Sample an element uniformly: dtype[shape]. key: a typed or raw PRNG key.
 
-        Raises ValueError where no such choice exists: no element of the dtype lies in range, or the
-        range of a floating dtype is infinite or wider than the dtype's largest number.
+        Raises ValueError if no value of the dtype lies in [low, high], or if the range of a
+        floating dtype is infinite or wider than the dtype's largest number.
         """
         dtype = np.dtype(self.dtype)
         if _is_integer_or_bool(dtype):
             first, last = _integers_between(self.low, self.high, dtype)
             if first > last:
-                raise ValueError(f"there is no {dtype} in {self.low} ... {self.high} to sample")
+                raise ValueError(
+                    f"cannot sample {dtype} in [{self.low}, {self.high}]: it holds no {dtype}"
+                )
             return _random_integers(key, self.shape, first, last, dtype)
         if not 0 <= self.high - self.low <= float(jnp.finfo(dtype).max):  # false for NaN too
             raise ValueError(
-                f"a {dtype} cannot be sampled in {self.low} ... {self.high}; bounds must be finite, the lower one first"
+                f"cannot sample {dtype} in [{self.low}, {self.high}]: "
+                f"the bounds must be finite, with low <= high and a range that {dtype} can hold"
             )
         return jax.random.uniform(key, self.shape, dtype, self.low, self.high)
 
-    def contains(self, x):
-        """Whether x has this very dtype and shape and every element lies in range: bool[]. NaN does
-        not.
+    def contains(self, x: Any) -> jax.Array:
+        """Whether x has the space's dtype and shape and every element lies in [low, high]: bool[].
 
-        Python numbers and lists of them count as the array that jnp.asarray makes of them.
+        NaN does not. Python numbers and lists are converted with jnp.asarray first.
         """
         x = _as_array(x)
         if x.shape != tuple(self.shape) or x.dtype != np.dtype(self.dtype):
@@ -83,68 +100,76 @@ class Box(NamedTuple):
 
 
 class Dict(NamedTuple):
-    """Dicts with an element of a space under each name."""
+    """Dicts that hold one element of each named space."""
 
-    spaces: dict[str, Any]  # a name to its space
+    spaces: dict[str, Any]  # name -> space
 
-    def sample(self, key):
-        """A dict of independent uniform elements. key: a typed or raw PRNG key. Raises what the
-        spaces raise."""
+    def sample(self, key: jax.Array) -> dict[str, Any]:
+        """Sample every space independently: a dict. key: a typed or raw PRNG key.
+
+        Raises ValueError if one of the spaces cannot be sampled.
+        """
         keys = jax.random.split(key, len(self.spaces))
         return {name: space.sample(keys[i]) for i, (name, space) in enumerate(self.spaces.items())}
 
-    def contains(self, x):
-        """Whether x is a dict with these very names and each element lies in its space: bool[]."""
+    def contains(self, x: Any) -> jax.Array:
+        """Whether x is a dict with exactly these names, each value in its space: bool[]."""
         if not isinstance(x, dict) or x.keys() != self.spaces.keys():
             return jnp.bool_(False)
         return jnp.all(jnp.stack([space.contains(x[name]) for name, space in self.spaces.items()]))
 
 
-def _as_array(x):
-    """x itself if it has a dtype, for jnp.asarray would cut a NumPy integer of 64 bits down to 32;
-    else what jax makes of it."""
+def _as_array(x: Any) -> Any:
+    """Convert x to an array, unless it already has a dtype.
+
+    jnp.asarray would truncate 64-bit NumPy integers to 32 bits.
+    """
     if hasattr(x, "dtype"):
         return x
     try:
         return jnp.asarray(x)
-    except OverflowError:  # a Python integer that jax cannot hold
+    except OverflowError:  # a Python integer beyond jax's dtypes
         return np.asarray(x)
 
 
-def _all_between(x, low, high):
-    """Whether every element of x lies in low ... high, which may lie outside the range of x's
-    dtype: bool[]."""
+def _all_between(x: Any, low: float, high: float) -> jax.Array:
+    """Whether every element of x lies in [low, high]: bool[].
+
+    The bounds may lie outside the range of x's dtype.
+    """
     if _is_integer_or_bool(x.dtype):
-        # Compared with a number that its dtype cannot hold, a jax array wraps that number around:
-        # uint8(3) >= -1 is false.
+        # jax wraps a bound that the array's dtype cannot hold: uint8(3) >= -1 is false.
         low, high = _integers_between(low, high, x.dtype)
         if low > high:
             return jnp.bool_(x.size == 0)
     return jnp.all((x >= low) & (x <= high))
 
 
-def _is_integer_or_bool(dtype):
-    """Whether a dtype holds only whole numbers: a bool (not a jax array)."""
+def _is_integer_or_bool(dtype: Any) -> bool:
+    """Whether a dtype is bool or an integer dtype."""
     return jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_)
 
 
-def _integers_between(low, high, dtype):
-    """The least and the greatest number of an integer dtype (bool: 0 and 1) in low ... high; least
-    > greatest if there is none."""
+def _integers_between(low: float, high: float, dtype: Any) -> tuple[int, int]:
+    """The least and the greatest number of an integer dtype or bool in [low, high].
+
+    If there is none, the first is greater than the second.
+    """
     smallest, largest = 0, 1
     if jnp.issubdtype(dtype, jnp.integer):
         smallest, largest = int(jnp.iinfo(dtype).min), int(jnp.iinfo(dtype).max)
     return math.ceil(max(low, smallest)), math.floor(min(high, largest))
 
 
-def _random_integers(key, shape, first, last, dtype):
-    """Uniform over first ... last, both included: dtype[shape]. dtype: a NumPy dtype, an integer or
-    bool."""
+def _random_integers(
+    key: jax.Array, shape: tuple[int, ...], first: int, last: int, dtype: np.dtype
+) -> jax.Array:
+    """Sample integers uniformly from [first, last]: dtype[shape]. dtype: integer or bool."""
     wide = dtype if dtype.itemsize >= 4 else np.dtype(np.int32)
     if last - first == 2 ** (8 * wide.itemsize) - 1:
         return jax.random.bits(key, shape, f"uint{8 * wide.itemsize}").astype(dtype)
-    # The upper bound of randint is excluded and has to fit the dtype as well, so a range that ends
-    # at the limit is moved by 1.
+    # randint's exclusive upper bound must fit the dtype too, so shift a range that ends at the
+    # dtype's maximum down by 1.
     shift = int(last == jnp.iinfo(wide).max)
     low, high = np.asarray([first - shift, last + 1 - shift], wide)
     return (jax.random.randint(key, shape, low, high, wide) + wide.type(shift)).astype(dtype)
@@ -154,10 +179,10 @@ def _random_integers(key, shape, first, last, dtype):
 
 
 def check_name(kind: str, name: object, names: Iterable[str], hint: str = "") -> None:
-    """Raise ValueError unless name is one of names; the message names the nearest ones.
+    """Raise ValueError unless name is one of names; the message lists the nearest ones.
 
-    kind: what is named, e.g. "environment". hint: appended to the message, e.g. "; or pass a
-    function".
+    kind: what the names stand for, e.g. "environment". hint: appended to the message, e.g.
+    "; or pass a function".
     """
     names = tuple(names)
     if name not in names:
@@ -165,8 +190,7 @@ def check_name(kind: str, name: object, names: Iterable[str], hint: str = "") ->
 
 
 def nearest_names(word: object, words: Iterable[str]) -> str:
-    """The end of a message about an unknown word: the closest known words or, if none is close, all
-    of them."""
+    """The end of an error message about an unknown word: the nearest known ones, or all of them."""
     by_lower_case = {known.lower(): known for known in words}
     close = difflib.get_close_matches(str(word).lower(), by_lower_case, n=3, cutoff=0.5)
     if close:
@@ -179,7 +203,7 @@ def check_range(
 ) -> None:
     """Raise ValueError unless value lies in [low, high]; NaN does not.
 
-    what: the argument's name. hint: appended to what is allowed, e.g. ", the devices of this
+    what: the argument's name. hint: appended to the allowed range, e.g. ", the devices of this
     machine".
     """
     if not low <= value <= high:
@@ -191,16 +215,17 @@ def check_range(
 
 
 def check_multiple(what: str, value: int, of: str, factor: int) -> None:
-    """Raise ValueError unless value is a multiple of factor. what, of: the names of the two."""
+    """Raise ValueError unless value is a multiple of factor. what, of: their arguments' names."""
     if value % factor:
         nearest = max(1, round(value / factor)) * factor
         raise ValueError(
-            f"{what} must be a multiple of {of}, {factor}, but it is {value}; the nearest is {nearest}"
+            f"{what} must be a multiple of {of}, {factor}, "
+            f"but it is {value}; the nearest is {nearest}"
         )
 
 
 def check_choice(what: str, value: Any, allowed: Collection[Any]) -> None:
-    """Raise ValueError unless value is one of allowed, a range or a tuple of values of its type."""
+    """Raise ValueError unless value is in allowed: a range, or a collection of its type."""
     if value not in allowed:
         nearest = _closest(value, allowed)
         raise ValueError(
@@ -209,7 +234,7 @@ def check_choice(what: str, value: Any, allowed: Collection[Any]) -> None:
 
 
 def listed(allowed: Collection[Any]) -> str:
-    """What is allowed, in words: "one of 128, 256", "in [4, 20]" or "one of 6, 8, ..., 20"."""
+    """Describe allowed values: "one of 128, 256", "in [4, 20]" or "one of 6, 8, ..., 20"."""
     if not isinstance(allowed, range):
         return "one of " + ", ".join(map(repr, allowed))
     if allowed.step == 1:
@@ -217,24 +242,23 @@ def listed(allowed: Collection[Any]) -> str:
     return f"one of {allowed[0]}, {allowed[1]}, ..., {allowed[-1]}"
 
 
-def _closest(value, allowed):
-    """The allowed choice nearest to a value of the right type."""
+def _closest(value: Any, allowed: Collection[Any]) -> Any:
+    """The allowed value nearest to a value of the same type."""
     if isinstance(value, str):
         return (difflib.get_close_matches(value, allowed, n=1, cutoff=0) or list(allowed))[0]
     if isinstance(allowed, range):
-        low, high = allowed[0], allowed[-1]
-        return (
-            low if value < low else high if value > high else allowed[(value - low) // allowed.step]
-        )
+        if value < allowed[0]:
+            return allowed[0]
+        return allowed[min((value - allowed[0]) // allowed.step, len(allowed) - 1)]
     return min(allowed, key=lambda choice: abs(choice - value))
 
 
 def number_argument(
     low: float, high: float = math.inf, type_: Callable[[str], float] = int
 ) -> Callable[[str], float]:
-    """A ``type`` for argparse: a number in [low, high]. type_: int or float."""
+    """A ``type`` for argparse that accepts a number in [low, high]. type_: int or float."""
 
-    def parse_number(text):
+    def parse_number(text: str) -> float:
         value = type_(text)
         try:
             check_range("it", value, low, high)
@@ -242,5 +266,6 @@ def number_argument(
             raise argparse.ArgumentTypeError(str(error).removeprefix("it ")) from None
         return value
 
-    parse_number.__name__ = type_.__name__  # argparse names it where text is not a number at all
+    # argparse names this function in its message about text that is not a number.
+    parse_number.__name__ = getattr(type_, "__name__", "number")
     return parse_number
