@@ -26,8 +26,9 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     Results have a leading axis [num_envs]: observations uint8[num_envs, obs_size, obs_size, 3],
     rewards, bool terminations and truncations, and ``discount`` in infos. Their type depends on
     ``output``: NumPy arrays, with float64 rewards and discounts as in Gymnasium's SyncVectorEnv;
-    XX
-    the latter have float32. All but jax arrays are writable; no later step changes any of them.
+    jax arrays, on their device; or torch tensors that share jax's memory, on its device. Rewards
+    and discounts of the latter two are float32. NumPy arrays and tensors are writable; no later
+    step changes a result.
 
     The autoreset modes are Gymnasium's. With NEXT_STEP, the step after the end of an episode
     ignores the action, starts the next episode and returns a reward of 0. With SAME_STEP, the step
