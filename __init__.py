@@ -1,5 +1,4 @@
-"""POPGym Arcade: arcade games drawn in pixels, as pure JAX functions, in fully and partially
-observable twins."""
+"""POPGym Arcade: pixel arcade games as pure JAX functions, each as an MDP and as a POMDP."""
 
 from popgym_arcade.registry import (
     GAMES,

@@ -1,7 +1,6 @@
-"""The registry: every environment by name, and ``make``, which turns a name into the functions a
-user calls.
+"""The registry of games and environments, and ``make``, which builds an environment by name.
 
-To add a game, import its module and add it to GAMES; the loop below registers its levels.
+To add a game, import its module and add it to GAMES: every level is then registered.
 """
 
 import dataclasses
@@ -46,13 +45,18 @@ __all__ = [
     "Environment",
     "make",
     "matching_names",
+    "registered_game",
     "registered_name",
     "twin_name",
 ]
 
 
 class Action(enum.IntEnum):
-    """The five actions of every game. Any other integer, such as NO_ACTION, only lets time pass."""
+    """The five actions of every game.
+
+    They are integers, so ``env.step(key, state, Action.FIRE, params)`` works eagerly and under jit.
+    Games accept any other integer too, such as NO_ACTION: only time passes then.
+    """
 
     UP = 0
     DOWN = 1
@@ -62,9 +66,12 @@ class Action(enum.IntEnum):
 
 
 NUM_ACTIONS: int = len(Action)
+"""Number of actions: 5 in every game."""
 
 TWINS: dict[str, bool] = {"MDP": False, "POMDP": True}
-"""The names of a game's twins, each with its ``partial_obs``."""
+"""The twins of every environment: name -> ``partial_obs``."""
+
+_TWIN_NAMES = {partial_obs: name for name, partial_obs in TWINS.items()}
 
 GAMES: dict[str, tuple[ModuleType, dict[str, Any]]] = {
     autoencode.NAME: (autoencode, autoencode.LEVELS),
@@ -78,21 +85,21 @@ GAMES: dict[str, tuple[ModuleType, dict[str, Any]]] = {
     skittles.NAME: (skittles, skittles.LEVELS),
     tetris.NAME: (tetris, tetris.LEVELS),
 }
-"""Every game: its name to its module and its levels."""
+"""Every game: name -> (its module, {level: Params})."""
 
 
 class Entry(NamedTuple):
-    """What the registry holds of an environment."""
+    """A registered environment: one level of a game."""
 
     reset: BareReset
-    step: BareStep  # does not reset
+    step: BareStep  # no auto-reset
     render: BareRender
     params: Any  # the level's Params
-    version: int  # of the rules: moves when behaviour does
+    version: int  # of the rules; changes whenever behavior does
     game: str  # e.g. "BattleShip"
     level: str  # "Easy", "Medium" or "Hard"
-    module: ModuleType  # of the game
-    return_range: tuple[float, float]  # the lowest and the highest return of an episode
+    module: ModuleType  # the game's
+    return_range: tuple[float, float]  # lowest and highest return of an episode
 
 
 REGISTRY: dict[str, Entry] = {
@@ -110,38 +117,49 @@ REGISTRY: dict[str, Entry] = {
     for game, (module, levels) in GAMES.items()
     for level, params in levels.items()
 }
-"""Every environment: the game's name and the level's, e.g. ``BattleShipEasy``, to its Entry."""
+"""Every environment: name (game + level, e.g. "BattleShipEasy") -> Entry."""
 
 REGISTERED_ENVIRONMENTS: tuple[str, ...] = tuple(REGISTRY)
-"""The names that ``make`` takes."""
+"""The names that ``make`` accepts."""
 
 
 # --- names ---------------------------------------------------------------------------------------
 
 
 def twin_name(partial_obs: bool) -> str:
-    """The name of a twin: "POMDP" if partial_obs, else "MDP"."""
-    return "POMDP" if partial_obs else "MDP"
+    """The name of a twin, for output and file names: "POMDP" if partial_obs, otherwise "MDP"."""
+    return _TWIN_NAMES[bool(partial_obs)]
 
 
 def registered_name(text: str) -> str:
-    """The name of an environment as it is registered, for text in upper or lower case.
+    """The environment that a user's text names, in its registered spelling; case is ignored.
 
-    Raises ValueError with the nearest names if there is no such environment.
+    Raises ValueError with the nearest names if there is none.
     """
     by_lower_case = {name.lower(): name for name in REGISTRY}
-    if text.lower() not in by_lower_case:
-        raise ValueError(
-            f"there is no environment {text!r}; {spaces.nearest_names(text, REGISTRY)}"
-        )
-    return by_lower_case[text.lower()]
+    name = by_lower_case.get(text.lower(), text)
+    spaces.check_name("environment", name, REGISTRY)
+    return name
+
+
+def registered_game(text: str) -> str:
+    """The game that a user's text names, itself or by one of its environments; case is ignored.
+
+    E.g. "navigator" and "NavigatorEasy" both give "Navigator". Raises ValueError with the nearest
+    names of games if there is none.
+    """
+    by_lower_case = {name.lower(): entry.game for name, entry in REGISTRY.items()}
+    by_lower_case |= {game.lower(): game for game in GAMES}
+    game = by_lower_case.get(text.lower(), text)
+    spaces.check_name("game", game, GAMES)
+    return game
 
 
 def matching_names(words: Iterable[str]) -> list[str]:
-    """The environments that begin with one of the words, in the registry's order; all without
-    words.
+    """The environments that start with one of a user's words, e.g. a game's name; case is ignored.
 
-    Upper and lower case are the same. Raises ValueError for a word that no environment begins with.
+    Without words, all environments. They come in the registry's order. Raises ValueError with the
+    nearest names for a word that matches nothing.
     """
     prefixes = {word.lower(): word for word in words}
     for prefix, word in prefixes.items():
@@ -162,17 +180,18 @@ def make(
 ) -> tuple[Environment, Any]:
     """Make an environment.
 
-    name: one of REGISTERED_ENVIRONMENTS, e.g. "NavigatorEasy". partial_obs: False for the MDP view,
-    True for the POMDP view; the twins share states, so a state of one may be continued in the
-    other. obs_size: pixels a side of a frame, 128 or 256. final_observation: have ``step`` put the
-    frame before the reset into ``info["final_observation"]`` (a second drawing). overrides: other
-    fields of the game's Params, e.g. max_steps_in_episode=50.
+    name: one of REGISTERED_ENVIRONMENTS, e.g. "NavigatorEasy". partial_obs: whether frames show
+    the POMDP's partial view or the MDP's full view; the twins share their states, so an episode can
+    switch between them. obs_size: height and width of a frame in pixels, 128 or 256.
+    final_observation: whether ``step`` also returns the last frame before an auto-reset, as
+    ``info["final_observation"]``, at the cost of drawing a second frame. overrides: other fields of
+    the game's Params, e.g. max_steps_in_episode=50.
 
     Returns (Environment, params). Observations are uint8[obs_size, obs_size, 3]: rows, columns,
     RGB.
 
-    Raises ValueError for an unknown name, override or value, and TypeError for a value of the wrong
-    type; the message names what is allowed and the nearest valid choice.
+    Raises ValueError for an unknown name or override or an invalid value, and TypeError for a value
+    of the wrong type; the message names what is allowed and the nearest valid choice.
     """
     spaces.check_name("environment", name, REGISTRY)
     if not isinstance(final_observation, bool):
@@ -185,17 +204,20 @@ def make(
     return _environment(name, entry, params, final_observation), params
 
 
-def _check_override(name, params, field_name, value):
-    """Raise an error that says what is allowed, if the environment has no such field or cannot have
-    it set to this value."""
+def _check_override(name: str, params: Any, field_name: str, value: Any) -> None:
+    """Raise ValueError or TypeError unless the environment's Params allow a field's new value.
+
+    What is allowed is in the field's metadata: a range or a tuple of values, for a float its lowest
+    and highest value.
+    """
     fields = {field.name: field for field in dataclasses.fields(params)}
     if field_name not in fields:
         raise ValueError(
             f"{name} has no parameter {field_name!r}; {spaces.nearest_names(field_name, fields)}"
         )
     expected = typing.get_type_hints(type(params))[field_name]
-    whole = expected is float and isinstance(value, int) and not isinstance(value, bool)
-    if type(value) is not expected and not whole:
+    int_for_float = expected is float and isinstance(value, int) and not isinstance(value, bool)
+    if type(value) is not expected and not int_for_float:
         raise TypeError(
             f"{name}'s {field_name} must be of type {expected.__name__}, "
             f"but {value!r} is of type {type(value).__name__}"
@@ -207,8 +229,10 @@ def _check_override(name, params, field_name, value):
         spaces.check_choice(f"{name}'s {field_name}", value, allowed)
 
 
-def _environment(name, entry, default_params, final_observation):
-    """Bind a registry entry to its default params: an Environment."""
+def _environment(
+    name: str, entry: Entry, default_params: Any, final_observation: bool
+) -> Environment:
+    """Build an Environment from a registry entry and default params."""
 
     def reset(key, params=None):
         return entry.reset(key, default_params if params is None else params)
