@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from popgym_arcade.baselines.model.memory import MEMORYLESS
-from popgym_arcade.baselines.plot import read_run
+from popgym_arcade.baselines.runs import read_run
 from popgym_arcade.introspection import measures
 from popgym_arcade.introspection.measures import ReturnDifference, Returns
 from popgym_arcade.registry import TWINS, twin_name

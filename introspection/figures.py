@@ -24,8 +24,8 @@ try:
     from matplotlib.image import AxesImage
     from matplotlib.ticker import MaxNLocator
 
-    from popgym_arcade.baselines.plot import COLORS, FAINT, INK, STYLE
-    from popgym_arcade.baselines.statistics import CONFIDENCE, interval
+    from popgym_arcade.baselines.figure import COLORS, FAINT, INK, STYLE
+    from popgym_arcade.baselines.statistics import CONFIDENCE, evenly_spaced, interval
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
         f"popgym_arcade.introspection.figures needs {missing.name}: "
@@ -39,7 +39,6 @@ from popgym_arcade.introspection.measures import (
     Estimate,
     RecallDensity,
     ReturnDifference,
-    evenly_spaced,
 )
 from popgym_arcade.introspection.saliency import SaliencyMaps
 

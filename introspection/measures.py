@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 
 from popgym_arcade import spaces
 from popgym_arcade.baselines.model.builder import scaled
-from popgym_arcade.baselines.statistics import CONFIDENCE, RESAMPLES, interval
+from popgym_arcade.baselines.statistics import CONFIDENCE, RESAMPLES, evenly_spaced, interval
 from popgym_arcade.introspection.saliency import SaliencyMaps, encode_frames, unroll
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "decisions_of",
     "difference",
     "estimate",
-    "evenly_spaced",
     "memory_bias",
     "observability_gap",
     "recall_density",
@@ -377,14 +376,6 @@ def shuffled_past(
         changes.append([part[n] for part in _changes(before, after, maps)])
     values, chosen, actions = np.array(changes).T[:, None]
     return Contamination(numbers, np.array([-1]), values, chosen, actions)
-
-
-def evenly_spaced(length: int, most: int) -> np.ndarray:
-    """At most ``most`` evenly spaced indices of 0 ... length - 1: int[count].
-
-    The first and the last are included.
-    """
-    return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(int))
 
 
 def _selected(length, numbers, most):

@@ -8,6 +8,7 @@ import numpy as np
 
 from popgym_arcade import spaces
 from popgym_arcade.baselines.checkpoint import Agent
+from popgym_arcade.baselines.statistics import evenly_spaced
 from popgym_arcade.introspection import measures
 from popgym_arcade.introspection.episode import EnvironmentConfig, Trajectory, rollout
 from popgym_arcade.introspection.measures import Contamination, RecallDensity, ReturnDifference
@@ -86,9 +87,9 @@ def study(
         if number > 0:
             maps = play(number)
             recalls.append(_recall_norms(maps))
-        frames = measures.evenly_spaced(len(maps), FRAMES_PER_EPISODE)
+        frames = evenly_spaced(len(maps), FRAMES_PER_EPISODE)
         noise.append(measures.contamination(maps, noise_key, sigma, frames, samples))
-        some = measures.evenly_spaced(len(maps), DECISIONS_PER_EPISODE)
+        some = evenly_spaced(len(maps), DECISIONS_PER_EPISODE)
         shuffled.append(measures.shuffled_past(maps, shuffle_key, some, samples))
     recall = measures.recall_density(recalls)
     return Study(
@@ -107,7 +108,7 @@ def study(
 
 def _report_maps(maps: SaliencyMaps, log: Callable[[str], object]) -> tuple[np.ndarray, np.ndarray]:
     """The decisions in the report and their maps: (int[D], float32[D, T, side, side])."""
-    decisions = measures.evenly_spaced(len(maps), MAX_DECISIONS)
+    decisions = evenly_spaced(len(maps), MAX_DECISIONS)
     side = map_side(decisions, maps.frames.shape[1])
 
     def log_progress(done, total):
@@ -119,5 +120,5 @@ def _report_maps(maps: SaliencyMaps, log: Callable[[str], object]) -> tuple[np.n
 
 def _recall_norms(maps: SaliencyMaps) -> list:
     """The norms of some decisions, as ``measures.recall_density`` takes them."""
-    decisions = measures.evenly_spaced(len(maps), DECISIONS_PER_EPISODE)
+    decisions = evenly_spaced(len(maps), DECISIONS_PER_EPISODE)
     return measures.decisions_of(maps.magnitudes(decisions), decisions)

@@ -103,10 +103,10 @@ def test_a_checkpoint_of_another_game_size_or_rule_version_is_refused_unless_for
             ["--env", "Tetris", "--force"],
             "there is no environment 'Tetris'; the nearest are: Tetris",
         ),
-        (["--network-seed", "5"], "has no seed 5; there are 3, 4"),
+        (["--network-seed", "5"], "has no seed 5; it has 3, 4"),
         (["--episodes", "0"], "argument --episodes: must be at least 1, but it is 0"),
         (["--sigma", "25"], "argument --sigma: must be in [1e-06, 1], but it is 25"),
-        (["--pomdp", "nowhere"], "is no run"),
+        (["--pomdp", "nowhere"], "is not a run"),
     ],
 )
 def test_bad_input_exits_with_2_and_says_why(of_pqn, arguments, message, capsys, tmp_path):

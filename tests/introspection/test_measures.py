@@ -11,6 +11,7 @@ client("equinox")
 client("memax")
 
 from popgym_arcade.baselines.model.builder import QNetworkRNN  # noqa: E402, after the checks
+from popgym_arcade.baselines.statistics import evenly_spaced  # noqa: E402
 from popgym_arcade.introspection import measures  # noqa: E402
 from popgym_arcade.introspection.saliency import SaliencyMaps  # noqa: E402
 from tests.introspection.models import LinearRecurrence, linear_recurrence  # noqa: E402
@@ -249,6 +250,6 @@ def test_numbers_out_of_range_are_refused():
 
 
 def test_evenly_spaced_indices_hold_the_first_and_the_last():
-    assert measures.evenly_spaced(5, 9).tolist() == [0, 1, 2, 3, 4]
-    assert measures.evenly_spaced(100, 3).tolist() == [0, 50, 99]
-    assert measures.evenly_spaced(1, 3).tolist() == [0]
+    assert evenly_spaced(5, 9).tolist() == [0, 1, 2, 3, 4]
+    assert evenly_spaced(100, 3).tolist() == [0, 50, 99]
+    assert evenly_spaced(1, 3).tolist() == [0]
