@@ -1,12 +1,14 @@
-"""Environments as functions, and wrappers: functions from an environment to an environment.
+"""Environments as tuples of functions, and wrappers, which change an environment.
 
 A wrapper takes an ``Environment`` and returns one whose functions have the same signatures, so
-wrappers compose, and the result works under jit, vmap and scan like any other environment. What a
-wrapper has to remember, it keeps in a state of its own around the environment's. Wrap first and
-vmap after: a wrapper expects the functions of a single environment.
+wrappers compose, and the result works under jit, vmap and scan like any other environment. A
+wrapper that needs memory keeps it in a state of its own that holds the inner environment's state.
+Wrap first, then vmap: a wrapper expects the functions of a single environment.
 """
 
 import dataclasses
+import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -17,49 +19,61 @@ from popgym_arcade import spaces
 
 __all__ = [
     "NO_ACTION",
+    "ActionSpace",
+    "BareRender",
+    "BareReset",
+    "BareStep",
     "Environment",
     "LogState",
+    "ObservationSpace",
     "Params",
+    "Render",
+    "Reset",
     "StackState",
+    "Step",
     "StickyState",
+    "Transition",
     "auto_reset",
     "both_views",
     "frame_stack",
     "grayscale",
     "log_episodes",
     "normalise",
+    "normalize",
     "resize",
     "sticky_actions",
 ]
 
 NO_ACTION: int = -1
-"""An action that is none of the five: it does nothing but let time pass. Agents read it as the
-action before the first."""
+"""Not one of the five actions: only time passes. Agents see it as the action before the first."""
 
-COLORS = 3  # channels of a frame
-_VIEWS = {"partial": True, "full": False}  # of both_views, to their partial_obs
+_COLORS = 3  # channels of a frame: red, green, blue
+_VIEWS = {"partial": True, "full": False}  # key of both_views' observations -> partial_obs
 
 
 # --- environments --------------------------------------------------------------------------------
 
 
 class Params(Protocol):
-    """What every game's Params has. Each is a frozen dataclass, registered with JAX, with more
-    fields of its own."""
+    """The fields that every game's Params has.
+
+    A game's Params is a frozen dataclass, registered with JAX as a pytree, with more fields of its
+    own. Static fields are part of the pytree's structure: changing one recompiles.
+    """
 
     @property
     def partial_obs(self) -> bool:
-        """Whether the POMDP's view is drawn. Static."""
+        """Whether frames show the POMDP's partial view. Static."""
         ...
 
     @property
     def obs_size(self) -> int:
-        """Pixels a side of a frame: 128 or 256. Static."""
+        """Height and width of a frame in pixels: 128 or 256. Static."""
         ...
 
     @property
     def max_steps_in_episode(self) -> Any:
-        """Steps before truncation: an int or an int32[]."""
+        """Steps before truncation: an int, or int32[] under jit and vmap."""
         ...
 
 
@@ -71,12 +85,12 @@ class BareReset(Protocol):
     """A game's own reset."""
 
     def __call__(self, key: jax.Array, params: Any) -> tuple[jax.Array, Any]:
-        """Begin an episode: (observation uint8[S, S, 3], state)."""
+        """Start an episode: (observation uint8[S, S, 3], state)."""
         ...
 
 
 class BareStep(Protocol):
-    """A game's own step, which does not reset."""
+    """A game's own step, without auto-reset."""
 
     def __call__(self, key: jax.Array, state: Any, action: jax.Array, params: Any) -> Transition:
         """Play one step."""
@@ -95,7 +109,7 @@ class Reset(Protocol):
     """An environment's ``reset``."""
 
     def __call__(self, key: jax.Array, params: Any = None) -> tuple[jax.Array, Any]:
-        """Begin an episode: (observation uint8[S, S, 3], state). key: a typed or raw PRNG key."""
+        """Start an episode: (observation uint8[S, S, 3], state). key: a typed or raw PRNG key."""
         ...
 
 
@@ -105,7 +119,7 @@ class Step(Protocol):
     def __call__(
         self, key: jax.Array, state: Any, action: ArrayLike, params: Any = None
     ) -> Transition:
-        """Play one step. key: a typed or raw PRNG key. action: int[]; any integer is taken."""
+        """Play one step. key: a typed or raw PRNG key. action: int[]; any integer is accepted."""
         ...
 
 
@@ -129,19 +143,19 @@ class ObservationSpace(Protocol):
     """An environment's ``observation_space``."""
 
     def __call__(self, params: Any = None) -> Any:
-        """The space of observations: a ``spaces.Box``, or a ``spaces.Dict`` of ``both_views``."""
+        """The space of observations: ``spaces.Box``, or ``spaces.Dict`` for ``both_views``."""
         ...
 
 
 class Environment(NamedTuple):
-    """An environment as functions. Where params is left out, ``default_params`` is used."""
+    """An environment: pure functions, which use ``default_params`` if params is None."""
 
     name: str
     default_params: Any  # the game's Params
     num_actions: int
     reset: Reset
-    step: Step  # begins the next episode by itself when one is done
-    step_env: Step  # the same without the reset
+    step: Step  # starts the next episode when one is done
+    step_env: Step  # the same without auto-reset
     render: Render
     action_space: ActionSpace
     observation_space: ObservationSpace
@@ -150,19 +164,19 @@ class Environment(NamedTuple):
 def auto_reset(
     reset: Reset, step_env: Step, render: Render, final_observation: bool = False
 ) -> Step:
-    """A ``step`` that begins a new episode by itself, made of an environment's other functions.
+    """Build a ``step`` that starts a new episode when one is done.
 
-    reset, step_env, render: as in Environment. final_observation: put the last frame before a reset
-    into ``info["final_observation"]`` of every step. Returns the function that Environment
-    describes.
+    reset, step_env, render: as in Environment. final_observation: whether to put the last frame
+    before a reset into ``info["final_observation"]``; at all other steps that is the step's own
+    frame. Returns a function as described by Step.
     """
 
     def step(key, state, action, params=None):
-        """One transition and, if it ended the episode, the first state of a new one.
+        """Play one step and, if it ended the episode, reset.
 
-        The observation and the state are the new episode's then; reward, done and info are the
-        finished step's. The state is chosen first and drawn once: under jit the frames that
-        ``step_env`` and ``reset`` return here are never computed.
+        After a reset, the observation and the state belong to the new episode; reward, done and
+        info belong to the finished one. The state is selected first and then drawn once: under jit
+        the frames that ``step_env`` and ``reset`` return here are never computed.
         """
         step_key, reset_key = jax.random.split(key)
         last_observation, last_state, reward, done, info = step_env(step_key, state, action, params)
@@ -181,38 +195,34 @@ def auto_reset(
 
 
 class LogState(NamedTuple):
-    """What ``log_episodes`` keeps: the environment's state, and the sums over the running and the
-    last finished episode."""
+    """The state of ``log_episodes``: sums over the running and the last finished episode."""
 
-    env_state: Any  # the state of the environment inside; its time and score are env_state.time and env_state.score
-    episode_returns: jax.Array  # float32[]: rewards of the running episode so far, added up
-    episode_lengths: jax.Array  # int32[]: steps of the running episode so far
-    returned_episode_returns: (
-        jax.Array
-    )  # float32[]: the return of the last finished episode, 0 before there is one
-    returned_episode_lengths: jax.Array  # int32[]: its length in steps, 0 before there is one
+    env_state: Any  # the inner environment's state
+    episode_returns: jax.Array  # float32[]: sum of rewards in the running episode
+    episode_lengths: jax.Array  # int32[]: steps in the running episode
+    returned_episode_returns: jax.Array  # float32[]: last finished episode's return, 0 before one
+    returned_episode_lengths: jax.Array  # int32[]: its length in steps, 0 before one
 
 
 def log_episodes(env: Environment) -> Environment:
     """Report the return and the length of every finished episode in ``info``.
 
-    env: an Environment. Returns an Environment with the same functions over a LogState. The info of
-    ``step`` and of ``step_env`` gets, besides what it held:
+    env: an Environment. Returns an Environment over a LogState. It adds to the ``info`` of
+    ``step`` and ``step_env``:
 
-    * ``returned_episode``, bool[]: whether this step ended an episode; it equals done.
-    * ``returned_episode_returns``, float32[]: the undiscounted return of the last finished episode,
-      this one included.
+    * ``returned_episode``, bool[]: whether this step ended an episode; equals done.
+    * ``returned_episode_returns``, float32[]: undiscounted return of the last finished episode,
+      including one that this step ended.
     * ``returned_episode_lengths``, int32[]: its length in steps.
 
-    Both numbers are 0 until the first episode after ``reset`` is over, and then keep their values
-    until the next is, so take means over the steps where ``returned_episode`` is true.
+    Both numbers are 0 until the first episode ends, and keep their values until the next one ends,
+    so average over the steps where ``returned_episode`` is true.
 
-    ``step`` begins to count anew when done, as it begins a new episode. ``step_env`` does not: the
-    state it returns is the last of the finished episode, and so are the sums in it. Steps taken on
-    from there belong to the same episode, each of them done again with a larger sum. To end one by
-    hand, call ``reset``, which sets all four numbers to 0.
+    ``step`` restarts the running sums when done. ``step_env`` does not: its state after the last
+    step still holds the finished episode's sums, and further steps add to them. To end an episode
+    early, call ``reset``, which sets all four numbers to 0.
 
-    The names in ``info`` are those of the LogWrapper of purejaxrl and gymnax.
+    The names in ``info`` are those of LogWrapper in purejaxrl and gymnax.
     """
 
     def reset(key, params=None):
@@ -236,9 +246,15 @@ def log_episodes(env: Environment) -> Environment:
     return env._replace(reset=reset, step=step, step_env=step_env, render=render)
 
 
-def _count(state, observation, env_state, reward, done, info):
-    """Add one transition of the environment inside to the sums: (observation, LogState, reward,
-    done, info)."""
+def _count(
+    state: LogState,
+    observation: Any,
+    env_state: Any,
+    reward: jax.Array,
+    done: jax.Array,
+    info: dict[str, Any],
+) -> tuple[Any, LogState, jax.Array, jax.Array, dict[str, Any]]:
+    """Add one transition of the inner environment to the sums: the wrapped transition."""
     returns, lengths = state.episode_returns + reward, state.episode_lengths + 1
     last_returns = jnp.where(done, returns, state.returned_episode_returns)
     last_lengths = jnp.where(done, lengths, state.returned_episode_lengths)
@@ -257,8 +273,8 @@ def _count(state, observation, env_state, reward, done, info):
     )
 
 
-def _restart_sums(state, done):
-    """Set the sums of the running episode to 0 if done: LogState."""
+def _restart_sums(state: LogState, done: jax.Array) -> LogState:
+    """Reset the sums of the running episode to 0 if done."""
     return state._replace(
         episode_returns=jnp.where(done, 0, state.episode_returns),
         episode_lengths=jnp.where(done, 0, state.episode_lengths),
@@ -269,20 +285,19 @@ def _restart_sums(state, done):
 
 
 class StickyState(NamedTuple):
-    """What ``sticky_actions`` keeps."""
+    """The state of ``sticky_actions``."""
 
-    env_state: Any  # the state of the environment inside
-    last_action: jax.Array  # int32[]: the action played last, -1 before the first of an episode
+    env_state: Any  # the inner environment's state
+    last_action: jax.Array  # int32[]: the previous action, NO_ACTION at the start of an episode
 
 
 def sticky_actions(env: Environment, probability: float = 0.25) -> Environment:
-    """Play, with a probability, the last action once more instead of the one asked for, so that no
-    fixed sequence of actions works.
+    """Repeat the previous action instead of the agent's with some probability (sticky actions).
 
-    env: an Environment. probability: 0 ... 1. Before the first action of an episode the last one
-    counts as -1, which does nothing. Returns an Environment over a StickyState. Source: Machado et
-    al. (2018), "Revisiting the Arcade Learning Environment", section 5. Raises ValueError for a
-    probability out of range.
+    No fixed sequence of actions can then solve a game. env: an Environment. probability: of
+    repeating, in [0, 1]. The previous action is NO_ACTION at the start of an episode. Returns an
+    Environment over a StickyState. Raises ValueError if probability is out of range. Source:
+    Machado et al. (2018), "Revisiting the Arcade Learning Environment", section 5.
     """
     spaces.check_range("probability", probability, 0, 1)
 
@@ -329,34 +344,32 @@ def sticky_actions(env: Environment, probability: float = 0.25) -> Environment:
 
 
 def grayscale(env: Environment) -> Environment:
-    """Show brightness instead of colour: observations [height, width, 3 n] become [height, width,
-    n], uint8.
+    """Convert observations to grayscale: uint8[height, width, 3 n] -> uint8[height, width, n].
 
-    env: an Environment whose observations are colours. Returns an Environment. The brightness is
-    0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601), in integers, so it is the same on every
-    device. Raises ValueError where an observation has no colours.
+    env: an Environment with color observations. Returns an Environment, whose functions raise
+    ValueError if env's observations are not RGB of uint8. Gray is 0.299 red + 0.587 green + 0.114
+    blue (ITU-R BT.601), in integer arithmetic, so it is the same on every device.
     """
 
     def gray(frame):
         _check_frame("grayscale", frame)
-        weights = jnp.array([77, 150, 29], jnp.uint16)  # in 256ths
-        colors = frame.reshape(*frame.shape[:2], -1, COLORS).astype(jnp.uint16)
+        weights = jnp.array([77, 150, 29], jnp.uint16)  # in units of 1 / 256
+        colors = frame.reshape(*frame.shape[:2], -1, _COLORS).astype(jnp.uint16)
         return ((colors * weights).sum(axis=-1, dtype=jnp.uint16) >> 8).astype(jnp.uint8)
 
     def space(box):
         _check_frame("grayscale", box)
-        return box._replace(shape=(*box.shape[:2], box.shape[2] // COLORS))
+        return box._replace(shape=(*box.shape[:2], box.shape[2] // _COLORS))
 
     return _with_observations(env, gray, space)
 
 
 def resize(env: Environment, height: int = 84, width: int = 84) -> Environment:
-    """Show smaller or larger frames: observations [.., .., channels] become [height, width,
-    channels] of the same dtype.
+    """Resize observations to [height, width, channels]; the dtype stays the same.
 
-    env: an Environment. height, width: pixels, at least 1. Returns an Environment. Interpolation is
-    linear and antialiased, that of ``jax.image.resize``; uint8 is rounded to the nearest. Raises
-    ValueError for a size below 1.
+    env: an Environment. height, width: in pixels, at least 1. Returns an Environment. Interpolation
+    is linear with antialiasing, by ``jax.image.resize``; uint8 is rounded to the nearest integer.
+    Raises ValueError if height or width is less than 1.
     """
     for name, value in (("height", height), ("width", width)):
         spaces.check_range(name, value, 1)
@@ -374,27 +387,44 @@ def resize(env: Environment, height: int = 84, width: int = 84) -> Environment:
     )
 
 
-def normalise(env: Environment) -> Environment:
-    """Show numbers from 0 to 1: observations of uint8 become float32, divided by 255.
+def normalize(env: Environment) -> Environment:
+    """Scale observations from uint8 in [0, 255] to float32 in [0, 1].
 
-    env: an Environment. Returns an Environment. Raises ValueError where an observation is not
-    uint8.
+    env: an Environment. Returns an Environment, whose functions raise ValueError if env's
+    observations are not uint8.
     """
 
     def scaled(frame):
-        _check_bytes("normalise", frame)
+        _check_uint8("normalize", frame)
         return frame.astype(jnp.float32) / 255
 
     def space(box):
-        _check_bytes("normalise", box)
+        _check_uint8("normalize", box)
         return box._replace(low=0.0, high=1.0, dtype=jnp.float32)
 
     return _with_observations(env, scaled, space)
 
 
-def _with_observations(env, change, change_space):
-    """An environment whose observations are changed, and with them its space. Those of
-    ``both_views`` are changed one by one."""
+def normalise(env: Environment) -> Environment:
+    """Deprecated: use ``normalize``."""
+    warnings.warn(
+        "wrappers.normalise is deprecated; use wrappers.normalize",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return normalize(env)
+
+
+def _with_observations(
+    env: Environment,
+    change: Callable[[jax.Array], jax.Array],
+    change_space: Callable[[spaces.Box], spaces.Box],
+) -> Environment:
+    """Build an environment with changed observations and observation space.
+
+    change, change_space: functions of one frame and of its Box. With ``both_views`` inside, they
+    are applied to each of the two frames.
+    """
 
     def changed(observation):
         return jax.tree.map(change, observation)
@@ -425,51 +455,51 @@ def _with_observations(env, change, change_space):
     )
 
 
-def _with_final(info, change):
-    """The info of a step with its final observation changed, if it has one."""
+def _with_final(info: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """Change the final observation in a step's info, if it has one."""
     if "final_observation" not in info:
         return info
     return {**info, "final_observation": change(info["final_observation"])}
 
 
-def _change_space(space, change):
-    """A Box changed, or every Box of a Dict."""
+def _change_space(space: Any, change: Callable[[spaces.Box], spaces.Box]) -> Any:
+    """Change a Box, or every Box of a Dict."""
     if isinstance(space, spaces.Dict):
         return spaces.Dict({name: change(box) for name, box in space.spaces.items()})
     return change(space)
 
 
-def _check_bytes(wrapper, frame):
-    """Raise ValueError unless a frame, or the Box of one, is of uint8."""
+def _check_uint8(wrapper: str, frame: Any) -> None:
+    """Raise ValueError unless a frame, or its Box, is of dtype uint8."""
     if frame.dtype != jnp.uint8:
         raise ValueError(
-            f"{wrapper} needs observations of uint8, but they are {jnp.dtype(frame.dtype)}; put normalise outside it"
+            f"{wrapper} needs observations of dtype uint8, but they are {jnp.dtype(frame.dtype)}; "
+            "put normalize outside it"
         )
 
 
-def _check_frame(wrapper, frame):
-    """Raise ValueError unless a frame, or the Box of one, has colours of uint8."""
-    _check_bytes(wrapper, frame)
-    if frame.shape[2] % COLORS:
+def _check_frame(wrapper: str, frame: Any) -> None:
+    """Raise ValueError unless a frame, or its Box, is RGB of dtype uint8."""
+    _check_uint8(wrapper, frame)
+    if frame.shape[2] % _COLORS:
         raise ValueError(
-            f"{wrapper} needs red, green and blue, but an observation has {frame.shape[2]} channels"
+            f"{wrapper} needs RGB observations, but their shape is {tuple(frame.shape)}"
         )
 
 
 class StackState(NamedTuple):
-    """What ``frame_stack`` keeps."""
+    """The state of ``frame_stack``."""
 
-    env_state: Any  # the state of the environment inside
-    frames: Any  # the observation: [height, width, num_frames * channels], the newest frame in the last channels
+    env_state: Any  # the inner environment's state
+    frames: Any  # the observation: [height, width, num_frames * channels], newest frame last
 
 
 def frame_stack(env: Environment, num_frames: int = 4) -> Environment:
-    """Show the last frames at once: observations [height, width, channels] become [height, width,
-    num_frames * channels].
+    """Stack the last frames along the channels: [height, width, num_frames * channels].
 
-    env: an Environment. num_frames: at least 1; the oldest comes first. An episode begins with its
-    first frame so many times, and no frame of the episode before. Returns an Environment over a
-    StackState. Raises ValueError for a num_frames below 1.
+    env: an Environment. num_frames: at least 1; the oldest frame comes first. An episode starts
+    with num_frames copies of its first frame; a stack never holds frames of an earlier episode.
+    Returns an Environment over a StackState. Raises ValueError if num_frames is less than 1.
     """
     spaces.check_range("num_frames", num_frames, 1)
 
@@ -504,7 +534,7 @@ def frame_stack(env: Environment, num_frames: int = 4) -> Environment:
     def step(key, state, action, params=None):
         observation, env_state, reward, done, info = env.step(key, state.env_state, action, params)
         frames = jax.tree.map(
-            lambda begun, gone_on: jnp.where(done, begun, gone_on),
+            lambda restarted, continued: jnp.where(done, restarted, continued),
             filled(observation),
             pushed(state.frames, observation),
         )
@@ -517,7 +547,7 @@ def frame_stack(env: Environment, num_frames: int = 4) -> Environment:
         )
 
     def render(state, params=None):
-        """The stack, its newest frame drawn anew, with other params perhaps."""
+        """Draw the newest frame of the stack again, e.g. with other params."""
         frame = env.render(state.env_state, params)
         return jax.tree.map(
             lambda old, new: jnp.concatenate([old[..., : -new.shape[-1]], new], axis=-1),
@@ -526,7 +556,9 @@ def frame_stack(env: Environment, num_frames: int = 4) -> Environment:
         )
 
     def observation_space(params=None):
-        stacked = lambda box: box._replace(shape=(*box.shape[:2], num_frames * box.shape[2]))  # noqa: E731
+        def stacked(box):
+            return box._replace(shape=(*box.shape[:2], num_frames * box.shape[2]))
+
         return _change_space(env.observation_space(params), stacked)
 
     return env._replace(
@@ -539,17 +571,16 @@ def frame_stack(env: Environment, num_frames: int = 4) -> Environment:
 
 
 def both_views(env: Environment) -> Environment:
-    """Show both twins at once: what the agent may see, and beside it all that matters, for a critic
-    that is told more.
+    """Observe both twins at once, e.g. for an asymmetric critic that sees the full view.
 
-    env: an Environment. Observations become ``{"partial": ..., "full": ...}``, what env shows with
-    partial_obs=True and with partial_obs=False, also in ``info["final_observation"]``; the
-    observation space becomes a ``spaces.Dict``. The partial_obs of params counts no more. Wrappers
-    outside this one change both observations alike. Returns an Environment. Raises ValueError, when
-    called, for a ``frame_stack`` inside, whose state holds frames of one twin only: put it outside.
+    env: an Environment. Observations become ``{"partial": ..., "full": ...}``, env's observations
+    with partial_obs=True and partial_obs=False, also in ``info["final_observation"]``; the
+    observation space becomes a ``spaces.Dict``. params.partial_obs is ignored. Wrappers outside
+    this one change both observations alike. Returns an Environment. Its functions raise ValueError
+    if there is a ``frame_stack`` inside, whose state holds frames of one twin only: put it outside.
 
-    Each function of env is called for both twins. They differ in nothing but the drawing, so under
-    jit the compiler does what they have in common once.
+    Each function of env is called once per twin. The twins differ only in drawing, so under jit the
+    compiler merges everything else.
     """
 
     def of_both(function, params):
@@ -591,11 +622,12 @@ def both_views(env: Environment) -> Environment:
     )
 
 
-def _check_no_stack(state):
-    """Raise ValueError if a state is one of ``frame_stack`` or holds one."""
+def _check_no_stack(state: Any) -> None:
+    """Raise ValueError if a state is a StackState or holds one."""
     while hasattr(state, "env_state"):
         if isinstance(state, StackState):
             raise ValueError(
-                "both_views cannot be outside frame_stack, which keeps frames of one twin; put frame_stack outside it"
+                "both_views cannot be outside frame_stack, whose state holds frames of one twin; "
+                "put frame_stack outside it"
             )
         state = state.env_state

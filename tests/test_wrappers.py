@@ -1,5 +1,4 @@
-"""Tests of the wrappers: what they report, and that the environment inside goes on as if it were
-not wrapped."""
+"""Tests of wrappers.py: what wrappers change, and that nothing else changes."""
 
 import dataclasses
 import functools
@@ -17,6 +16,7 @@ from popgym_arcade.wrappers import (
     grayscale,
     log_episodes,
     normalise,
+    normalize,
     resize,
     sticky_actions,
 )
@@ -30,8 +30,10 @@ LOG_NAMES = {"returned_episode", "returned_episode_returns", "returned_episode_l
 
 @functools.cache
 def short_game(times_wrapped):
-    """A Navigator, so many times wrapped, whose episodes end after at most LIMIT steps, and often
-    before: it is full of TNT."""
+    """A Navigator in log_episodes, nested this many times.
+
+    Its episodes end after at most LIMIT steps, often earlier: the board is full of TNT.
+    """
     env, params = make("NavigatorEasy", board_size=4, max_steps_in_episode=LIMIT)
     for _ in range(times_wrapped):
         env = log_episodes(env)
@@ -39,10 +41,9 @@ def short_game(times_wrapped):
 
 
 def rollout(times_wrapped, form, *params):
-    """Random play of the short game by ``step`` or ``step_env``, in NUM_ENVS environments with
-    NUM_STEPS steps each.
+    """Play the short game randomly with ``step`` or ``step_env``.
 
-    Returns what every step returned, as NumPy arrays that begin with [time, environment].
+    Returns what the steps returned, as NumPy arrays [NUM_STEPS, NUM_ENVS, ...].
     """
     return jax.tree.map(
         np.asarray,
@@ -54,7 +55,7 @@ def rollout(times_wrapped, form, *params):
 
 @functools.cache
 def compiled_rollout(times_wrapped, form):
-    """Random play as a compiled function of the environments' keys and () or (params,)."""
+    """Random play, compiled: a function of the environments' keys and () or (params,)."""
     env, _ = short_game(times_wrapped)
     step = getattr(env, form)
 
@@ -73,26 +74,24 @@ def compiled_rollout(times_wrapped, form):
     return jax.jit(jax.vmap(play, in_axes=(0, None), out_axes=1))
 
 
-def logged_by_hand(rewards, dones, starts_anew):
-    """The two numbers of the log after each step of one environment, by a plain loop: [(return,
-    length), ...]."""
+def logged_by_hand(rewards, dones, restarts):
+    """The log of one environment by a plain loop: a (return, length) after each step."""
     total, length, last, log = 0.0, 0, (0.0, 0), []
     for reward, done in zip(rewards.tolist(), dones.tolist()):
         total, length = total + reward, length + 1
         if done:
             last = total, length
-            if starts_anew:
+            if restarts:
                 total, length = 0.0, 0
         log.append(last)
     return log
 
 
-def assert_log_is_that_of_a_plain_loop(info, rewards, dones, starts_anew):
-    """Compare the logs of all environments with those that a plain loop makes of the bare
-    environment's rewards and ends."""
+def assert_log_is_that_of_a_plain_loop(info, rewards, dones, restarts):
+    """Compare logs with those of a plain loop over the unwrapped environment's transitions."""
     np.testing.assert_array_equal(info["returned_episode"], dones)
     for i in range(dones.shape[1]):
-        returns, lengths = zip(*logged_by_hand(rewards[:, i], dones[:, i], starts_anew))
+        returns, lengths = zip(*logged_by_hand(rewards[:, i], dones[:, i], restarts))
         np.testing.assert_allclose(
             info["returned_episode_returns"][:, i], returns, rtol=1e-5, atol=1e-6
         )
@@ -100,7 +99,7 @@ def assert_log_is_that_of_a_plain_loop(info, rewards, dones, starts_anew):
 
 
 def assert_same(first, second):
-    """Compare two pytrees: the same structure, and the same dtypes and values in their leaves."""
+    """Assert that two pytrees have the same structure, and leaves of the same dtype and values."""
     assert jax.tree.structure(first) == jax.tree.structure(second)
     for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second)):
         assert a.dtype == b.dtype
@@ -108,26 +107,25 @@ def assert_same(first, second):
 
 
 def types(tree):
-    """The shape, dtype and weakness of every leaf: two trees that agree in them share a compiled
-    function."""
+    """The shape, dtype and weak type of every leaf: what jit compiles for."""
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), tree)
 
 
-def test_the_log_is_that_of_a_plain_loop_over_many_episodes():
+def test_the_log_over_many_episodes_equals_a_plain_loops():
     params = short_game(0)[1]
     _, _, rewards, dones, bare_info = rollout(0, "step", params)
     info = rollout(1, "step", params)[4]
-    assert_log_is_that_of_a_plain_loop(info, rewards, dones, starts_anew=True)
+    assert_log_is_that_of_a_plain_loop(info, rewards, dones, restarts=True)
     lengths = np.unique(info["returned_episode_lengths"][dones])
     assert dones.sum() > 50 and lengths.tolist() == list(range(1, LIMIT + 1))
     assert np.any(bare_info["terminated"]) and np.any(bare_info["truncated"])
 
 
-def test_without_auto_reset_the_sums_go_on_after_the_end():
+def test_without_auto_reset_the_sums_continue_after_the_end():
     params = short_game(0)[1]
     _, _, rewards, dones, _ = rollout(0, "step_env", params)
     _, states, _, _, info = rollout(1, "step_env", params)
-    assert_log_is_that_of_a_plain_loop(info, rewards, dones, starts_anew=False)
+    assert_log_is_that_of_a_plain_loop(info, rewards, dones, restarts=False)
     np.testing.assert_array_equal(states.episode_lengths, states.env_state.time)
     np.testing.assert_array_equal(
         states.env_state.time, np.arange(1, NUM_STEPS + 1)[:, None].repeat(NUM_ENVS, axis=1)
@@ -136,7 +134,7 @@ def test_without_auto_reset_the_sums_go_on_after_the_end():
 
 
 @pytest.mark.parametrize("form", ["step", "step_env"])
-def test_the_environment_inside_goes_on_as_if_it_were_not_wrapped(form):
+def test_the_inner_environment_runs_as_if_it_were_not_wrapped(form):
     params = short_game(0)[1]
     observation, state, reward, done, info = rollout(0, form, params)
     logged = rollout(1, form, params)
@@ -147,17 +145,17 @@ def test_the_environment_inside_goes_on_as_if_it_were_not_wrapped(form):
     assert_same({name: logged[4][name] for name in info}, info)
 
 
-def test_an_episode_begins_with_nothing_counted():
+def test_an_episode_starts_with_sums_of_0():
     (env, params), (wrapped, _) = short_game(0), short_game(1)
     observation, state = wrapped.reset(jax.random.key(0), params)
     assert_same((observation, state.env_state), env.reset(jax.random.key(0), params))
     assert isinstance(state, LogState)
     assert [leaf.item() for leaf in state[1:]] == [0, 0, 0, 0]
-    # No array stands in two places, so the state can be donated to a compiled step.
+    # No two fields share a buffer, so the state can be donated to a compiled step.
     assert len({leaf.unsafe_buffer_pointer() for leaf in state[1:]}) == 4
 
 
-def test_the_numbers_stay_until_the_next_episode_ends_and_the_state_holds_them_too():
+def test_the_log_is_kept_in_the_state_until_the_next_episode_ends():
     _, states, _, dones, info = rollout(1, "step", short_game(1)[1])
     np.testing.assert_array_equal(states.returned_episode_returns, info["returned_episode_returns"])
     np.testing.assert_array_equal(states.returned_episode_lengths, info["returned_episode_lengths"])
@@ -168,8 +166,8 @@ def test_the_numbers_stay_until_the_next_episode_ends_and_the_state_holds_them_t
     assert not np.any(states.episode_lengths[dones]) and not np.any(states.episode_returns[dones])
 
 
-def test_returns_are_what_the_game_pays():
-    # One step to the right ends an episode of one step on a board without TNT, and pays -0.5 / 4^2.
+def test_a_return_is_the_games_reward():
+    # Without TNT, a step to the right is rewarded with -0.5 / 4^2; the limit is one step.
     env, params = make("NavigatorEasy", board_size=4, max_steps_in_episode=1)
     wrapped = log_episodes(env)
     _, state = wrapped.reset(jax.random.key(0), params)
@@ -205,7 +203,7 @@ def test_the_wrapped_state_is_drawn_as_the_state_inside():
     assert not jnp.array_equal(wrapped.render(state, blind), observation)
 
 
-def test_all_else_of_the_environment_stays_as_it_is():
+def test_all_other_fields_of_the_environment_are_unchanged():
     env, _ = make("NavigatorEasy")
     wrapped = log_episodes(env)
     assert isinstance(wrapped, Environment)
@@ -216,7 +214,7 @@ def test_all_else_of_the_environment_stays_as_it_is():
 
 
 @pytest.mark.parametrize("form", ["step", "step_env"])
-def test_a_step_neither_changes_a_type_nor_needs_a_second_trace(form):
+def test_a_step_keeps_all_types_and_is_traced_once(form):
     wrapped, params = short_game(1)
     step = jax.jit(getattr(wrapped, form))
     _, state = wrapped.reset(jax.random.key(0), params)
@@ -237,7 +235,7 @@ def test_a_step_neither_changes_a_type_nor_needs_a_second_trace(form):
 
 
 @pytest.mark.parametrize("form", ["step", "step_env"])
-def test_wrapping_twice_reports_the_same(form):
+def test_two_nested_logs_agree(form):
     twice, params = short_game(2)
     _, states, _, _, info = rollout(1, form, params)
     observations, states_twice, _, _, info_twice = rollout(2, form, params)
@@ -250,17 +248,16 @@ def test_wrapping_twice_reports_the_same(form):
 
 # --- the other wrappers --------------------------------------------------------------------------
 
-BLOCK = 20  # steps that the short games below are played
+BLOCK = 20  # steps played in the short games below
 
 
 def game(**options):
-    """The short game, not wrapped, and its params, with options of ``make``."""
+    """The short game without a wrapper, and its params. options: for ``make``."""
     return make("NavigatorEasy", board_size=4, max_steps_in_episode=LIMIT, **options)
 
 
 def play(env, params, form="step", key=0):
-    """What every step returned, [BLOCK, ...], and the first observation and state. Actions are
-    random, the same for every env."""
+    """Play the same random actions in any env: (transitions [BLOCK, ...], reset's result)."""
 
     @jax.jit
     def rolled(key):
@@ -278,8 +275,10 @@ def play(env, params, form="step", key=0):
 
 
 def by_hand(frames, dones, first, num_frames):
-    """The stacks that a plain loop makes: frames [T, ...] that step returned, whether each ended an
-    episode, the first frame."""
+    """The stacks by a plain loop.
+
+    frames: [T, ...], from step. dones: whether each ended an episode. first: the frame from reset.
+    """
     stacks, recent = [], [first] * num_frames
     for frame, done in zip(frames, dones):
         recent = [frame] * num_frames if done else [*recent[1:], frame]
@@ -297,7 +296,7 @@ def test_a_stack_holds_the_last_frames_of_this_episode_only():
     assert dones.sum() > 3
 
 
-def test_a_stack_without_auto_reset_goes_on():
+def test_a_stack_without_auto_reset_continues_after_the_end():
     env, params = game()
     (frames, *_), (first, _) = play(env, params, "step_env")
     (stacks, *_), _ = play(frame_stack(env, 3), params, "step_env")
@@ -316,7 +315,7 @@ def test_the_final_observation_is_a_stack_of_the_episode_that_ended():
     assert (info["final_observation"][dones] != frames[dones]).any()
 
 
-def test_a_stack_can_be_drawn_again():
+def test_a_stack_can_be_rendered_again():
     env, params = game()
     stacked = frame_stack(env, 2)
     _, state = stacked.reset(jax.random.key(0), params)
@@ -324,7 +323,7 @@ def test_a_stack_can_be_drawn_again():
     np.testing.assert_array_equal(stacked.render(state, params), observation)
 
 
-def test_a_sticky_action_is_played_again_as_often_as_asked_and_never_across_episodes():
+def test_sticky_actions_repeat_with_their_probability_but_not_across_episodes():
     env, params = game()
     for probability in (0.0, 0.25, 1.0):
         sticky = sticky_actions(env, probability)
@@ -341,7 +340,7 @@ def test_a_sticky_action_is_played_again_as_often_as_asked_and_never_across_epis
     assert (states.last_action[dones] == -1).all() and (states.last_action[~dones] >= 0).any()
 
 
-def test_without_stickiness_the_game_goes_as_before_and_with_all_of_it_nothing_is_done():
+def test_probability_0_repeats_nothing_and_1_repeats_no_action():
     env, params = make("BattleShipEasy")
     (_, states, *_), (_, first) = play(sticky_actions(env, 1.0), params)
     assert (states.env_state.row == first.env_state.row).all() and (
@@ -355,7 +354,7 @@ def test_without_stickiness_the_game_goes_as_before_and_with_all_of_it_nothing_i
     np.testing.assert_array_equal(states.last_action, actions)
 
 
-def test_brightness_is_that_of_pillow():
+def test_grayscale_agrees_with_pillow():
     from PIL import Image
 
     env, params = make("NavigatorEasy")
@@ -366,7 +365,7 @@ def test_brightness_is_that_of_pillow():
     assert len(np.unique(gray)) > 10
 
 
-def test_a_smaller_frame_is_nearly_that_of_pillow():
+def test_resize_agrees_with_pillow():
     from PIL import Image
 
     env, params = make("NavigatorEasy")
@@ -382,15 +381,25 @@ def test_a_smaller_frame_is_nearly_that_of_pillow():
     np.testing.assert_array_equal(same, frame)
 
 
-def test_normalised_numbers_are_bytes_divided_by_255():
+def test_normalize_divides_bytes_by_255():
     env, params = make("NavigatorEasy")
     frame, _ = env.reset(jax.random.key(0), params)
-    scaled, _ = normalise(env).reset(jax.random.key(0), params)
+    scaled, _ = normalize(env).reset(jax.random.key(0), params)
     assert scaled.dtype == np.float32 and scaled.max() <= 1
     np.testing.assert_array_equal(np.round(scaled * 255), frame)
 
 
-def test_both_views_are_those_of_the_twins():
+def test_normalise_is_a_deprecated_alias_of_normalize():
+    env, params = make("NavigatorEasy")
+    with pytest.warns(DeprecationWarning, match="use wrappers.normalize") as warned:
+        alias = normalise(env)
+    assert [warning.filename for warning in warned] == [__file__]
+    key = jax.random.key(0)
+    assert_same(alias.reset(key, params), normalize(env).reset(key, params))
+    assert alias.observation_space(params) == normalize(env).observation_space(params)
+
+
+def test_both_views_equal_the_twins():
     env, params = game(final_observation=True)
     blind = dataclasses.replace(params, partial_obs=True)
     (both, states, rewards, dones, info), (first, _) = play(both_views(env), params)
@@ -407,7 +416,7 @@ def test_both_views_are_those_of_the_twins():
     assert (both["full"] != both["partial"]).any()
 
 
-def test_both_views_cost_one_step_and_two_drawings():
+def test_both_views_cost_one_step_and_two_renders():
     env, params = make("NavigatorEasy")
     key, state = jax.random.key(0), env.reset(jax.random.key(0), params)[1]
 
@@ -424,7 +433,7 @@ def test_both_views_cost_one_step_and_two_drawings():
     assert size(both_views(env)) < size(env) + 1.5 * drawing
 
 
-def test_both_views_of_a_stack_are_refused():
+def test_both_views_outside_a_stack_raise():
     env, params = game()
     with pytest.raises(ValueError, match="put frame_stack outside"):
         both_views(log_episodes(frame_stack(env))).reset(jax.random.key(0), params)
@@ -442,13 +451,13 @@ STACKS = {
         np.uint8,
     ),
     "floats stacked": (
-        lambda env: log_episodes(frame_stack(normalise(env), 2)),
+        lambda env: log_episodes(frame_stack(normalize(env), 2)),
         (128, 128, 6),
         np.float32,
     ),
-    "floats resized": (lambda env: resize(normalise(env), 32, 48), (32, 48, 3), np.float32),
+    "floats resized": (lambda env: resize(normalize(env), 32, 48), (32, 48, 3), np.float32),
     "both views of all": (
-        lambda env: normalise(
+        lambda env: normalize(
             frame_stack(resize(both_views(log_episodes(sticky_actions(env))), 40, 40), 2)
         ),
         (40, 40, 6),
@@ -458,7 +467,7 @@ STACKS = {
 
 
 @pytest.mark.parametrize("name", STACKS)
-def test_wrappers_compose_under_jit_and_vmap_and_keep_the_space_right(name):
+def test_wrappers_compose_under_jit_and_vmap_and_match_their_space(name):
     wrap, shape, dtype = STACKS[name]
     env, params = game(final_observation=True)
     env = wrap(env)
@@ -485,16 +494,32 @@ def test_wrappers_compose_under_jit_and_vmap_and_keep_the_space_right(name):
     [
         (
             lambda env: sticky_actions(env, 1.5),
-            "must be in 0 ... 1, but it is 1.5; the nearest is 1",
+            r"probability must be in \[0, 1\], but it is 1.5; the nearest is 1",
         ),
-        (lambda env: frame_stack(env, 0), "at least 1, but it is 0"),
-        (lambda env: resize(env, 0, 84), "height must be at least 1"),
-        (lambda env: grayscale(grayscale(env)).observation_space(), "has 1 channels"),
-        (lambda env: grayscale(grayscale(env)).reset(jax.random.key(0)), "has 1 channels"),
-        (lambda env: grayscale(normalise(env)).reset(jax.random.key(0)), "put normalise outside"),
-        (lambda env: normalise(normalise(env)).observation_space(), "put normalise outside"),
+        (
+            lambda env: frame_stack(env, 0),
+            "num_frames must be at least 1, but it is 0; the nearest is 1",
+        ),
+        (lambda env: resize(env, 0, 84), "height must be at least 1, but it is 0"),
+        (lambda env: resize(env, 84, -1), "width must be at least 1, but it is -1"),
+        (
+            lambda env: grayscale(grayscale(env)).observation_space(),
+            r"needs RGB observations, but their shape is \(128, 128, 1\)",
+        ),
+        (
+            lambda env: grayscale(grayscale(env)).reset(jax.random.key(0)),
+            r"needs RGB observations, but their shape is \(128, 128, 1\)",
+        ),
+        (
+            lambda env: grayscale(normalize(env)).reset(jax.random.key(0)),
+            "uint8, but they are float32; put normalize outside",
+        ),
+        (
+            lambda env: normalize(normalize(env)).observation_space(),
+            "uint8, but they are float32; put normalize outside",
+        ),
     ],
 )
-def test_what_a_wrapper_cannot_do_is_refused(wrap, message):
+def test_invalid_use_of_a_wrapper_raises(wrap, message):
     with pytest.raises(ValueError, match=message):
         wrap(game()[0])

@@ -246,7 +246,7 @@ def test_rejax_trains_on_a_game(algorithm):
     rejax = client("rejax")
     env, params = make("NavigatorEasy", partial_obs=True)
     env = to_gymnax(
-        wrappers.normalise(wrappers.resize(wrappers.grayscale(env), 16, 16)),
+        wrappers.normalize(wrappers.resize(wrappers.grayscale(env), 16, 16)),
         params,
         six_values=False,
     )
