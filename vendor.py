@@ -1,111 +1,110 @@
-"""Copy a game into another code base: ``python -m popgym_arcade.vendor Navigator DEST``.
+"""Copy a game into another project: ``python -m popgym_arcade.vendor Navigator DEST``.
 
-A game needs two files, its own module and ``render.py``, and of these one line has to change: the
-game's import of render. What is copied imports jax and NumPy and nothing of this package.
+A game needs two files, its own module and ``render.py``. Only one line changes, the game's import
+of render; the copies depend on jax and NumPy, not on this package.
 """
 
 import argparse
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from popgym_arcade import registry, render, spaces
+from popgym_arcade import registry, render
 
-IMPORT = b"from popgym_arcade import render as draw"
-IMPORT_IN_PACKAGE = b"from . import render as draw"
-IMPORT_IN_FOLDER = b"import render as draw"
+__all__ = ["import_line", "main", "vendor", "write_files"]
+
+_IMPORT = b"from popgym_arcade import render as draw"
+_IMPORT_IN_PACKAGE = b"from . import render as draw"
+_IMPORT_IN_FOLDER = b"import render as draw"
 
 
-def vendor(game, destination, force=False):
-    """Copy a game's module and render.py into a folder, and change the game's import of render to
-    the copy.
+def vendor(game: str, destination: str | os.PathLike[str], force: bool = False) -> list[Path]:
+    """Copy a game's module and render.py into a folder, and adapt the game's import of render.
 
-    game: a name in registry.GAMES or registry.REGISTRY, in upper or lower case, e.g. "Navigator" or
-    "navigatoreasy". destination: a path; the folder is created if it is missing. If it is a
-    package, that is, holds an __init__.py, the import is made relative, else absolute. force:
-    replace files whose content differs from what is to be written.
+    game: a game or one of its environments in any case, e.g. "Navigator" or "navigatoreasy".
+    destination: a folder, created if it is missing. If it is a package, i.e. has an __init__.py,
+    the import becomes relative, otherwise absolute. force: whether to overwrite files with other
+    content.
 
-    Returns the paths of the files it wrote, the game's first; files that were there already with
-    the same content are left alone. All is checked before anything is written, and a file is
-    replaced in one go or not at all.
+    Returns the paths of the files it wrote, the game's first; existing files with the right content
+    are left alone. Everything is checked before the first write, and every file is replaced
+    atomically.
 
-    Raises ValueError for an unknown game or the package's own folder of games, NotADirectoryError
-    if the destination is a file, IsADirectoryError if a folder has a file's name, and
-    FileExistsError if a file has other content and force is not set.
+    Raises ValueError for an unknown game or if destination is this package's own folder of games,
+    NotADirectoryError if destination is a file, IsADirectoryError if a folder has the name of a
+    file to write, and FileExistsError if a file has other content and force is False.
     """
-    source = module_file(game)
+    source = _module_file(game)
     destination = Path(destination)
     if destination.exists() and not destination.is_dir():
         raise NotADirectoryError(f"{destination} is a file; name a folder to copy into")
     if destination.resolve() == source.parent.resolve():
         raise ValueError(
-            f"{destination} is where popgym_arcade keeps its own games; name a folder of your own"
+            f"{destination} is popgym_arcade's own folder of games; name a folder of your own"
         )
     contents = {
-        destination / source.name: with_import(source, is_package(destination)),
+        destination / source.name: _with_import(source, _is_package(destination)),
         destination / "render.py": Path(render.__file__).read_bytes(),
     }
-    contents = {path: content for path, content in contents.items() if not holds(path, content)}
-    check_may_write(contents, force)
+    contents = {path: content for path, content in contents.items() if not _holds(path, content)}
+    _check_may_write(contents, force)
     destination.mkdir(parents=True, exist_ok=True)
-    write_all(contents)
+    write_files(contents)
     return list(contents)
 
 
-def module_file(game):
-    """The file of a game's module: Path. Raises ValueError, with the nearest names, if there is no
-    such game."""
-    games = {name.lower(): name for name in registry.GAMES}
-    games |= {
-        (name + level).lower(): name
-        for name, (_, levels) in registry.GAMES.items()
-        for level in levels
-    }
-    if game.lower() not in games:
-        raise ValueError(f"there is no game {game!r}; {spaces.nearest_names(game, registry.GAMES)}")
-    module, _ = registry.GAMES[games[game.lower()]]
-    return Path(module.__file__)
+def _module_file(game: str) -> Path:
+    """The file of a game's module. Raises ValueError with the nearest names for an unknown game."""
+    module, _ = registry.GAMES[registry.registered_game(game)]
+    return Path(str(module.__file__))
 
 
-def is_package(folder):
-    """Whether a folder is a package: a bool."""
+def _is_package(folder: Path) -> bool:
+    """Whether a folder is a package."""
     return (folder / "__init__.py").exists()
 
 
-def with_import(source, in_package):
-    """A game's source with its import of render changed: bytes. Raises RuntimeError unless it is
-    imported in just one place."""
+def _with_import(source: Path, in_package: bool) -> bytes:
+    """A game's source with an adapted import of render.
+
+    Raises RuntimeError unless the source has exactly one import of render.
+    """
     content = source.read_bytes()
-    if content.count(IMPORT) != 1:
+    if content.count(_IMPORT) != 1:
         raise RuntimeError(
-            f"{source} should have the line {IMPORT.decode()!r} once, but has it {content.count(IMPORT)} times"
+            f"{source} must have the line {_IMPORT.decode()!r} exactly once, "
+            f"but it has it {content.count(_IMPORT)} times"
         )
-    return content.replace(IMPORT, IMPORT_IN_PACKAGE if in_package else IMPORT_IN_FOLDER)
+    return content.replace(_IMPORT, _IMPORT_IN_PACKAGE if in_package else _IMPORT_IN_FOLDER)
 
 
-def holds(path, content):
-    """Whether there is a file with this very content: a bool."""
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether a path is a file with exactly this content."""
     return path.is_file() and path.read_bytes() == content
 
 
-def check_may_write(paths, force):
-    """Raise an error that says what to do, if something that may not be replaced is in the way of
-    one of the files."""
+def _check_may_write(paths: Iterable[Path], force: bool) -> None:
+    """Raise an error if a path is a folder or, unless force, a file to overwrite."""
+    paths = list(paths)
     folders = [str(path) for path in paths if path.is_dir()]
     if folders:
         raise IsADirectoryError(
-            f"a file is to be written where there is a folder: {', '.join(folders)}; name another destination"
+            f"cannot write a file over the folder {' and '.join(folders)}; name another destination"
         )
-    differing = [str(path) for path in paths if os.path.lexists(path)]
-    if differing and not force:
+    existing = [str(path) for path in paths if os.path.lexists(path)]
+    if existing and not force:
         raise FileExistsError(
-            f"would overwrite {' and '.join(differing)} with other content; move what is there, name another destination, or "
-            "use --force (in Python force=True) to replace it"
+            f"would overwrite {' and '.join(existing)} with other content; move what is there, "
+            "name another destination, or use --force (in Python: force=True)"
         )
 
 
-def write_all(contents):
-    """Write files, {path: bytes}. None is put in place before all are on the disk; then each
-    replaces the old one at once."""
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Write files, each atomically. contents: path -> content.
+
+    All contents are on disk before the first file is replaced, so if a write fails, no file is
+    changed and no draft is left behind.
+    """
     drafts = {path: path.with_name(f".{path.name}.{os.getpid()}.draft") for path in contents}
     try:
         for path, draft in drafts.items():
@@ -117,43 +116,37 @@ def write_all(contents):
             draft.unlink(missing_ok=True)
 
 
-def import_line(game, destination):
-    """The line that imports a vendored game: a str.
+def import_line(game: str, destination: str | os.PathLike[str]) -> str:
+    """The line that imports a vendored game.
 
-    In a package it has the full name, e.g. ``from my_project.arcade import navigator``; in a folder
-    it is ``import navigator`` and a comment that the folder has to be on sys.path.
+    In a package it is absolute, e.g. ``from my_project.arcade import navigator``; in a folder it is
+    ``import navigator`` with a comment that the folder must be on sys.path.
     """
-    name = module_file(game).stem
+    name = _module_file(game).stem
     folder, packages = Path(destination).resolve(), []
-    while folder.name and is_package(folder):
+    while folder.name and _is_package(folder):
         packages.insert(0, folder.name)
         folder = folder.parent
-    return (
-        f"from {'.'.join(packages)} import {name}"
-        if packages
-        else f"import {name}  # with {folder} on sys.path"
-    )
+    if packages:
+        return f"from {'.'.join(packages)} import {name}"
+    return f"import {name}  # with {folder} on sys.path"
 
 
-def main(argv=None):
-    """The command line. argv: a list of str, by default that of the process. Prints what was
-    written; bad input exits with 2."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Vendor a game from the command line, by default the process's; bad input exits with 2."""
     parser = argparse.ArgumentParser(
-        prog="python -m popgym_arcade.vendor", description="Copy a game into another code base."
+        prog="python -m popgym_arcade.vendor",
+        description="Copy a game and render.py into another project.",
     )
     parser.add_argument(
         "game",
         metavar="{" + ",".join(registry.GAMES) + "}",
-        help="the game, or one of its environments",
+        help="a game, or one of its environments; case is ignored",
     )
     parser.add_argument(
-        "destination", metavar="DEST", help="the folder to copy into; created if it is missing"
+        "destination", metavar="DEST", help="folder to copy into, created if missing"
     )
-    parser.add_argument(
-        "--force",
-        action="store_true",
-        help="replace files whose content differs from what is to be written",
-    )
+    parser.add_argument("--force", action="store_true", help="overwrite files with other content")
     arguments = parser.parse_args(argv)
     try:
         written = vendor(arguments.game, arguments.destination, arguments.force)
@@ -162,7 +155,7 @@ def main(argv=None):
     for path in written:
         print(f"wrote {path}")
     if not written:
-        print("nothing to write: the files are there already")
+        print("nothing to write: the files are already there")
     print(f"to use it: {import_line(arguments.game, arguments.destination)}")
 
 

@@ -1,5 +1,4 @@
-"""Tests of vendoring: a copied game plays as the installed one does, and nothing of the user's is
-lost."""
+"""Tests of vendor.py: a copied game plays like the installed one, and no user's file is lost."""
 
 import inspect
 import json
@@ -20,8 +19,7 @@ SOURCE = Path(GAMES["Navigator"][0].__file__)
 
 
 def frames_hash(module, params):
-    """Play a level of a game from a fixed key, compiled: the hash of the bytes of all frames,
-    rewards and ends, a str."""
+    """Play a game from a fixed key: the hash of all frames, rewards and dones."""
     import hashlib
 
     import jax
@@ -51,7 +49,7 @@ PLAY_WITHOUT_THE_PACKAGE = (
     + """
 import importlib, json, sys
 
-sys.modules["popgym_arcade"] = None  # what makes an import of it fail
+sys.modules["popgym_arcade"] = None  # makes importing it fail
 try:
     import popgym_arcade.render
 except ImportError:
@@ -71,8 +69,7 @@ print(json.dumps(results))
 
 
 def module_and_levels(game):
-    """The name of a game's module, without the package's, and the name that the game's levels have
-    there: two str."""
+    """The last part of the name of a game's module, and its levels' name there: two str."""
     module, levels = GAMES[game]
     return module.__name__.rpartition(".")[2], next(
         name for name, value in vars(module).items() if value is levels
@@ -81,7 +78,7 @@ def module_and_levels(game):
 
 @pytest.fixture(scope="module", params=FORMS)
 def vendored(request, tmp_path_factory):
-    """All games vendored into one place: (form, place)."""
+    """Vendor all games into one place: (form, place)."""
     place = tmp_path_factory.mktemp(request.param) / "outer" / "arcade"
     if request.param == "package":
         place.mkdir(parents=True)
@@ -93,8 +90,10 @@ def vendored(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def played(vendored):
-    """The vendored games played in a process without the package: {game: [file of its module, file
-    of its render, hash]}."""
+    """Play the vendored games in a process without the package.
+
+    Returns {game: [file of its module, file of its render, hash]}.
+    """
     form, place = vendored
     folder, prefix = (place, "") if form == "folder" else (place.parent, "arcade.")
     task = str(folder), prefix, {game: module_and_levels(game) for game in GAMES}
@@ -108,7 +107,7 @@ def played(vendored):
 
 @pytest.fixture(scope="module")
 def installed_hashes():
-    """What playing the installed games came to, filled as the tests ask for it."""
+    """The hashes of the installed games, filled in by the tests: {game: hash}."""
     return {}
 
 
@@ -142,7 +141,7 @@ def test_only_the_import_of_render_differs_from_the_original(vendored, game):
     assert changed == [(GAME_IMPORT + "\n", VENDORED_IMPORT[form] + "\n")]
 
 
-def test_render_is_copied_as_it_is_and_nothing_else_is_left_behind(vendored):
+def test_render_is_copied_unchanged_and_nothing_else_is_left_behind(vendored):
     form, place = vendored
     assert (place / "render.py").read_bytes() == Path(render.__file__).read_bytes()
     modules = {Path(module.__file__).name for module, _ in GAMES.values()}
@@ -152,16 +151,15 @@ def test_render_is_copied_as_it_is_and_nothing_else_is_left_behind(vendored):
     } | init
 
 
-def test_no_two_games_come_to_the_same_frames(played):
-    # The hash tells games apart; were it blind, the comparison with the installed games would say
-    # nothing.
+def test_the_hashes_of_the_games_differ(played):
+    # Otherwise comparing them with the installed games' hashes would prove nothing.
     assert len({frames for _, _, frames in played.values()}) == len(GAMES)
 
 
 # --- names and answers ---------------------------------------------------------------------------
 
 
-def test_every_game_and_every_environment_is_found_in_upper_and_lower_case(tmp_path):
+def test_every_game_and_every_environment_is_found_in_any_case(tmp_path):
     for name in (*GAMES, *REGISTRY):
         file = Path(
             sys.modules[
@@ -199,7 +197,7 @@ def test_the_command_line_says_what_it_wrote_and_how_to_use_it(tmp_path, capsys,
     main(["navigator", str(place)])
     assert (
         capsys.readouterr().out
-        == "nothing to write: the files are there already\nto use it: " + use
+        == "nothing to write: the files are already there\nto use it: " + use
     )
 
 
@@ -256,7 +254,7 @@ def test_the_message_names_every_edited_file(tmp_path):
         vendor("Navigator", tmp_path)
 
 
-def test_a_copy_for_a_folder_is_not_turned_into_one_for_a_package_unasked(tmp_path):
+def test_a_copy_for_a_folder_becomes_one_for_a_package_only_by_force(tmp_path):
     vendor("Navigator", tmp_path)
     (tmp_path / "__init__.py").touch()
     with pytest.raises(FileExistsError, match="navigator.py"):
@@ -272,7 +270,7 @@ def test_force_replaces_an_edited_file(tmp_path, capsys):
     assert f"wrote {tmp_path / 'render.py'}" in capsys.readouterr().out
 
 
-def test_a_link_to_nowhere_counts_as_a_file_of_other_content(tmp_path):
+def test_a_dangling_link_counts_as_a_file_with_other_content(tmp_path):
     (tmp_path / "render.py").symlink_to(tmp_path / "gone.py")
     with pytest.raises(FileExistsError, match="render.py"):
         vendor("Navigator", tmp_path)
@@ -295,11 +293,11 @@ def test_a_destination_that_is_a_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_the_packages_own_games_are_not_vendored_onto_themselves(tmp_path, monkeypatch, force):
-    own = tmp_path / "navigator.py"  # a stand-in, so that a failure of this test harms nothing
+def test_the_packages_own_folder_of_games_is_refused(tmp_path, monkeypatch, force):
+    own = tmp_path / "navigator.py"  # a stand-in: this test must not harm the real file
     own.write_bytes(SOURCE.read_bytes())
     monkeypatch.setattr(GAMES["Navigator"][0], "__file__", str(own))
-    with pytest.raises(ValueError, match="its own games"):
+    with pytest.raises(ValueError, match="own folder of games"):
         vendor("Navigator", tmp_path, force=force)
     assert own.read_bytes() == SOURCE.read_bytes() and os.listdir(tmp_path) == ["navigator.py"]
 
@@ -325,12 +323,12 @@ def test_when_the_disk_is_full_no_file_is_changed_and_no_draft_stays(
     assert {(tmp_path / name).read_text() for name in os.listdir(tmp_path)} == {"mine\n"}
 
 
-def test_a_game_whose_import_cannot_be_found_is_refused(tmp_path, monkeypatch):
+def test_a_game_without_the_import_is_refused(tmp_path, monkeypatch):
     changed = tmp_path / "navigator.py"
     changed.write_bytes(
         SOURCE.read_bytes().replace(GAME_IMPORT.encode(), b"import popgym_arcade.render as draw")
     )
     monkeypatch.setattr(GAMES["Navigator"][0], "__file__", str(changed))
-    with pytest.raises(RuntimeError, match="0 times"):
+    with pytest.raises(RuntimeError, match="exactly once, but it has it 0 times"):
         vendor("Navigator", tmp_path / "new")
     assert not (tmp_path / "new").exists()
