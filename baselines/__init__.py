@@ -1,2 +1,1 @@
-"""Agents to compare with: PQN, PPO and DQN with any memory, their command lines, and what they have
-in common."""
+"""Baseline agents: PQN, PPO and DQN with any memory, and the commands that train and use them."""

@@ -1,23 +1,22 @@
-"""PPO: a policy gradient that stays near the policy which played.
+"""PPO: a policy gradient with a clipped probability ratio.
 
 Schulman et al. (2017), "Proximal Policy Optimization Algorithms", arXiv:1707.06347: the clipped
-objective, equation 7, with a value loss and an entropy bonus, equation 9, and generalised advantage
-estimates.
+objective (equation 7) with a value loss and an entropy bonus (equation 9), and generalized
+advantage estimates (GAE).
 
-Deviations:
+Choices that the paper leaves open, and deviations from it:
 
-* The advantages of a minibatch are normalized; the value loss is not clipped.
-* A minibatch is all steps of some environments, with and without memory, so that a memory sees
-  sequences.
-* The values that advantages are made of are those of the network that played, also in the later
-  epochs.
+* Advantages are normalized per minibatch; the value loss is not clipped.
+* A minibatch holds all steps of some environments, with and without memory, so that the memory
+  sees sequences.
+* Advantages are computed once per rollout, with the values of the network that collected it.
 * A truncated episode bootstraps from the value of its last frame.
-* Rewards are not scaled: they are small by the rules of the games.
+* Rewards are not scaled, because the games' returns are within [-1, 1].
 """
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -28,57 +27,73 @@ from popgym_arcade.baselines import rollout
 from popgym_arcade.baselines.config import Config, check, with_defaults
 from popgym_arcade.baselines.model.builder import network_of
 from popgym_arcade.baselines.trainer import Trainer, TrainState, gradient_step, init_state
+from popgym_arcade.wrappers import Environment
+
+__all__ = [
+    "FAST",
+    "BehaviorOutput",
+    "PPOConfig",
+    "Targets",
+    "act",
+    "action_log_probability",
+    "clipped_objective",
+    "compute_targets",
+    "loss",
+    "make_train",
+    "normalize",
+    "sample",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PPOConfig(Config):
-    """A clipped policy gradient with a value function."""
+    """PPO: a policy gradient with a clipped probability ratio."""
 
     num_epochs: int = 4
-    """How often each rollout is learned from."""
+    """Passes over each rollout."""
     num_minibatches: int = 16
-    """Parts that a rollout is learned from in; each has all steps of some environments."""
+    """Minibatches per pass; each holds all steps of some of the environments."""
     learning_rate: float = 1e-4
-    """Of Adam, at first; it falls to 0 over the run."""
+    """Initial Adam learning rate; annealed linearly to 0 over the run."""
     trace_decay: float = 0.95
-    """Lambda of the advantages."""
+    """Lambda of the generalized advantage estimates (GAE)."""
     clip: float = 0.2
-    """How far the probability of an action may move from what it was, as a share of it."""
+    """Clip the probability ratio to [1 - clip, 1 + clip]."""
     entropy_coefficient: float = 0.01
-    """Weight of the policy's entropy."""
+    """Coefficient of the entropy bonus."""
     value_coefficient: float = 0.5
-    """Weight of the value loss."""
+    """Coefficient of the value loss."""
 
 
-FAST = {
+FAST: dict[str, Any] = {
     "num_envs": 2048,
     "num_steps": 32,
     "num_epochs": 2,
     "num_minibatches": 16,
     "learning_rate": 2.5e-4,
 }
-"""What is different for one modern GPU."""
+"""What the preset for one modern GPU changes."""
 
 
 class BehaviorOutput(NamedTuple):
-    """What the policy that played thought of a step. Leading axes [num_steps, num_envs]."""
+    """Outputs of the policy that took a step. Leading axes [num_steps, num_envs]."""
 
     log_probability: jax.Array  # float32: of the action
     value: jax.Array  # float32: of the frame
 
 
 class Targets(NamedTuple):
-    """What is learned from a step. Leading axes [num_steps, num_envs]."""
+    """Targets of the policy and the value. Leading axes [num_steps, num_envs]."""
 
     advantage: jax.Array  # float32
     returns: jax.Array  # float32
 
 
-def make_train(config, environment=None):
-    """PPO on an environment: Trainer.
+def make_train(config: PPOConfig, environment: tuple[Environment, Any] | None = None) -> Trainer:
+    """Make the functions that train PPO.
 
-    config: PPOConfig. environment: (env, params) to train on instead of the one that config names.
-    Raises ValueError for a config that makes no sense.
+    environment: (env, params) to train on instead of the one that config names. Raises ValueError
+    for an invalid config.
     """
     check(config, environment)
     config = with_defaults(config, always_short=True)
@@ -88,13 +103,14 @@ def make_train(config, environment=None):
     optimizer = optax.chain(
         optax.clip_by_global_norm(config.max_gradient_norm), optax.scale_by_adam(eps=1e-5)
     )
+    assert config.total_steps is not None  # with_defaults sets it
     learning_rate = optax.linear_schedule(config.learning_rate, 0.0, config.total_steps)
 
     def learn(learner, batch, rate):
-        *learner, metrics = gradient_step(
+        weights, optimizer_state, metrics = gradient_step(
             lambda weights: loss(weights, static, batch, config), optimizer, rate, *learner
         )
-        return tuple(learner), metrics
+        return (weights, optimizer_state), metrics
 
     def update(state):
         key, collect_key, order_key = jax.random.split(state.key, 3)
@@ -106,7 +122,7 @@ def make_train(config, environment=None):
         batch = rollout.Batch(
             state.stream.carry, transitions._replace(extras=(transitions.extras, targets)), stream
         )
-        learner, metrics = rollout.train_on_minibatches(
+        (weights, optimizer_state), metrics = rollout.train_on_minibatches(
             functools.partial(learn, rate=rate),
             (state.weights, state.optimizer),
             batch,
@@ -115,7 +131,7 @@ def make_train(config, environment=None):
             config.num_minibatches,
         )
         episodes = rollout.episode_metrics(transitions)
-        state = TrainState(*learner, stream, key, state.steps + rollout_steps)
+        state = TrainState(weights, optimizer_state, stream, key, state.steps + rollout_steps)
         return state, {**episodes, **metrics, "learning_rate": rate}
 
     init = functools.partial(
@@ -124,8 +140,10 @@ def make_train(config, environment=None):
     return Trainer("ppo", config, init, update, act, static, rollout_steps)
 
 
-def sample(outputs, key):
-    """Actions by their probabilities: (int32[num_envs], BehaviorOutput).
+def sample(
+    outputs: tuple[jax.Array, jax.Array], key: jax.Array
+) -> tuple[jax.Array, BehaviorOutput]:
+    """Sample actions from the policy: (int32[num_envs], BehaviorOutput).
 
     outputs: (logits float32[num_envs, 5], values float32[num_envs]).
     """
@@ -134,19 +152,25 @@ def sample(outputs, key):
     return actions, BehaviorOutput(action_log_probability(logits, actions), values)
 
 
-def act(outputs, key):
-    """Actions by their probabilities: (int32[num_envs], None). How the agent is evaluated."""
+def act(outputs: tuple[jax.Array, jax.Array], key: jax.Array) -> tuple[jax.Array, None]:
+    """Sample actions from the policy, which is how it is evaluated: (int32[num_envs], None)."""
     return sample(outputs, key)[0], None
 
 
-def action_log_probability(logits, actions):
-    """The logarithm of the actions' probabilities: float32[...]. logits: float32[..., 5]."""
+def action_log_probability(logits: jax.Array, actions: jax.Array) -> jax.Array:
+    """Compute the actions' log-probabilities: float32[...]. logits: float32[..., 5]."""
     return jnp.take_along_axis(jax.nn.log_softmax(logits), actions[..., None], axis=-1)[..., 0]
 
 
-def compute_targets(transitions, last_outputs, config):
-    """What each action earned more than expected, and the returns: Targets. last_outputs: of the
-    frames after the last step.
+def compute_targets(
+    transitions: rollout.Transition,
+    last_outputs: tuple[jax.Array, jax.Array],
+    config: PPOConfig,
+) -> Targets:
+    """Compute the advantages and returns of a rollout.
+
+    transitions: their extras are BehaviorOutput. last_outputs: the network's, for the frames after
+    the last step.
     """
     values = jnp.concatenate([transitions.extras.value, last_outputs[1][None]])
     returns = rollout.lambda_returns(
@@ -160,20 +184,22 @@ def compute_targets(transitions, last_outputs, config):
     return Targets(returns - values[:-1], returns)
 
 
-def loss(weights, static, batch, config):
-    """The clipped objective, the value loss and the entropy, to be made small: (float32[],
-    metrics).
+def loss(
+    weights: Any, static: Any, batch: rollout.Batch, config: PPOConfig
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Combine the clipped objective, the value loss and the entropy bonus: (float32[], metrics).
+
+    batch: its transitions' extras are (BehaviorOutput, Targets). The metric "divergence" estimates
+    the KL divergence of the new policy from the one that collected the batch.
     """
-    logits, values = jax.tree.map(
-        lambda leaf: leaf[:-1],
-        rollout.unroll(eqx.combine(weights, static), batch.carry, rollout.network_inputs(batch)),
-    )
-    (before, targets), mask = batch.transitions.extras, ~batch.transitions.ended
+    network = eqx.combine(weights, static)
+    outputs = rollout.unroll(network, batch.carry, rollout.network_inputs(batch))
+    logits, values = jax.tree.map(lambda leaf: leaf[:-1], outputs)
+    (behavior, targets), mask = batch.transitions.extras, ~batch.transitions.ended
     mean = functools.partial(rollout.masked_mean, mask=mask)
-    log_ratio = action_log_probability(logits, batch.transitions.action) - before.log_probability
-    policy_loss = -mean(
-        clipped_objective(jnp.exp(log_ratio), normalize(targets.advantage, mask), config.clip)
-    )
+    log_ratio = action_log_probability(logits, batch.transitions.action) - behavior.log_probability
+    advantage = normalize(targets.advantage, mask)
+    policy_loss = -mean(clipped_objective(jnp.exp(log_ratio), advantage, config.clip))
     value_loss = mean(jnp.square(values - targets.returns)) / 2
     entropy = -mean((jax.nn.softmax(logits) * jax.nn.log_softmax(logits)).sum(axis=-1))
     total = (
@@ -188,14 +214,13 @@ def loss(weights, static, batch, config):
     }
 
 
-def normalize(values, mask):
-    """Values with mean 0 and deviation 1 over those that count."""
+def normalize(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Shift and scale values to mean 0 and standard deviation 1 where mask is true."""
     mean = rollout.masked_mean(values, mask)
-    return (values - mean) / (jnp.sqrt(rollout.masked_mean(jnp.square(values - mean), mask)) + 1e-8)
+    variance = rollout.masked_mean(jnp.square(values - mean), mask)
+    return (values - mean) / (jnp.sqrt(variance) + 1e-8)
 
 
-def clipped_objective(ratio, advantage, clip):
-    """The lesser of the gain with the ratio of probabilities as it is and with the ratio clipped:
-    equation 7 of the paper.
-    """
+def clipped_objective(ratio: jax.Array, advantage: jax.Array, clip: float) -> jax.Array:
+    """Compute the clipped surrogate objective, equation 7 of the paper."""
     return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)

@@ -1,56 +1,67 @@
-"""PQN: Q-learning with lambda-returns on fresh rollouts, without a replay buffer and without a
-target network.
+"""PQN: Q-learning with lambda-returns on fresh rollouts, with no replay buffer or target network.
 
 Gallici et al. (2024), "Simplifying Deep Temporal Difference Learning", arXiv:2407.04811: algorithm
-1, in its form for recurrent networks, where the targets come from the same pass over the sequence
-as the values.
+1, in its version for recurrent networks, where one unroll gives both the values and the targets.
 
-Deviations:
+Deviations from the paper:
 
-* The memory goes on from one rollout to the next instead of being warmed up on steps of the rollout
-  before.
-* A minibatch is all steps of some environments, with and without memory.
+* The memory is carried over from one rollout to the next, instead of being warmed up on steps of
+  the previous rollout.
+* A minibatch holds all steps of some environments, with and without memory.
 * A truncated episode bootstraps from the value of its last frame.
-* Rewards are not scaled: they are small by the rules of the games.
+* Rewards are not scaled, because the games' returns are within [-1, 1].
 """
 
 import dataclasses
 import functools
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from popgym_arcade.baselines import rollout
 from popgym_arcade.baselines.config import Config, check, with_defaults
 from popgym_arcade.baselines.model.builder import network_of
 from popgym_arcade.baselines.trainer import Trainer, TrainState, gradient_step, init_state
+from popgym_arcade.wrappers import Environment
+
+__all__ = [
+    "FAST",
+    "PQNConfig",
+    "epsilon_greedy",
+    "greedy",
+    "lambda_targets",
+    "loss",
+    "make_train",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PQNConfig(Config):
-    """Q-learning with lambda-returns, without replay and target network."""
+    """PQN: Q-learning with lambda-returns, with no replay buffer or target network."""
 
     num_epochs: int = 4
-    """How often each rollout is learned from."""
+    """Passes over each rollout."""
     num_minibatches: int = 16
-    """Parts that a rollout is learned from in; each has all steps of some environments."""
+    """Minibatches per pass; each holds all steps of some of the environments."""
     learning_rate: float = 5e-5
-    """Of RAdam, at first."""
+    """Initial RAdam learning rate."""
     final_learning_rate: float = 5e-7
-    """At the end; linear between."""
+    """Final learning rate; annealed linearly over the run."""
     trace_decay: float = 0.95
-    """Lambda of the returns."""
+    """Lambda of the lambda-returns."""
     first_epsilon: float = 1.0
-    """Share of random actions at first."""
+    """Initial epsilon: the probability of a random action."""
     final_epsilon: float = 0.05
-    """Share of random actions after epsilon_steps; linear between."""
+    """Final epsilon; annealed linearly over epsilon_steps."""
     epsilon_steps: int = 500_000
-    """Steps over which the share falls: a quarter of 2,000,000."""
+    """Environment steps over which epsilon is annealed."""
 
 
-FAST = {
+FAST: dict[str, Any] = {
     "num_envs": 2048,
     "num_steps": 32,
     "num_epochs": 2,
@@ -59,14 +70,14 @@ FAST = {
     "final_learning_rate": 2.5e-6,
     "epsilon_steps": 2_000_000,
 }
-"""What is different for one modern GPU."""
+"""What the preset for one modern GPU changes."""
 
 
-def make_train(config, environment=None):
-    """PQN on an environment: Trainer.
+def make_train(config: PQNConfig, environment: tuple[Environment, Any] | None = None) -> Trainer:
+    """Make the functions that train PQN.
 
-    config: PQNConfig. environment: (env, params) to train on instead of the one that config names.
-    Raises ValueError for a config that makes no sense.
+    environment: (env, params) to train on instead of the one that config names. Raises ValueError
+    for an invalid config.
     """
     check(config, environment)
     config = with_defaults(config)
@@ -76,6 +87,7 @@ def make_train(config, environment=None):
     optimizer = optax.chain(
         optax.clip_by_global_norm(config.max_gradient_norm), optax.scale_by_radam()
     )
+    assert config.total_steps is not None  # with_defaults sets it
     learning_rate = optax.linear_schedule(
         config.learning_rate, config.final_learning_rate, config.total_steps
     )
@@ -84,10 +96,10 @@ def make_train(config, environment=None):
     )
 
     def learn(learner, batch, rate):
-        *learner, metrics = gradient_step(
+        weights, optimizer_state, metrics = gradient_step(
             lambda weights: loss(weights, static, batch, config), optimizer, rate, *learner
         )
-        return tuple(learner), metrics
+        return (weights, optimizer_state), metrics
 
     def update(state):
         key, collect_key, order_key = jax.random.split(state.key, 3)
@@ -98,7 +110,7 @@ def make_train(config, environment=None):
             env, params, explore, network, state.stream, collect_key, config.num_steps
         )
         batch = rollout.Batch(state.stream.carry, transitions, stream)
-        learner, metrics = rollout.train_on_minibatches(
+        (weights, optimizer_state), metrics = rollout.train_on_minibatches(
             functools.partial(learn, rate=rates["learning_rate"]),
             (state.weights, state.optimizer),
             batch,
@@ -107,7 +119,7 @@ def make_train(config, environment=None):
             config.num_minibatches,
         )
         episodes = rollout.episode_metrics(transitions)
-        state = TrainState(*learner, stream, key, state.steps + rollout_steps)
+        state = TrainState(weights, optimizer_state, stream, key, state.steps + rollout_steps)
         return state, {**episodes, **metrics, **rates}
 
     init = functools.partial(
@@ -116,28 +128,31 @@ def make_train(config, environment=None):
     return Trainer("pqn", config, init, update, greedy, static, rollout_steps)
 
 
-def epsilon_greedy(values, key, epsilon):
-    """The best actions, or with probability epsilon any: (int32[num_envs], None). values:
-    float32[num_envs, 5].
+def epsilon_greedy(values: jax.Array, key: jax.Array, epsilon: ArrayLike) -> tuple[jax.Array, None]:
+    """Choose the best actions, or uniform ones with probability epsilon: (int32[num_envs], None).
+
+    values: float32[num_envs, 5].
     """
     explore_key, action_key = jax.random.split(key)
-    anything = jax.random.randint(action_key, values.shape[:1], 0, values.shape[1])
-    explores = jax.random.bernoulli(explore_key, epsilon, values.shape[:1])
-    return jnp.where(explores, anything, values.argmax(axis=-1)), None
+    uniform = jax.random.randint(action_key, values.shape[:1], 0, values.shape[1])
+    explore = jax.random.bernoulli(explore_key, epsilon, values.shape[:1])
+    return jnp.where(explore, uniform, values.argmax(axis=-1)), None
 
 
-def greedy(values, key):
-    """The best actions: (int32[num_envs], None). How the agent is evaluated."""
+def greedy(values: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
+    """Choose the best actions: (int32[num_envs], None). This is the policy that is evaluated."""
     return values.argmax(axis=-1), None
 
 
-def loss(weights, static, batch, config):
-    """Half the squared distance of the chosen actions' values from their lambda-returns:
-    (float32[], metrics).
+def loss(
+    weights: Any, static: Any, batch: rollout.Batch, config: PQNConfig
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Half the mean squared error between the taken actions' values and their lambda-returns.
+
+    Returns (float32[], metrics).
     """
-    values = rollout.unroll(
-        eqx.combine(weights, static), batch.carry, rollout.network_inputs(batch)
-    )
+    network = eqx.combine(weights, static)
+    values = rollout.unroll(network, batch.carry, rollout.network_inputs(batch))
     targets = lambda_targets(jax.lax.stop_gradient(values), batch.transitions, config)
     chosen = jnp.take_along_axis(values[:-1], batch.transitions.action[..., None], axis=-1)[..., 0]
     mask = ~batch.transitions.ended
@@ -146,9 +161,12 @@ def loss(weights, static, batch, config):
     }
 
 
-def lambda_targets(values, transitions, config):
-    """The lambda-return of each step, with the best action's value as the value of a frame:
-    float32[num_steps, num_envs].
+def lambda_targets(
+    values: jax.Array, transitions: rollout.Transition, config: PQNConfig
+) -> jax.Array:
+    """Compute lambda-returns that bootstrap from the best actions: float32[num_steps, num_envs].
+
+    values: float32[num_steps + 1, num_envs, 5].
     """
     return rollout.lambda_returns(
         transitions.reward,

@@ -1,15 +1,14 @@
-"""Playing: a stream of frames for each environment, what the agent does in it, and what the
-algorithms learn from it.
+"""Rollouts: step environments with an agent, and prepare what the algorithms learn from.
 
-A stream shows every frame of every episode, the last ones too: the step after an episode's last
-frame ignores the action, pays nothing, and begins the next episode (Gymnasium calls this resetting
-on the next step). So the value of the last frame, which a truncated episode bootstraps from, is
-computed like that of any other frame, by the same pass of the network and with the memory of its
-episode; only the transition away from it, which is marked ``ended``, must be left out of what is
-learned.
+A stream of frames contains every frame of every episode, including the last. The step after an
+episode's last frame ignores the action, has reward 0 and begins the next episode (Gymnasium calls
+this next-step autoreset). So the value of the last frame, from which a truncated episode
+bootstraps, is computed like any other: in the same forward pass and with the memory of its own
+episode. The transition away from that frame, marked ``ended``, must be masked out of every loss.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -17,47 +16,72 @@ import jax
 import jax.numpy as jnp
 
 import popgym_arcade
+from popgym_arcade.baselines.config import Config
+from popgym_arcade.baselines.model.builder import Network
 from popgym_arcade.registry import NO_ACTION
+from popgym_arcade.wrappers import Environment
+
+__all__ = [
+    "Act",
+    "Batch",
+    "Inputs",
+    "Stream",
+    "Transition",
+    "apply",
+    "collect",
+    "episode_metrics",
+    "initial_carry",
+    "lambda_returns",
+    "make_environment",
+    "masked_mean",
+    "network_inputs",
+    "partition",
+    "play_episodes",
+    "reset",
+    "step",
+    "train_on_minibatches",
+    "unroll",
+]
+
+Act = Callable[[Any, jax.Array], tuple[jax.Array, Any]]
+"""How an agent acts: (network outputs, key) -> (actions int32[num_envs], extras)."""
 
 
 class Stream(NamedTuple):
-    """Where environments and the agent's memory of them stand. All leaves have a leading axis
-    [num_envs]."""
+    """The state of parallel environments and of the agent's memory.
+
+    All leaves have a leading axis [num_envs].
+    """
 
     env_state: Any
     observation: jax.Array  # uint8[num_envs, S, S, 3]
-    last_action: (
-        jax.Array
-    )  # int32[num_envs]: the one before the observation; NO_ACTION at the start of an episode
+    last_action: jax.Array  # int32[num_envs]: before the observation; NO_ACTION at a start
     start: jax.Array  # bool[num_envs]: the observation is the first of an episode
     ended: jax.Array  # bool[num_envs]: the observation is the last of an episode
-    carry: Any  # what the network remembers from before the observation
+    carry: Any  # the network's memory, before it sees the observation
     episode_return: jax.Array  # float32[num_envs]: of the episode so far
-    episode_length: jax.Array  # int32[num_envs]: actions so far
+    episode_length: jax.Array  # int32[num_envs]: actions in the episode so far
 
 
 class Transition(NamedTuple):
-    """What happened in steps of environments. All leaves have leading axes [num_steps,
-    num_envs]."""
+    """Steps of parallel environments. All leaves have leading axes [num_steps, num_envs]."""
 
     env_state: Any  # that the observation shows
     observation: jax.Array  # uint8[..., S, S, 3]
     last_action: jax.Array  # int32
     start: jax.Array  # bool
-    ended: (
-        jax.Array
-    )  # bool: the observation is the last of an episode, so action and reward mean nothing
+    ended: jax.Array  # bool: last observation of an episode; mask out action and reward
     action: jax.Array  # int32
     reward: jax.Array  # float32
-    terminated: jax.Array  # bool: the action brought the game to its own end
-    finished: jax.Array  # bool: the action ended the episode
-    episode_return: jax.Array  # float32: of the episode up to here, this reward included
-    episode_length: jax.Array  # int32: its actions up to here
-    extras: Any  # what the algorithm wants to remember of its choice
+    terminated: jax.Array  # bool: the action terminated the episode
+    finished: jax.Array  # bool: the action terminated or truncated the episode
+    episode_return: jax.Array  # float32: of the episode so far, including this reward
+    episode_length: jax.Array  # int32: actions in the episode so far, including this one
+    extras: Any  # what the algorithm stores about its action
 
 
 class Inputs(NamedTuple):
-    """What a network reads. All leaves have leading axes [T, num_envs]."""
+    """A network's inputs. All leaves have leading axes [T, num_envs]."""
 
     observation: jax.Array  # uint8[..., S, S, 3]
     last_action: jax.Array  # int32
@@ -65,36 +89,82 @@ class Inputs(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Streams to learn from."""
+    """A rollout to learn from."""
 
-    carry: Any  # [num_envs, ...]: what the network remembered before the first step
+    carry: Any  # [num_envs, ...]: the network's memory before the first step
     transitions: Transition  # [num_steps, num_envs, ...]
     last: Stream  # [num_envs, ...]: after the last step
 
 
-def make_environment(config):
-    """The environment that a config names: (env, params)."""
-    return popgym_arcade.make(config.env, config.partial, config.obs_size)
+# --- networks ------------------------------------------------------------------------------------
 
 
-def partition(make_network):
-    """Take a network apart into what is trained and the rest: (init, static).
+def partition(make_network: Callable[[jax.Array], Any]) -> tuple[Callable[[jax.Array], Any], Any]:
+    """Split a network into its trainable arrays and everything else: (init, static).
 
-    make_network: (key) -> network. init: (key) -> its floating-point arrays. ``eqx.combine(arrays,
-    static)`` is the network.
+    make_network: (key) -> network. init: (key) -> the network's floating-point arrays.
+    ``eqx.combine(arrays, static)`` is the network.
     """
     shapes = eqx.filter_eval_shape(make_network, jax.random.PRNGKey(0))
     static = jax.tree.map(lambda leaf: None if _is_float(leaf) else leaf, shapes)
     return lambda key: eqx.filter(make_network(key), eqx.is_inexact_array), static
 
 
-def _is_float(leaf):
-    """Whether a leaf is an array of floats, or the shape of one."""
+def _is_float(leaf: Any) -> bool:
+    """Whether a leaf is the shape of a floating-point array."""
     return isinstance(leaf, jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
-def reset(env, params, network, key, num_envs):
-    """The first frames of environments: Stream."""
+def initial_carry(network: Network, num_envs: int) -> Any:
+    """Return the initial memory of many environments: a tree with a leading axis [num_envs]."""
+    return jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (num_envs, *jnp.shape(leaf))),
+        network.initialize_carry(),
+    )
+
+
+def apply(network: Network, stream: Stream) -> tuple[Any, Any]:
+    """Apply a network to the current frames: (carry, outputs), both [num_envs, ...]."""
+    one_step = network.encode(stream.observation), stream.last_action, stream.start
+    carry, outputs = jax.vmap(network.decide)(
+        stream.carry, *jax.tree.map(lambda leaf: leaf[:, None], one_step)
+    )
+    return carry, jax.tree.map(lambda leaf: leaf[:, 0], outputs)
+
+
+def unroll(network: Network, carry: Any, inputs: Inputs) -> Any:
+    """Unroll a network over sequences: outputs [T, num_envs, ...].
+
+    carry: [num_envs, ...]. inputs: [T, num_envs, ...].
+    """
+    decide = jax.vmap(network.decide, in_axes=(0, 1, 1, 1), out_axes=(0, 1))
+    features = network.encode(inputs.observation)
+    return decide(carry, features, inputs.last_action, inputs.start)[1]
+
+
+def network_inputs(batch: Batch) -> Inputs:
+    """Return the inputs of all frames, including those after the last step.
+
+    Their leading axes are [num_steps + 1, num_envs].
+    """
+    return Inputs(
+        *(
+            jnp.concatenate([getattr(batch.transitions, name), getattr(batch.last, name)[None]])
+            for name in Inputs._fields
+        )
+    )
+
+
+# --- environments --------------------------------------------------------------------------------
+
+
+def make_environment(config: Config) -> tuple[Environment, Any]:
+    """Make the environment that a config names: (env, params)."""
+    return popgym_arcade.make(config.env, config.partial, config.obs_size)
+
+
+def reset(env: Environment, params: Any, network: Network, key: jax.Array, num_envs: int) -> Stream:
+    """Reset num_envs parallel environments."""
     observation, env_state = jax.vmap(env.reset, in_axes=(0, None))(
         jax.random.split(key, num_envs), params
     )
@@ -110,56 +180,26 @@ def reset(env, params, network, key, num_envs):
     )
 
 
-def initial_carry(network, num_envs):
-    """What the network remembers before anything, for many environments: a tree with a leading axis
-    [num_envs]."""
-    return jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (num_envs, *jnp.shape(leaf))),
-        network.initialize_carry(),
-    )
+def step(
+    env: Environment,
+    params: Any,
+    key: jax.Array,
+    stream: Stream,
+    carry: Any,
+    action: jax.Array,
+    extras: Any = None,
+) -> tuple[Stream, Transition]:
+    """Step every environment once: (Stream, Transition [num_envs, ...]).
 
-
-def apply(network, stream):
-    """Let the network read the current frames: (carry, outputs), both [num_envs, ...]."""
-    one_step = network.encode(stream.observation), stream.last_action, stream.start
-    carry, outputs = jax.vmap(network.decide)(
-        stream.carry, *jax.tree.map(lambda leaf: leaf[:, None], one_step)
-    )
-    return carry, jax.tree.map(lambda leaf: leaf[:, 0], outputs)
-
-
-def network_inputs(batch):
-    """All frames of a batch, those after the last step too: Frames [num_steps + 1, num_envs,
-    ...]."""
-    return Inputs(
-        *(
-            jnp.concatenate([getattr(batch.transitions, name), getattr(batch.last, name)[None]])
-            for name in ("observation", "last_action", "start")
-        )
-    )
-
-
-def unroll(network, carry, frames):
-    """Let the network read streams: outputs [T, num_envs, ...]. carry: [num_envs, ...]. frames:
-    Frames [T, num_envs, ...]."""
-    decide = jax.vmap(network.decide, in_axes=(0, 1, 1, 1), out_axes=(0, 1))
-    return decide(carry, network.encode(frames.observation), frames.last_action, frames.start)[1]
-
-
-def step(env, params, key, stream, carry, action, extras=None):
-    """One step of every environment: (Stream, Transition [num_envs, ...]).
-
-    carry: what the network remembers once it has seen the current frame. action: int32[num_envs].
+    carry: the network's memory after it has seen the current frame. action: int32[num_envs].
     """
     keys = jax.random.split(key, stream.ended.shape[0])
-    play = jax.vmap(functools.partial(_step_or_reset, env, params))
-    env_state, observation, reward, terminated, done = play(
+    step_all = jax.vmap(functools.partial(_step_or_reset, env, params))
+    env_state, observation, reward, terminated, done = step_all(
         keys, stream.env_state, stream.ended, action
     )
-    episode_return, episode_length = (
-        stream.episode_return + reward,
-        stream.episode_length + ~stream.ended,
-    )
+    episode_return = stream.episode_return + reward
+    episode_length = stream.episode_length + ~stream.ended
     transition = Transition(
         env_state=stream.env_state,
         observation=stream.observation,
@@ -174,27 +214,29 @@ def step(env, params, key, stream, carry, action, extras=None):
         episode_length=episode_length,
         extras=extras,
     )
-    begun = stream.ended
+    start = stream.ended
     stream = Stream(
         env_state=env_state,
         observation=observation,
-        last_action=jnp.where(begun, NO_ACTION, action),
-        start=begun,
+        last_action=jnp.where(start, NO_ACTION, action),
+        start=start,
         ended=done,
         carry=carry,
-        episode_return=jnp.where(begun, 0.0, episode_return),
-        episode_length=jnp.where(begun, 0, episode_length),
+        episode_return=jnp.where(start, 0.0, episode_return),
+        episode_length=jnp.where(start, 0, episode_length),
     )
     return stream, transition
 
 
 def _step_or_reset(env, params, key, env_state, ended, action):
-    """One step of one environment, or the reset: (state, observation, reward, terminated, done).
-    Only one frame is drawn."""
+    """Step one environment, or reset it if its episode has ended; draw only one frame.
+
+    Returns (state, observation, reward, terminated, done).
+    """
     step_key, reset_key = jax.random.split(key)
     _, stepped, reward, done, info = env.step_env(step_key, env_state, action, params)
-    _, begun = env.reset(reset_key, params)
-    env_state = jax.tree.map(lambda first, next_: jnp.where(ended, first, next_), begun, stepped)
+    _, first = env.reset(reset_key, params)
+    env_state = jax.tree.map(lambda first, next_: jnp.where(ended, first, next_), first, stepped)
     reward = jnp.where(ended, 0.0, reward)
     return (
         env_state,
@@ -205,11 +247,16 @@ def _step_or_reset(env, params, key, env_state, ended, action):
     )
 
 
-def collect(env, params, act, network, stream, key, num_steps):
-    """Play num_steps of every environment: (Stream, Transition [num_steps, num_envs, ...]).
-
-    act: (outputs of the network, key) -> (actions int32[num_envs], extras).
-    """
+def collect(
+    env: Environment,
+    params: Any,
+    act: Act,
+    network: Network,
+    stream: Stream,
+    key: jax.Array,
+    num_steps: int,
+) -> tuple[Stream, Transition]:
+    """Collect num_steps of every environment: (Stream, Transition [num_steps, num_envs, ...])."""
 
     def one_step(stream, key):
         act_key, step_key = jax.random.split(key)
@@ -220,80 +267,15 @@ def collect(env, params, act, network, stream, key, num_steps):
     return jax.lax.scan(one_step, stream, jax.random.split(key, num_steps))
 
 
-def lambda_returns(reward, value, terminated, ended, discount, trace_decay):
-    r"""The lambda-return from each step: float32[T, ...].
+def play_episodes(
+    env: Environment, params: Any, act: Act, network: Network, key: jax.Array, num_episodes: int
+) -> tuple[jax.Array, jax.Array]:
+    """Play one whole episode in each of num_episodes parallel environments.
 
-    reward, terminated, ended: [T, ...] of the transitions. value: float32[T + 1, ...] of the
-    frames, the one after the last too.
-
-    G_t = r_t + discount (1 - terminated_t) ((1 - lambda) V_{t+1} + lambda G_{t+1}), and G_t = V_t
-    where frame t is the last of an episode. So a terminated episode bootstraps from nothing and a
-    truncated one from the value of its last frame. G - V is the generalised advantage estimate.
-    Sources: Sutton and Barto (2018), section 12.1; Schulman et al. (2016), "High-Dimensional
-    Continuous Control Using Generalized Advantage Estimation"; Gallici et al. (2024),
-    arXiv:2407.04811.
+    Returns (returns float32[num_episodes], lengths int32[num_episodes]).
     """
-
-    def one_step(next_return, step):
-        reward, value, next_value, terminated, ended = step
-        ahead = (1 - trace_decay) * next_value + trace_decay * next_return
-        here = jnp.where(ended, value, reward + discount * jnp.where(terminated, 0.0, ahead))
-        return here, here
-
-    steps = (reward, value[:-1], value[1:], terminated, ended)
-    return jax.lax.scan(one_step, value[-1], steps, reverse=True)[1]
-
-
-def masked_mean(values, mask):
-    """The mean of values where a mask is true; 0 where it is nowhere."""
-    return jnp.sum(values * mask) / jnp.maximum(1, jnp.sum(mask))
-
-
-def train_on_minibatches(learn, learner, batch, key, num_epochs, num_minibatches):
-    """Learn from a batch several times, some environments at a time, in a new order each time:
-    (learner, mean metrics).
-
-    learn: (learner, Batch of some environments) -> (learner, metrics). learner: any tree.
-    """
-    num_envs = batch.last.ended.shape[0]
-
-    def one_minibatch(learner, chosen):
-        some = Batch(
-            carry=jax.tree.map(lambda leaf: leaf[chosen], batch.carry),
-            transitions=jax.tree.map(lambda leaf: leaf[:, chosen], batch.transitions),
-            last=jax.tree.map(lambda leaf: leaf[chosen], batch.last),
-        )
-        return learn(learner, some)
-
-    orders = jax.vmap(lambda key: jax.random.permutation(key, num_envs))(
-        jax.random.split(key, num_epochs)
-    )
-    learner, metrics = jax.lax.scan(
-        one_minibatch, learner, orders.reshape(num_epochs * num_minibatches, -1)
-    )
-    return learner, jax.tree.map(jnp.mean, metrics)
-
-
-def episode_metrics(transitions):
-    """The episodes that ended in transitions [...]: how many, and their mean return and length, NaN
-    if there are none."""
-    count = transitions.finished.sum()
-    mean = lambda values: jnp.where(count > 0, masked_mean(values, transitions.finished), jnp.nan)  # noqa: E731
-    return {
-        "episodes": count,
-        "return_mean": mean(transitions.episode_return),
-        "length_mean": mean(transitions.episode_length),
-    }
-
-
-def play_episodes(env, params, act, network, key, num_episodes):
-    """Play one episode in each of num_episodes environments: (returns float32[num_episodes],
-    lengths int32[num_episodes]).
-
-    act: as in ``collect``.
-    """
-    begin_key, key = jax.random.split(key)
-    nothing = (
+    reset_key, key = jax.random.split(key)
+    results = (
         jnp.zeros(num_episodes, jnp.float32),
         jnp.zeros(num_episodes, jnp.int32),
         jnp.zeros(num_episodes, bool),
@@ -310,8 +292,91 @@ def play_episodes(env, params, act, network, key, num_episodes):
         lengths = jnp.where(first, transition.episode_length, lengths)
         return stream, (returns, lengths, over | first), key
 
-    start = reset(env, params, network, begin_key, num_episodes), nothing, key
-    _, (returns, lengths, _), _ = jax.lax.while_loop(
-        lambda loop: ~loop[1][2].all(), one_step, start
-    )
+    loop = reset(env, params, network, reset_key, num_episodes), results, key
+    _, (returns, lengths, _), _ = jax.lax.while_loop(lambda loop: ~loop[1][2].all(), one_step, loop)
     return returns, lengths
+
+
+# --- learning ------------------------------------------------------------------------------------
+
+
+def lambda_returns(
+    reward: jax.Array,
+    value: jax.Array,
+    terminated: jax.Array,
+    ended: jax.Array,
+    discount: float,
+    trace_decay: float,
+) -> jax.Array:
+    """Compute the lambda-return of each step: float32[T, ...].
+
+    reward, terminated, ended: [T, ...], fields of transitions. value: float32[T + 1, ...], of their
+    frames and of the frame after the last step.
+
+    G_t = r_t + discount (1 - terminated_t) ((1 - lambda) V_{t+1} + lambda G_{t+1}), except that
+    G_t = V_t where frame t is the last of an episode. So a terminated episode does not bootstrap,
+    and a truncated one bootstraps from the value of its last frame. G - V is the generalized
+    advantage estimate. Sources: Sutton and Barto (2018), section 12.1; Schulman et al. (2016),
+    "High-Dimensional Continuous Control Using Generalized Advantage Estimation"; Gallici et al.
+    (2024), arXiv:2407.04811.
+    """
+
+    def one_step(next_return, inputs):
+        reward, value, next_value, terminated, ended = inputs
+        ahead = (1 - trace_decay) * next_value + trace_decay * next_return
+        here = jnp.where(ended, value, reward + discount * jnp.where(terminated, 0.0, ahead))
+        return here, here
+
+    inputs = (reward, value[:-1], value[1:], terminated, ended)
+    return jax.lax.scan(one_step, value[-1], inputs, reverse=True)[1]
+
+
+def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Average values where mask is true: float32[]; 0 if it is true nowhere."""
+    return jnp.sum(values * mask) / jnp.maximum(1, jnp.sum(mask))
+
+
+def train_on_minibatches(
+    learn: Callable[[Any, Batch], tuple[Any, dict[str, jax.Array]]],
+    learner: Any,
+    batch: Batch,
+    key: jax.Array,
+    num_epochs: int,
+    num_minibatches: int,
+) -> tuple[Any, dict[str, jax.Array]]:
+    """Make several passes over a batch in minibatches: (learner, mean metrics).
+
+    Each minibatch holds all steps of some environments; every pass shuffles the environments.
+    learn: (learner, minibatch) -> (learner, metrics). learner: any tree.
+    """
+    num_envs = batch.last.ended.shape[0]
+
+    def one_minibatch(learner, envs):
+        minibatch = Batch(
+            carry=jax.tree.map(lambda leaf: leaf[envs], batch.carry),
+            transitions=jax.tree.map(lambda leaf: leaf[:, envs], batch.transitions),
+            last=jax.tree.map(lambda leaf: leaf[envs], batch.last),
+        )
+        return learn(learner, minibatch)
+
+    orders = jax.vmap(lambda key: jax.random.permutation(key, num_envs))(
+        jax.random.split(key, num_epochs)
+    )
+    learner, metrics = jax.lax.scan(
+        one_minibatch, learner, orders.reshape(num_epochs * num_minibatches, -1)
+    )
+    return learner, jax.tree.map(jnp.mean, metrics)
+
+
+def episode_metrics(transitions: Transition) -> dict[str, jax.Array]:
+    """Count the episodes that finished and average their returns and lengths; NaN without any."""
+    count = transitions.finished.sum()
+
+    def mean(values):
+        return jnp.where(count > 0, masked_mean(values, transitions.finished), jnp.nan)
+
+    return {
+        "episodes": count,
+        "return_mean": mean(transitions.episode_return),
+        "length_mean": mean(transitions.episode_length),
+    }

@@ -1,4 +1,4 @@
-"""What the algorithms' ``make_train`` have in common."""
+"""What the algorithms' ``make_train`` functions share."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,25 +6,33 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 
 from popgym_arcade.baselines import rollout
+from popgym_arcade.wrappers import Environment
+
+__all__ = ["TrainState", "Trainer", "gradient_step", "init_state"]
 
 
 class Trainer(NamedTuple):
-    """An algorithm as functions, pure and not compiled yet: ``jit`` them, and ``vmap`` them over
-    keys for several seeds."""
+    """An algorithm as pure functions that are not compiled yet.
+
+    ``jit`` them, and ``vmap`` them over keys to train several seeds.
+    """
 
     algorithm: str  # "pqn", "ppo" or "dqn"
-    config: Any  # with every default filled in
-    init: Callable  # (key uint32[2]) -> a state, which has the fields or properties weights, stream and steps
-    update: Callable  # (state) -> (state, metrics): play for a while, then learn. metrics: a dict of scalars, "loss" among them
-    act: Callable  # (outputs of the network, key) -> (actions int32[num_envs], None): what is evaluated
+    config: Any  # the algorithm's config, with every default filled in
+    # (key uint32[2]) -> state: has the fields or properties weights, stream and steps
+    init: Callable[[jax.Array], Any]
+    # (state) -> (state, metrics): collect, then learn; metrics are scalars, "loss" among them
+    update: Callable[[Any], tuple[Any, dict[str, jax.Array]]]
+    act: rollout.Act  # the policy to evaluate; its extras are None
     static: Any  # ``equinox.combine(state.weights, static)`` is the network
-    steps_per_update: int  # frames, of all environments together
+    steps_per_update: int  # summed over environments
 
 
 class TrainState(NamedTuple):
-    """All that training on fresh rollouts needs to go on."""
+    """The training state of an on-policy algorithm."""
 
     weights: Any  # the network's arrays
     optimizer: Any
@@ -33,19 +41,32 @@ class TrainState(NamedTuple):
     steps: jax.Array  # int32[]
 
 
-def init_state(make_weights, static, optimizer, env, params, num_envs, key):
-    """The state before training: TrainState."""
+def init_state(
+    make_weights: Callable[[jax.Array], Any],
+    static: Any,
+    optimizer: optax.GradientTransformation,
+    env: Environment,
+    params: Any,
+    num_envs: int,
+    key: jax.Array,
+) -> TrainState:
+    """Return the initial training state. make_weights, static: from ``rollout.partition``."""
     weights_key, stream_key, key = jax.random.split(key, 3)
     weights = make_weights(weights_key)
     stream = rollout.reset(env, params, eqx.combine(weights, static), stream_key, num_envs)
     return TrainState(weights, optimizer.init(weights), stream, key, jnp.int32(0))
 
 
-def gradient_step(loss, optimizer, learning_rate, weights, optimizer_state):
-    """Change weights so that a loss falls: (weights, state of the optimizer, metrics with "loss").
+def gradient_step(
+    loss: Callable[[Any], tuple[jax.Array, dict[str, jax.Array]]],
+    optimizer: optax.GradientTransformation,
+    learning_rate: float | jax.Array,
+    weights: Any,
+    optimizer_state: Any,
+) -> tuple[Any, Any, dict[str, jax.Array]]:
+    """Take one optimizer step on the loss: (weights, optimizer_state, metrics with "loss").
 
-    loss: (weights) -> (float32[], a dict of metrics). optimizer: an optax transformation that does
-    not scale by a learning rate.
+    loss: (weights) -> (float32[], metrics). optimizer: does not scale by a learning rate itself.
     """
     (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(weights)
     change, optimizer_state = optimizer.update(gradient, optimizer_state, weights)

@@ -1,5 +1,4 @@
-"""Looking into an agent's memory, under the names by which it is known: see
-``popgym_arcade.introspection``."""
+"""The saliency functions of ``popgym_arcade.introspection``, under the name of published code."""
 
 from popgym_arcade.introspection.figures import vis_fn
 from popgym_arcade.introspection.saliency import get_saliency_maps, get_terminal_saliency_maps

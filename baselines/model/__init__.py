@@ -1,1 +1,1 @@
-"""The networks of the baselines."""
+"""The networks of the baselines, and their memory models."""

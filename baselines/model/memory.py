@@ -1,13 +1,14 @@
-"""Memory models by name: all that memax offers, a MinGRU of our own, and none at all.
+"""Memory models by name: those of memax, MinGRU, and none.
 
-A memory maps a sequence of features to a sequence of features of the same size, and reads a flag at
-each step that says whether an episode begins there; nothing before the flag reaches anything after
-it. ``Memory.initialize_carry()`` is what it knows at first, and ``carry, outputs = memory(carry,
-(features, starts))`` goes on from there: features float32[T, size], starts bool[T].
+A memory maps a sequence of features to a sequence of features of the same size. At each step it
+reads a flag that says whether an episode begins there; nothing before the flag affects anything
+after it. ``Memory.initialize_carry()`` is its initial state, and ``carry, outputs = memory(carry,
+(features, starts))`` continues from a state: features float32[T, size], starts bool[T].
 """
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -18,15 +19,26 @@ from memax.equinox.models.residual import ResidualModel
 from memax.equinox.scans import semigroup_scan
 from memax.equinox.train_utils import get_residual_memory_model, get_residual_memory_models
 
-from popgym_arcade.spaces import nearest_names
+from popgym_arcade import spaces
 
-MEMORYLESS = "none"
-MINGRU = "mingru"
+__all__ = [
+    "MEMORYLESS",
+    "MINGRU",
+    "Memory",
+    "MinGRU",
+    "MinGRUSemigroup",
+    "canonical_memory_name",
+    "make_memory",
+    "memory_names",
+]
+
+MEMORYLESS: str = "none"
+MINGRU: str = "mingru"
 
 
 @functools.cache
-def _memax_names():
-    """memax's names of its models, by their lower case."""
+def _memax_names() -> dict[str, str]:
+    """Map the names of memax's models in lower case to the names themselves."""
     shapes = eqx.filter_eval_shape(
         lambda key: get_residual_memory_models(input=4, hidden=4, output=4, num_layers=1, key=key),
         jax.random.key(0),
@@ -34,28 +46,31 @@ def _memax_names():
     return {name.lower(): name for name in shapes}
 
 
-def memory_names():
-    """The names that ``make_memory`` takes, in lower case: "none", "mingru", and those of memax's
-    models.
+def memory_names() -> tuple[str, ...]:
+    """Return the names that ``make_memory`` takes, in lower case.
+
+    They are "none", "mingru" and the names of memax's models.
     """
     return MEMORYLESS, MINGRU, *_memax_names()
 
 
-def canonical_memory_name(name):
-    """A memory's name in lower case. Raises ValueError, which names the nearest ones, for a name
-    that there is not.
+def canonical_memory_name(name: str) -> str:
+    """Return a memory's name in lower case.
+
+    Raises ValueError for an unknown name; the message names the nearest ones.
     """
     if str(name).lower() not in memory_names():
-        raise ValueError(f"there is no memory {name!r}; {nearest_names(name, memory_names())}")
+        spaces.check_name("memory", name, memory_names())
     return name.lower()
 
 
-def make_memory(name, size, num_layers, key):
-    """A memory by name: a Memory over features of the given size.
+def make_memory(name: str, size: int, num_layers: int, key: jax.Array) -> "Memory":
+    """Make a memory by name.
 
-    name: one of ``memory_names()``, in any case. "none" is a multilayer perceptron of the same
-    depth. size: features in, inside and out. num_layers: of memory, each followed by a dense layer
-    and a nonlinearity. Raises ValueError for an unknown name.
+    name: one of ``memory_names()``, in upper or lower case. "none" is a multilayer perceptron of
+    the same depth. size: number of features of the inputs, the hidden layers and the outputs.
+    num_layers: memory layers, each followed by a dense layer and a nonlinearity. Raises ValueError
+    for an unknown name.
     """
     name = canonical_memory_name(name)
     if name == MINGRU:
@@ -67,47 +82,50 @@ def make_memory(name, size, num_layers, key):
 
 
 class Memory(eqx.Module):
-    """A memax model that keeps only its last state, so that what it returns is what it takes."""
+    """A memax model that returns only its last state, in the form in which it takes it."""
 
-    model: ResidualModel
+    model: Any  # a ResidualModel of memax, whose own annotations are too wide
 
-    def initialize_carry(self):
-        """What the memory knows at first: a tree of arrays."""
+    def initialize_carry(self) -> Any:
+        """Return the initial state: a tree of arrays."""
         return self.model.initialize_carry()
 
-    def __call__(self, carry, inputs):
-        """Go on over T steps. inputs: (features float32[T, size], starts bool[T]). Returns (carry,
-        outputs float32[T, size]).
+    def __call__(self, carry: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
+        """Unroll the memory over T steps: (carry, outputs float32[T, size]).
+
+        inputs: (features float32[T, size], starts bool[T]).
         """
         states, outputs = self.model(carry, inputs)
         return self.model.latest_recurrent_state(states), outputs
 
 
 class MinGRUSemigroup(Semigroup):
-    """Steps h -> keep * h + new, composed: (keep, new) then (keep', new') is (keep' keep, keep' new
-    + new').
+    """Composition of the steps h -> keep * h + new.
+
+    (keep, new) followed by (keep', new') is (keep' keep, keep' new + new').
     """
 
     recurrent_size: int
 
-    def initialize_carry(self, key=None):
-        """The step that changes nothing, which is also the state 0."""
+    def initialize_carry(self, key: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """Return the identity step, which is also the state 0."""
         return jnp.ones(self.recurrent_size), jnp.zeros(self.recurrent_size)
 
-    def __call__(self, carry, input):
-        """Both steps, one after the other."""
+    def __call__(
+        self, carry: tuple[jax.Array, jax.Array], input: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        """Compose two steps: carry, then input."""
         kept, old = carry
         keep, new = input
         return keep * kept, keep * old + new
 
 
 class MinGRU(GRAS):
-    """A gated recurrent unit whose gate and candidate do not look at its state, so that it runs as
-    a parallel scan.
+    """A gated recurrent unit whose gate and candidate ignore its state: it is a parallel scan.
 
     h_t = (1 - z_t) h_{t-1} + z_t (W x_t), z_t = sigmoid(V x_t). Source: Feng et al. (2024), "Were
-    RNNs All We Needed?", arXiv:2410.01201, section 3.1; its plain form, without the logarithms of
-    its appendix, which 32 bits do not need here.
+    RNNs All We Needed?", arXiv:2410.01201, section 3.1. This is the plain version, without the
+    log-space arithmetic of the paper's appendix, which float32 does not need here.
     """
 
     algebra: BinaryAlgebra
@@ -115,21 +133,21 @@ class MinGRU(GRAS):
     gate: eqx.nn.Linear
     candidate: eqx.nn.Linear
 
-    def __init__(self, recurrent_size, key):
-        """recurrent_size: of features and state."""
+    def __init__(self, recurrent_size: int, key: jax.Array):
+        """Initialize random weights. recurrent_size: number of features and size of the state."""
         gate_key, candidate_key = jax.random.split(key)
         self.algebra = Resettable(MinGRUSemigroup(recurrent_size))
         self.scan = semigroup_scan
         self.gate = eqx.nn.Linear(recurrent_size, recurrent_size, key=gate_key)
         self.candidate = eqx.nn.Linear(recurrent_size, recurrent_size, key=candidate_key)
 
-    def forward_map(self, x, key=None):
-        """The step that an input asks for."""
+    def forward_map(self, x: tuple[jax.Array, jax.Array], key: jax.Array | None = None) -> Any:
+        """Map an input, (features, start), to the step of the state."""
         features, start = x
         gate = jax.nn.sigmoid(self.gate(features))
         return (1 - gate, gate * self.candidate(features)), start
 
-    def backward_map(self, h, x, key=None):
-        """The state is the output."""
+    def backward_map(self, h: Any, x: Any, key: jax.Array | None = None) -> jax.Array:
+        """Map the state to the output: they are the same."""
         (_, state), _ = h
         return state

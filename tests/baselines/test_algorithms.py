@@ -22,41 +22,15 @@ from popgym_arcade.baselines import config, dqn, ppo, pqn, rollout  # noqa: E402
 from popgym_arcade.baselines.algorithms import ALGORITHMS  # noqa: E402
 from popgym_arcade.registry import NO_ACTION
 from tests.baselines import probes  # noqa: E402
+from tests.baselines.configs import tiny  # noqa: E402
 
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
-TINY = {
-    "env": "Probe",
-    "obs_size": 8,
-    "hidden_size": 8,
-    "num_layers": 1,
-    "num_envs": 2,
-    "num_steps": 4,
-    "memory": "none",
-}
-OWN = {
-    "pqn": {"num_epochs": 1, "num_minibatches": 1},
-    "ppo": {"num_epochs": 1, "num_minibatches": 1},
-    "dqn": {
-        "steps_per_gradient": 8,
-        "batch_size": 2,
-        "sequence_length": 2,
-        "burn_in": 1,
-        "warmup_steps": 8,
-        "buffer_steps": 24,
-        "target_period": 3,
-    },
-}
 
 
 def probe():
     """The environment of these tests. Its episodes, of 5 frames, do not end where the rollouts of 4
     steps do."""
     return probes.make(probes.Params(probe=probes.CUE, delay=2))
-
-
-def tiny(algorithm, **changes):
-    """A config for updates of a moment."""
-    return ALGORITHMS[algorithm].config(**{**TINY, **OWN[algorithm], **changes})
 
 
 class Programs(NamedTuple):
@@ -468,7 +442,7 @@ def test_the_target_network_is_renewed_after_its_period_of_gradients_and_at_no_o
     for _ in range(7):
         states.append(update(states[-1])[0])
     for number, state in enumerate(states):
-        assert state.learner.gradients == number
+        assert state.learner.gradient_steps == number
         assert_same(state.learner.target, states[number - number % 3].weights)
         assert number % 3 == 0 or distance(state.learner.target, state.weights) > 0
 
@@ -787,22 +761,22 @@ WRONG = [
     ("pqn", {"num_envs": 0}, "num_envs must be at least 1, but it is 0; the nearest is 1"),
     ("ppo", {"hidden_size": -3}, "hidden_size must be at least 1, but it is -3; the nearest is 1"),
     ("dqn", {"burn_in": -1}, "burn_in must be at least 0, but it is -1; the nearest is 0"),
-    ("pqn", {"discount": 1.5}, "discount must lie in 0 ... 1, but it is 1.5; the nearest is 1"),
-    ("pqn", {"discount": -1}, "discount must lie in 0 ... 1, but it is -1; the nearest is 0"),
+    ("pqn", {"discount": 1.5}, "discount must be in [0, 1], but it is 1.5; the nearest is 1"),
+    ("pqn", {"discount": -1}, "discount must be in [0, 1], but it is -1; the nearest is 0"),
     (
         "ppo",
         {"trace_decay": math.nan},
-        "trace_decay must lie in 0 ... 1, but it is nan; the nearest is 0",
+        "trace_decay must be in [0, 1], but it is nan; the nearest is 0",
     ),
     (
         "ppo",
         {"entropy_coefficient": 1e4},
-        "entropy_coefficient must lie in 0 ... 1000, but it is 10000.0; the nearest is 1000",
+        "entropy_coefficient must be in [0, 1000], but it is 10000.0; the nearest is 1000",
     ),
     (
         "pqn",
         {"learning_rate": 2.0},
-        "learning_rate must lie in 0 ... 1, but it is 2.0; the nearest is 1",
+        "learning_rate must be in [0, 1], but it is 2.0; the nearest is 1",
     ),
     (
         "pqn",
@@ -817,7 +791,7 @@ WRONG = [
     (
         "pqn",
         {"total_steps": 99},
-        "total_steps must be at least num_envs * num_steps, 2048, but it is 99; the nearest is 2048",
+        "total_steps must be at least 2048, num_envs * num_steps, but it is 99; the nearest is 2048",
     ),
     ("dqn", {"memory": "gruu"}, "there is no memory 'gruu'; the nearest are: gru"),
     (
@@ -838,22 +812,25 @@ WRONG = [
     (
         "dqn",
         {"num_steps": 13},
-        "num_steps must be a multiple of steps_per_gradient / num_envs, 8, but it is 13; the nearest is 16",
+        "num_steps must be a multiple of steps_per_gradient / num_envs, 8, but it is 13; "
+        "the nearest is 16",
     ),
     (
         "dqn",
         {"warmup_steps": 500},
-        "warmup_steps must be at least num_envs * (burn_in + sequence_length + 1), 784, but it is 500; the nearest is 784",
+        "warmup_steps must be at least 784, num_envs * (burn_in + sequence_length + 1), "
+        "but it is 500; the nearest is 784",
     ),
     (
         "dqn",
         {"buffer_steps": 9000},
-        "buffer_steps must be at least warmup_steps, 10000, but it is 9000; the nearest is 10000",
+        "buffer_steps must be at least 10000, warmup_steps, but it is 9000; the nearest is 10000",
     ),
     (
         "dqn",
         {"buffer_steps": 10_000, "steps_per_gradient": 12_800, "num_steps": 800},
-        "buffer_steps must be at least steps_per_gradient, 12800, but it is 10000; the nearest is 12800",
+        "buffer_steps must be at least 12800, steps_per_gradient, but it is 10000; "
+        "the nearest is 12800",
     ),
 ]
 

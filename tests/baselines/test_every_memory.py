@@ -14,7 +14,7 @@ for library in ("memax", "optax", "flashbax"):
 from popgym_arcade.baselines.algorithms import ALGORITHMS  # noqa: E402
 from popgym_arcade.baselines.model.memory import memory_names  # noqa: E402
 from tests.baselines import probes  # noqa: E402
-from tests.baselines.test_algorithms import tiny  # noqa: E402
+from tests.baselines.configs import tiny  # noqa: E402
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
