@@ -1,4 +1,4 @@
-"""What README.md and docs/baselines.md say about training runs as it stands there, only shorter."""
+"""The training commands and snippets of README.md and docs/baselines.md, only shorter."""
 
 import re
 import shlex
@@ -23,17 +23,17 @@ MAINS = {
     "popgym-arcade-eval": evaluate.main,
     "popgym-arcade-plot": plot.main,
 }
-# Said after what a document says, so that it counts instead.
+# Appended to a document's options, which they override.
 SHORTER = {
-    "popgym-arcade-train": "--total-steps 64 --num-envs 4 --num-steps 8 --num-minibatches 2 --hidden-size 8 "
-    "--evaluation-episodes 2",
+    "popgym-arcade-train": "--total-steps 64 --num-envs 4 --num-steps 8 --num-minibatches 2 "
+    "--hidden-size 8 --evaluation-episodes 2",
     "popgym-arcade-eval": "--episodes 2",
     "popgym-arcade-plot": "",
 }
 
 
 def commands(document):
-    """The words of each command of ours in a document's sh blocks, in order."""
+    """The words of each of our commands in a document's sh blocks, in order."""
     blocks = re.findall(
         r"^```sh\n(.*?)^```$", DOCUMENTS[document].replace("\\\n", " "), re.MULTILINE | re.DOTALL
     )
@@ -109,7 +109,7 @@ def test_the_document_names_every_memory_and_every_file():
 
 def test_the_options_of_the_document_exist():
     text = DOCUMENTS["docs/baselines.md"]
-    section = text[text.index("## Train") : text.index("## What a run leaves")]
+    section = text[text.index("## Train") : text.index("## The folder of a run")]
     named = set(re.findall(r"`--([a-z-]+)", section))
     known = {
         field.replace("_", "-")
