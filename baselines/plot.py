@@ -99,7 +99,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="popgym-arcade-plot", description="Draw learning curves of runs and print a table."
     )
     add = parser.add_argument
-    add("runs", nargs="+", metavar="RUN", help="folders of runs; other seeds join the same curve")
+    add(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="folders of runs; runs that differ only in the seed share a curve",
+    )
     add(
         "--metric",
         default="return",
@@ -121,7 +126,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="STEPS",
         help="width of a moving average over a training metric (default: no smoothing)",
     )
-    add("--fit", action="store_true", help="fit the y axis to the curves, not to all returns")
+    add(
+        "--fit",
+        action="store_true",
+        help="fit the y axis to the curves, not to the game's range of returns",
+    )
     add(
         "--ignore",
         action="append",

@@ -46,7 +46,7 @@ class RunOptions:
     devices: int = 1
     """Number of devices to shard the environments over."""
     folder: Path | None = None
-    """Folder of the run. Default: runs/ENV-TWIN-ALGORITHM-MEMORY-seedSEED."""
+    """Folder of the run; if omitted, runs/ENV-TWIN-ALGORITHM-MEMORY-seedSEED."""
     resume: bool = False
     """Resume the run in the folder, if there is one."""
     evaluate_every: int = 500_000
