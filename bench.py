@@ -1,20 +1,19 @@
-"""The benchmark: how many frames a second each environment makes, and how far that is from what the
-device could do.
+"""Benchmark: frames per second of every environment, next to the device's limit.
 
-``python bench.py`` measures every environment and both twins. What is timed is the step a user gets
-from ``make``: it resets itself, with fresh keys and fresh random actions on every step, vmapped
-over ``--num-envs`` environments in one jitted loop.
+``python bench.py`` measures both twins of every environment. It times the ``step`` that ``make``
+returns, with auto-reset and with fresh keys and random actions at every step, vmapped over
+``--num-envs`` environments in one jitted loop.
 
 Columns:
 
 * compile s: seconds to trace and compile that loop.
-* frames/s: frames made a second. Every frame is written to memory, because the loop carries it.
-* fill: the same for a loop that only writes one byte value over each frame. No step can be faster
-  than this limit. It is measured in turn with the rows of the environment, so that a machine that
-  changes its speed changes all of them.
-* steps/s: steps a second when nobody looks at the frames, so that the compiler leaves the drawing
-  out. What is left is the same for both twins, and is measured once.
-* ratio: frames/s over fill, the median of the turns.
+* frames/s: frames per second. The loop carries every frame, so each is written to memory.
+* fill: the same for a loop that only fills every frame with one byte value, the upper limit for any
+  environment. It is timed in turn with the environment, so that changes of the machine's speed
+  affect both.
+* steps/s: steps per second without frames: the loop drops them, so the compiler removes the
+  drawing. It is the same for both twins and measured once.
+* ratio: frames/s divided by fill, the median over the turns.
 * state B: bytes of state per environment.
 """
 
@@ -26,7 +25,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -34,53 +33,89 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from popgym_arcade import make
-from popgym_arcade.registry import matching_names, twin_name
+from popgym_arcade import spaces
+from popgym_arcade.registry import TWINS, Environment, make, matching_names, twin_name
 from popgym_arcade.render import OBS_SIZES
-from popgym_arcade.spaces import number_argument
 
-RUN_SECONDS = 0.1  # how long one timed run lasts
-COLUMNS = ("environment", "twin", "compile s", "frames/s", "fill", "steps/s", "ratio", "state B")
+__all__ = [
+    "COLUMNS",
+    "RUN_SECONDS",
+    "Program",
+    "benchmark",
+    "calibrated",
+    "fill_program",
+    "first_states",
+    "machine",
+    "main",
+    "measure",
+    "over_devices",
+    "progress",
+    "run",
+    "step_program",
+]
+
+RUN_SECONDS: float = 0.1
+"""Approximate duration of a timed run."""
+
+COLUMNS: tuple[str, ...] = (
+    "environment",
+    "twin",
+    "compile s",
+    "frames/s",
+    "fill",
+    "steps/s",
+    "ratio",
+    "state B",
+)
+"""The keys of a row of the report."""
+
+_WIDTHS = (22, 5, 9, 11, 11, 12, 5, 7)  # of the COLUMNS in the printed table
+_FORMATS = ("", "", ".2f", ",.0f", ",.0f", ",.0f", ".2f", "d")
+_TWINS_OF = {"both": tuple(TWINS.values()), "yes": (True,), "no": (False,)}  # --partial's choices
 
 
 class Program(NamedTuple):
-    """A compiled loop and what it carries at the start."""
+    """A compiled loop and the values it carries."""
 
-    loop: Callable  # (carry, rounds) -> carry
+    loop: Callable[[Any, int], Any]  # (carry, rounds) -> carry; donates the carry
     carry: Any
     compile_seconds: float
 
 
-def over_devices(count):
-    """How a batch of environments is spread over the first devices, each of which holds an equal
-    part: a NamedSharding."""
+# --- programs ------------------------------------------------------------------------------------
+
+
+def over_devices(count: int) -> NamedSharding:
+    """A sharding of the batch of environments over the first devices, in equal parts."""
     return NamedSharding(
         Mesh(np.array(jax.devices()[:count]), ("environments",)), PartitionSpec("environments")
     )
 
 
-def fill_program(num_envs, obs_size, sharding):
-    """The limit: a loop that does nothing but write every byte of every frame in each round."""
+def fill_program(num_envs: int, obs_size: int, sharding: NamedSharding) -> Program:
+    """Compile the device's limit: a loop that only writes every byte of every frame."""
 
     def round_(i, frames):
         values = (jnp.arange(num_envs) + i).astype(jnp.uint8)
         return jnp.broadcast_to(values[:, None, None, None], frames.shape)
 
-    return compiled(round_, jnp.zeros((num_envs, obs_size, obs_size, 3), jnp.uint8), sharding)
+    return _compiled(round_, jnp.zeros((num_envs, obs_size, obs_size, 3), jnp.uint8), sharding)
 
 
-def first_states(env, params, num_envs):
-    """The states that a batch of environments begins with."""
+def first_states(env: Environment, params: Any, num_envs: int) -> Any:
+    """Reset a batch of environments: their states."""
     reset = jax.jit(lambda keys: jax.vmap(env.reset, in_axes=(0, None))(keys, params)[1])
     return reset(jax.random.split(jax.random.key(1), num_envs))
 
 
-def step_program(env, params, states, with_frames, sharding):
-    """A loop that steps all environments with fresh keys and random actions in each round.
+def step_program(
+    env: Environment, params: Any, states: Any, with_frames: bool, sharding: NamedSharding
+) -> Program:
+    """Compile a loop that steps all environments with fresh keys and random actions.
 
-    It carries the states, the sum of the rewards and, ``with_frames``, the frames. Over several
-    devices it is still one program: each has a part of the batch, and nothing in a step looks at
-    another environment.
+    states: batched, from first_states. It carries (states, sum of rewards, frames); frames are None
+    unless ``with_frames``. Over several devices it is one program, sharded over the environments,
+    which need no communication.
     """
     num_envs = states.time.shape[0]
     step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
@@ -95,18 +130,17 @@ def step_program(env, params, states, with_frames, sharding):
         )
         return state, total + reward, frames if with_frames else None
 
-    states = jax.tree.map(jnp.copy, states)  # the program takes what it carries for its own
+    states = jax.tree.map(jnp.copy, states)  # the loop donates its carry
     frames = jnp.zeros((num_envs, *env.observation_space(params).shape), jnp.uint8)
-    return compiled(
+    return _compiled(
         round_,
         (states, jnp.zeros(num_envs, jnp.float32), frames if with_frames else None),
         sharding,
     )
 
 
-def compiled(round_, carry, sharding):
-    """Compile a loop over a round, (index, carry) -> carry, for a carry that is spread over
-    devices: a Program."""
+def _compiled(round_: Callable[[Any, Any], Any], carry: Any, sharding: NamedSharding) -> Program:
+    """Compile a loop over ``round_``, (index, carry) -> carry, with a sharded carry."""
     carry = jax.device_put(carry, sharding)
 
     def loop(carry, rounds):
@@ -118,15 +152,15 @@ def compiled(round_, carry, sharding):
     return Program(loop, carry, time.perf_counter() - start)
 
 
-def run(program, rounds):
-    """Go on for so many rounds: (the program as it stands then, seconds it took)."""
+def run(program: Program, rounds: int) -> tuple[Program, float]:
+    """Run a program for some rounds: (the program with its new carry, seconds)."""
     start = time.perf_counter()
     carry = jax.block_until_ready(program.loop(program.carry, rounds))
     return program._replace(carry=carry), time.perf_counter() - start
 
 
-def calibrated(program):
-    """How many rounds last about RUN_SECONDS: (the program, warmed up, and an int)."""
+def calibrated(program: Program) -> tuple[Program, int]:
+    """Warm a program up: (the program with its new carry, rounds that take RUN_SECONDS)."""
     rounds, elapsed = 1, 0.0
     while elapsed < RUN_SECONDS / 2:
         rounds *= 2
@@ -134,16 +168,20 @@ def calibrated(program):
     return program, max(1, round(rounds * RUN_SECONDS / elapsed))
 
 
-def measure(name, twins, options, fill):
-    """Measure one environment and the limit: (a dict of the COLUMNS for each twin, the fill program
-    as it stands then).
+# --- measurements --------------------------------------------------------------------------------
 
-    twins: False for the MDP, True for the POMDP. fill: the limit's program and how many rounds it
-    runs in a turn.
+
+def measure(
+    name: str, twins: Sequence[bool], options: argparse.Namespace, fill: tuple[Program, int]
+) -> tuple[list[dict[str, Any]], tuple[Program, int]]:
+    """Measure one environment next to the device's limit: (a row for each twin, fill).
+
+    name: a registered environment. twins: their partial_obs. options: with num_envs, devices,
+    obs_size and turns. fill: the calibrated fill_program; returned with its new carry.
     """
     env, params = make(name, obs_size=options.obs_size)
     states, sharding = first_states(env, params, options.num_envs), over_devices(options.devices)
-    programs = {
+    programs: dict[str | bool, tuple[Program, int]] = {
         "fill": fill,
         "steps/s": calibrated(
             step_program(env, params, states, with_frames=False, sharding=sharding)
@@ -154,20 +192,23 @@ def measure(name, twins, options, fill):
         programs[partial_obs] = calibrated(
             step_program(env, params, states, with_frames=True, sharding=sharding)
         )
-    turns = {what: [] for what in programs}
+    turns: dict[str | bool, list[float]] = {what: [] for what in programs}
     for _ in range(options.turns):
         for what, (program, rounds) in programs.items():
             program, elapsed = run(program, rounds)
             programs[what] = program, rounds
             turns[what].append(rounds * options.num_envs / elapsed)
-    return [
-        row(name, partial_obs, programs[partial_obs][0], turns) for partial_obs in twins
-    ], programs["fill"]
+    rows = [_row(name, partial_obs, programs[partial_obs][0], turns) for partial_obs in twins]
+    return rows, programs["fill"]
 
 
-def row(name, partial_obs, program, turns):
-    """The COLUMNS of a twin, a dict. turns: what each program made a second in each turn, the
-    twin's own under ``partial_obs``."""
+def _row(
+    name: str, partial_obs: bool, program: Program, turns: Mapping[str | bool, Sequence[float]]
+) -> dict[str, Any]:
+    """The COLUMNS of one twin.
+
+    turns: each program's frames or steps per second in every turn, the twin's under partial_obs.
+    """
     states, _, _ = program.carry
     return {
         "environment": name,
@@ -181,8 +222,8 @@ def row(name, partial_obs, program, turns):
     }
 
 
-def machine(num_envs, obs_size, devices=1):
-    """What the figures were measured on: a dict."""
+def machine(num_envs: int, obs_size: int, devices: int = 1) -> dict[str, Any]:
+    """Describe the machine and the setting of a measurement."""
     device = jax.devices()[0]
     return {
         "device": f"{device.platform} ({device.device_kind})",
@@ -194,24 +235,25 @@ def machine(num_envs, obs_size, devices=1):
     }
 
 
-def row_text(values):
-    """A row of the table, aligned, as Markdown."""
-    widths = (22, 5, 9, 11, 11, 12, 5, 7)
+# --- output --------------------------------------------------------------------------------------
+
+
+def _row_text(values: Sequence[str]) -> str:
+    """A row of the Markdown table, aligned."""
     cells = [
         value.ljust(width) if i < 2 else value.rjust(width)
-        for i, (value, width) in enumerate(zip(values, widths))
+        for i, (value, width) in enumerate(zip(values, _WIDTHS))
     ]
     return "| " + " | ".join(cells) + " |"
 
 
-def formatted(row):
-    """The figures of a row as text."""
-    formats = ("", "", ".2f", ",.0f", ",.0f", ",.0f", ".2f", "d")
-    return [format(row[column], spec) for column, spec in zip(COLUMNS, formats)]
+def _formatted(row: Mapping[str, Any]) -> list[str]:
+    """The cells of a row as text."""
+    return [format(row[column], spec) for column, spec in zip(COLUMNS, _FORMATS)]
 
 
-def progress(done, total, what):
-    """Show how far the benchmark is on a terminal's error stream."""
+def progress(done: int, total: int, what: str) -> None:
+    """Draw a progress bar on stderr if it is a terminal. what: is being done."""
     if sys.stderr.isatty():
         width = 30
         bar = "#" * (width * done // total)
@@ -223,104 +265,116 @@ def progress(done, total, what):
         )
 
 
-def parse(arguments):
-    """The command line as a namespace, with ``names`` and ``twins`` worked out."""
+# --- the command ---------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The command line's parser."""
     parser = argparse.ArgumentParser(
-        description="Measure frames per second of every environment, and the device's limit."
+        description="Measure frames per second of every environment, next to the device's limit."
     )
     parser.add_argument(
         "--games",
         nargs="+",
         default=[],
         metavar="NAME",
-        help="games or environments, e.g. Navigator BattleShipEasy",
+        help="games or environments, e.g. Navigator BattleShipEasy (default: all)",
     )
     parser.add_argument(
         "--num-envs",
-        type=number_argument(1),
+        type=spaces.number_argument(1),
         default=1024,
-        help="environments that step together (default 1024)",
+        metavar="N",
+        help="parallel environments (default: %(default)s)",
     )
     parser.add_argument(
         "--devices",
-        type=number_argument(1),
+        type=spaces.number_argument(1),
         default=1,
-        help="devices that share the environments (default 1)",
+        metavar="N",
+        help="devices to shard the environments over (default: %(default)s)",
     )
     parser.add_argument(
         "--obs-size",
         type=int,
         choices=OBS_SIZES,
         default=OBS_SIZES[0],
-        help="pixels a side (default 128)",
+        help="frame size in pixels (default: %(default)s)",
     )
     parser.add_argument(
         "--partial",
-        choices=("both", "yes", "no"),
+        choices=tuple(_TWINS_OF),
         default="both",
-        help="POMDPs only, MDPs only, or both (default)",
+        help="measure POMDPs (yes), MDPs (no) or both (default: %(default)s)",
     )
     parser.add_argument(
         "--turns",
-        type=number_argument(1),
+        type=spaces.number_argument(1),
         default=5,
-        help="how often each program is timed (default 5)",
+        metavar="N",
+        help="timed runs of each program; figures are medians (default: %(default)s)",
     )
-    parser.add_argument("--json", metavar="PATH", help="also write the figures to this file")
+    parser.add_argument("--json", metavar="PATH", help="also write the report to this JSON file")
+    return parser
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line; ``names`` and ``twins`` are derived. Bad input exits with 2."""
+    parser = _parser()
     options = parser.parse_args(arguments)
     try:
         options.names = matching_names(options.games)
+        _check_devices(options)
     except ValueError as error:
         parser.error(str(error))
-    check_devices(parser, options)
-    options.twins = {"both": (False, True), "yes": (True,), "no": (False,)}[options.partial]
+    options.twins = _TWINS_OF[options.partial]
     return options
 
 
-def check_devices(parser, options):
-    """End with an error unless there are so many devices and they can share the environments
-    evenly."""
-    available = jax.device_count()
-    if options.devices > available:
-        parser.error(
-            f"--devices must be in 1 ... {available}, the devices that there are, but it is {options.devices}. A CPU can pretend "
-            f"to be several: XLA_FLAGS=--xla_force_host_platform_device_count={options.devices}"
-        )
-    if options.num_envs % options.devices:
-        nearest = max(1, round(options.num_envs / options.devices)) * options.devices
-        parser.error(
-            f"--num-envs must be a multiple of --devices, but {options.num_envs} is none of {options.devices}; try {nearest}"
-        )
+def _check_devices(options: argparse.Namespace) -> None:
+    """Raise ValueError unless the devices exist and get equal numbers of environments."""
+    spaces.check_range(
+        "--devices",
+        options.devices,
+        1,
+        jax.device_count(),
+        ", the devices of this machine (a CPU can simulate more: "
+        f"XLA_FLAGS=--xla_force_host_platform_device_count={options.devices})",
+    )
+    spaces.check_multiple("--num-envs", options.num_envs, "--devices", options.devices)
 
 
-def main():
+def main() -> None:
     """Run the benchmark from the command line."""
     benchmark(sys.argv[1:])
 
 
-def benchmark(arguments):
-    """Run the benchmark with these command-line arguments, print its table, and return the report
-    that ``--json`` writes."""
-    options = parse(arguments)
-    report = {"machine": machine(options.num_envs, options.obs_size, options.devices), "rows": []}
+def benchmark(arguments: Sequence[str]) -> dict[str, Any]:
+    """Run the benchmark and print its table: the report that ``--json`` writes.
+
+    arguments: as on the command line.
+    """
+    options = _parse(arguments)
+    report: dict[str, Any] = {
+        "machine": machine(options.num_envs, options.obs_size, options.devices),
+        "rows": [],
+    }
     print(", ".join(f"{key} {value}" for key, value in report["machine"].items()), flush=True)
-    print(row_text(COLUMNS), row_text(["---"] * len(COLUMNS)), sep="\n", flush=True)
-    fill = calibrated(
-        fill_program(options.num_envs, options.obs_size, over_devices(options.devices))
-    )
+    print(_row_text(COLUMNS), _row_text(["---"] * len(COLUMNS)), sep="\n", flush=True)
+    sharding = over_devices(options.devices)
+    fill = calibrated(fill_program(options.num_envs, options.obs_size, sharding))
     for done, name in enumerate(options.names):
         progress(done, len(options.names), name)
         rows, fill = measure(name, options.twins, options, fill)
         report["rows"].extend(rows)
-        print(*(row_text(formatted(row)) for row in rows), sep="\n", flush=True)
+        print(*(_row_text(_formatted(row)) for row in rows), sep="\n", flush=True)
     progress(len(options.names), len(options.names), "done")
     ratios = [row["ratio"] for row in report["rows"]]
-    report["lowest ratio"], report["mean ratio"] = (
-        min(ratios),
-        math.exp(statistics.mean(map(math.log, ratios))),
-    )
+    report["lowest ratio"] = min(ratios)
+    report["mean ratio"] = math.exp(statistics.mean(map(math.log, ratios)))
     print(
-        f"ratio to the limit: lowest {report['lowest ratio']:.2f}, geometric mean {report['mean ratio']:.2f}"
+        f"ratio to the limit: lowest {report['lowest ratio']:.2f}, "
+        f"geometric mean {report['mean ratio']:.2f}"
     )
     if options.json:
         with open(options.json, "w") as file:
