@@ -1,16 +1,19 @@
-"""Test set-up: what compiles long is compiled once for all tests of a worker, and for the processes
-that they start."""
+"""Test set-up: a compilation cache that the tests of a worker share with their subprocesses."""
 
 import jax
 import pytest
 
-SETTINGS = {"jax_compilation_cache_dir": None, "jax_persistent_cache_min_compile_time_secs": 1.0}
-
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Keep compiled programs in a folder while the tests run."""
-    settings = {**SETTINGS, "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled"))}
+def compilation_cache(tmp_path_factory):
+    """Cache compiled programs in a temporary folder, unless JAX_COMPILATION_CACHE_DIR names one."""
+    if jax.config.jax_compilation_cache_dir:
+        yield
+        return
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 1.0,
+    }
     before = {name: getattr(jax.config, name) for name in settings}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():

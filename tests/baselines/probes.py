@@ -1,12 +1,12 @@
-"""Tiny environments with known optimal values, to find out whether an algorithm learns: what
-``make_train`` takes as environment.
+"""Probe environments with known optimal values, which test whether an algorithm learns.
 
-Each isolates one thing that an agent must be able to do, after Andy Jones (2021), "Debugging RL,
-Without the Agonizing Pain". All are one environment, whose ``Params.probe`` says which; it is data,
-so one compiled program can train on all of them side by side.
+Each isolates one ability of an agent, after Andy Jones (2021), "Debugging RL, Without the Agonizing
+Pain". All are one environment, and ``Params.probe`` selects the probe. It is data, not static, so
+one compiled program can train on all of them in parallel. ``make_train`` takes the result of
+``make`` as its environment.
 
-A frame is uint8[8, 8, 3] of one colour. What the frames show, what is paid and when an episode ends
-depends on the probe.
+A frame is uint8[8, 8, 3] of a single color. What it shows, the reward and the end of an episode
+depend on the probe.
 """
 
 import dataclasses
@@ -17,66 +17,63 @@ import jax.numpy as jnp
 import numpy as np
 
 from popgym_arcade import spaces
-from popgym_arcade.registry import NUM_ACTIONS
+from popgym_arcade.registry import NUM_ACTIONS, Action
 from popgym_arcade.wrappers import Environment, auto_reset
 
 SIZE = 8
 
 CONSTANT = 0
-"""One step, which pays 1. The value is 1."""
+"""One step with reward 1. The value is 1."""
 OBSERVATION = 1
-"""One step, which pays 1 if the frame is light and -1 if it is dark. The value is the pay."""
+"""One step with reward 1 if the frame is light, -1 if it is dark. The value is the reward."""
 CREDIT = 2
-"""Two steps, and the second pays 1. The value is the discount on the first frame and 1 on the
-second."""
+"""Two steps; the second has reward 1. The value is the discount on the first frame, then 1."""
 POLICY = 3
-"""One step, which pays 1 for action 3 on a light frame or action 2 on a dark one, and else -1. The
-value is 1."""
+"""One step with reward 1 for RIGHT on a light frame or LEFT on a dark one, else -1. The value is
+1."""
 CUE = 4
-"""The first frame is light or dark, ``delay`` grey frames follow, and the last action is paid as in
-POLICY by the first frame. With a memory the return is 1, without one it is 0 on average."""
+"""The first frame is light or dark, then come ``delay`` gray frames. The last action is
+rewarded as in POLICY for the first frame. The best return is 1 with a memory, else 0 on average."""
 LIMIT = 5
-"""Every step pays 1 - discount, and one in four truncates the episode. The value is 1: time that
-runs out ends no game."""
+"""Every step has reward 1 - discount, and one in four truncates. The value is 1, because truncated
+episodes bootstrap."""
 END = 6
-"""The same, but one step in four ends the game itself. The value is (1 - discount) / (1 - 3/4
-discount)."""
+"""As LIMIT, but one step in four terminates. The value is (1 - discount) / (1 - 3/4 discount)."""
 
 NAMES = ("constant", "observation", "credit", "policy", "cue", "limit", "end")
-LIGHT, GREY, DARK = 255, 128, 0
-RIGHT, LEFT = 3, 2
+LIGHT, GRAY, DARK = 255, 128, 0
+RIGHT, LEFT = int(Action.RIGHT), int(Action.LEFT)
 END_PROBABILITY = 1 / 4  # of a step of LIMIT and END
-HAS_SHADE = np.array(
-    [1, 1, 0, 1, 0, 0, 0], bool
-)  # whether all frames are light or dark; those of CUE are only at first
-HAS_CLOCK = np.array([0, 0, 1, 0, 1, 0, 0], bool)  # whether a frame tells the time
+# Whether all frames of a probe are light or dark; with CUE only the first one is.
+HAS_SHADE = np.array([1, 1, 0, 1, 0, 0, 0], bool)
+HAS_CLOCK = np.array([0, 0, 1, 0, 1, 0, 0], bool)  # whether frames show the time
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Params:
-    """Which probe it is."""
+    """The probe and its parameters."""
 
     probe: int = CONSTANT
-    delay: int = 3  # grey frames of CUE
-    discount: float = 0.9  # the agent's, which LIMIT and END are made for
+    delay: int = 3  # gray frames of CUE
+    discount: float = 0.9  # of the agent; scales the rewards of LIMIT and END
 
 
 class State(NamedTuple):
-    """Where an episode stands."""
+    """The state of an episode."""
 
     light: jax.Array  # bool[]
     time: jax.Array  # int32[]
 
 
 def reset(key, params):
-    """A new episode: (observation, State)."""
+    """Begin an episode: (observation, State)."""
     state = State(jax.random.bernoulli(key), jnp.int32(0))
     return render(state, params), state
 
 
 def last_time(params):
-    """The time of an episode's last action, where chance does not decide it."""
+    """The time of an episode's last action, in the probes where it is fixed."""
     return jnp.where(params.probe == CREDIT, 1, jnp.where(params.probe == CUE, params.delay + 1, 0))
 
 
@@ -100,18 +97,19 @@ def step_env(key, state, action, params):
 
 
 def render(state, params):
-    """The frame: uint8[8, 8, 3]. Red and blue are light or dark where the probe says so, else grey;
-    green is the time or 0."""
+    """Draw the frame: uint8[8, 8, 3].
+
+    Red and blue are light, dark or gray, depending on the probe; green is the time or 0.
+    """
     shown = jnp.asarray(HAS_SHADE)[params.probe] | (params.probe == CUE) & (state.time == 0)
-    shade = jnp.where(shown, jnp.where(state.light, LIGHT, DARK), GREY)
+    shade = jnp.where(shown, jnp.where(state.light, LIGHT, DARK), GRAY)
     clock = jnp.where(jnp.asarray(HAS_CLOCK)[params.probe], 40 * state.time, 0)
     color = jnp.stack([shade, clock, shade]).astype(jnp.uint8)
     return jnp.broadcast_to(color, (SIZE, SIZE, 3))
 
 
 def best_value(state, params):
-    """What the best play earns from a state on, discounted: float32[...]. In CUE, what an agent
-    with a memory earns."""
+    """Return the optimal value of a state, float32[...]; for CUE, that with a memory."""
     later = params.discount ** (last_time(params) - state.time)
     sign = jnp.where(state.light, 1.0, -1.0)
     until_the_end = (1 - params.discount) / (1 - (1 - END_PROBABILITY) * params.discount)
@@ -119,7 +117,7 @@ def best_value(state, params):
 
 
 def make(params=None):
-    """The probes as an environment, like one of ``popgym_arcade.make``: (Environment, Params)."""
+    """Make the probe environment, as ``popgym_arcade.make`` does: (Environment, Params)."""
     params = Params() if params is None else params
     env = Environment(
         name="Probe",

@@ -1,7 +1,7 @@
-"""Tests of PQN, PPO and DQN: their parts against NumPy, what they play and learn from, their
-defaults."""
+"""Tests of PQN, PPO and DQN: losses against NumPy, rollouts, updates, and configs."""
 
 import dataclasses
+import functools
 import math
 from functools import cache
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from popgym_arcade import make
+from popgym_arcade.registry import NO_ACTION
 from tests.testing import assert_same, chi_square_p, client
 
 eqx = client("equinox")
@@ -20,7 +21,6 @@ for library in ("memax", "optax", "flashbax"):
 
 from popgym_arcade.baselines import config, dqn, ppo, pqn, rollout  # noqa: E402, because they may be missing
 from popgym_arcade.baselines.algorithms import ALGORITHMS  # noqa: E402
-from popgym_arcade.registry import NO_ACTION
 from tests.baselines import probes  # noqa: E402
 from tests.baselines.configs import tiny  # noqa: E402
 
@@ -28,13 +28,15 @@ every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 
 
 def probe():
-    """The environment of these tests. Its episodes, of 5 frames, do not end where the rollouts of 4
-    steps do."""
+    """Make the environment of these tests.
+
+    Its episodes have 5 frames and rollouts 4 steps, so that they do not end together.
+    """
     return probes.make(probes.Params(probe=probes.CUE, delay=2))
 
 
 class Programs(NamedTuple):
-    """An algorithm on a probe, compiled."""
+    """An algorithm on a probe, with compiled functions."""
 
     trainer: Any
     init: Any
@@ -43,15 +45,14 @@ class Programs(NamedTuple):
 
 @cache
 def programs(algorithm, **changes):
-    """The Programs of a tiny config. They take little time to compile; the random numbers are
-    simpler ones for that."""
+    """Compile the Programs of a tiny config, with random numbers that compile fast."""
     trainer = ALGORITHMS[algorithm].make_train(tiny(algorithm, **changes), probe())
     init = jax.jit(lambda seed: trainer.init(jax.random.key(seed, impl="unsafe_rbg")))
     return Programs(trainer, init, jax.jit(trainer.update))
 
 
 def distance(one, other):
-    """The length of the difference of two trees of weights."""
+    """The Euclidean distance between two trees of weights."""
     return math.sqrt(
         sum(
             float(jnp.square(a - b).sum())
@@ -66,22 +67,22 @@ SHADES = 7
 
 
 class Table(eqx.Module):
-    """A stand-in for a network, which looks up what it says of a frame by the frame's shade."""
+    """A stand-in for a network, which looks its outputs up by the shade of the frame."""
 
     rows: jax.Array  # float32[SHADES, 5]: values of actions, or logits
     values: Any = None  # float32[SHADES], for an actor-critic
 
     def initialize_carry(self):
-        """It remembers nothing."""
+        """Return an empty memory."""
         return jnp.zeros(())
 
     def encode(self, observations):
-        """The shades."""
+        """Return the shades."""
         return observations[..., 0, 0, :1].astype(jnp.float32)
 
-    def decide(self, carry, seen, last_actions, starts):
-        """Return (carry, what is written of each frame)."""
-        shades = seen[:, 0].astype(int)
+    def decide(self, carry, features, last_actions, starts):
+        """Return (carry, outputs)."""
+        shades = features[:, 0].astype(int)
         return carry, self.rows[shades] if self.values is None else (
             self.rows[shades],
             self.values[shades],
@@ -89,7 +90,7 @@ class Table(eqx.Module):
 
 
 def table(seed=0, critic=False):
-    """A table of random numbers, taken apart: (weights, static)."""
+    """Make a partitioned table of random numbers: (weights, static)."""
     rng = np.random.default_rng(seed)
     rows, values = rng.normal(size=(SHADES, 5)), rng.normal(size=SHADES)
     return eqx.partition(
@@ -98,7 +99,7 @@ def table(seed=0, critic=False):
 
 
 class Steps(NamedTuple):
-    """Random steps, NumPy, [T, N]; shades [T + 1, N]."""
+    """Random steps as NumPy arrays, [T, N]; shades [T + 1, N]."""
 
     shades: np.ndarray
     action: np.ndarray
@@ -108,7 +109,7 @@ class Steps(NamedTuple):
 
 
 def random_steps(steps=12, envs=3, seed=0):
-    """Steps as streams have them: Steps."""
+    """Make steps with the episode structure of streams."""
     rng = np.random.default_rng(seed)
     finished = rng.random((steps, envs)) < 0.3
     for t in range(1, steps):
@@ -121,12 +122,12 @@ def random_steps(steps=12, envs=3, seed=0):
 
 
 def frames(shades):
-    """Frames of these shades, of one pixel."""
+    """Make frames of one pixel with these shades."""
     return np.broadcast_to(shades[..., None, None, None], (*shades.shape, 1, 1, 3)).astype(np.uint8)
 
 
 def batch_of(steps, extras=None):
-    """Steps as a Batch."""
+    """Convert steps to a Batch."""
     nothing = np.zeros(steps.action.shape, np.int32)
     transitions = rollout.Transition(
         **{**dict.fromkeys(rollout.Transition._fields, nothing), "extras": extras}
@@ -145,7 +146,7 @@ def batch_of(steps, extras=None):
 
 
 def returns_by_hand(steps, value, discount, trace_decay):
-    """Lambda-returns by their recursion, float64[T, N]. value: [T + 1, N]."""
+    """Compute lambda-returns by their recursion: float64[T, N]. value: [T + 1, N]."""
     after, result = value[-1], []
     for t in reversed(range(len(steps.reward))):
         ahead = (1 - trace_decay) * value[t + 1] + trace_decay * after
@@ -159,7 +160,7 @@ def returns_by_hand(steps, value, discount, trace_decay):
 
 
 def chosen_of(values, action):
-    """The values of the actions."""
+    """The values of the taken actions."""
     return np.take_along_axis(np.asarray(values), action[..., None], axis=-1)[..., 0]
 
 
@@ -167,7 +168,7 @@ def chosen_of(values, action):
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
-def test_actions_are_greedy_but_for_a_share_of_random_ones(epsilon):
+def test_actions_are_random_with_probability_epsilon_and_otherwise_greedy(epsilon):
     count, best = 20_000, 3
     values = jnp.zeros((count, 5)).at[:, best].set(1)
     actions, _ = pqn.epsilon_greedy(values, jax.random.key(0), epsilon)
@@ -210,22 +211,20 @@ def test_the_loss_of_pqn_is_what_numpy_computes():
     np.testing.assert_allclose(
         metrics["value_mean"], chosen_of(values[:-1], steps.action)[~steps.ended].mean(), rtol=1e-4
     )
-    by_hand = np.zeros(
-        (SHADES, 5)
-    )  # only the values of the chosen actions are moved, not the targets
+    by_hand = np.zeros((SHADES, 5))  # of the values of the chosen actions only, not of the targets
     np.add.at(by_hand, (steps.shades[:-1], steps.action), error / count)
     np.testing.assert_allclose(gradient.rows, by_hand, rtol=1e-3, atol=1e-6)
 
 
 def losses_of_pqn(steps):
-    """The loss of PQN of steps, and its gradient."""
+    """The loss of PQN on steps, and its gradient."""
     weights, static = table()
     return jax.value_and_grad(
         lambda weights: pqn.loss(weights, static, batch_of(steps), tiny("pqn"))[0]
     )(weights)
 
 
-def test_what_is_done_and_paid_on_the_last_frame_of_an_episode_means_nothing_to_pqn():
+def test_pqn_masks_out_action_and_reward_on_the_last_frame_of_an_episode():
     steps = random_steps()
     others = steps._replace(
         action=np.where(steps.ended, (steps.action + 1) % 5, steps.action),
@@ -238,7 +237,7 @@ def test_what_is_done_and_paid_on_the_last_frame_of_an_episode_means_nothing_to_
 
 
 @pytest.mark.parametrize(
-    ("ratio", "advantage", "gain", "slope"),
+    ("ratio", "advantage", "objective", "slope"),
     [
         (1.5, 1, 1.2, 0),
         (0.5, 1, 0.5, 1),
@@ -248,26 +247,26 @@ def test_what_is_done_and_paid_on_the_last_frame_of_an_episode_means_nothing_to_
         (0.9, -2, -1.8, -2),
     ],
 )
-def test_the_gain_is_clipped_where_the_policy_has_moved_far_enough_and_only_there(
-    ratio, advantage, gain, slope
+def test_the_objective_is_clipped_where_the_policy_has_moved_far_enough_and_only_there(
+    ratio, advantage, objective, slope
 ):
-    assert ppo.clipped_objective(ratio, float(advantage), 0.2) == pytest.approx(gain)
+    assert ppo.clipped_objective(ratio, float(advantage), 0.2) == pytest.approx(objective)
     assert jax.grad(ppo.clipped_objective)(ratio, float(advantage), 0.2) == pytest.approx(slope)
 
 
-def test_normalised_values_have_mean_0_and_deviation_1_over_those_that_count():
-    counts = np.array([[True, True, False], [True, False, True]])
-    found = np.asarray(ppo.normalize(jnp.float32([[1, 2, 1000], [5, -1000, 8]]), counts))[counts]
+def test_normalized_values_have_mean_0_and_deviation_1_where_the_mask_is_true():
+    mask = np.array([[True, True, False], [True, False, True]])
+    found = np.asarray(ppo.normalize(jnp.float32([[1, 2, 1000], [5, -1000, 8]]), mask))[mask]
     np.testing.assert_allclose(
         found, (np.array([1, 2, 5, 8]) - 4) / np.std([1, 2, 5, 8]), rtol=1e-5
     )
-    assert np.isfinite(ppo.normalize(jnp.ones((2, 3)), counts)).all()
+    assert np.isfinite(ppo.normalize(jnp.ones((2, 3)), mask)).all()
 
 
-def test_actions_of_ppo_are_drawn_by_their_probabilities_and_remembered_with_them():
+def test_ppo_samples_actions_by_their_probabilities_and_stores_these():
     logits = jnp.float32([0.5, -1, 0, 2, 1])
     outputs = jnp.broadcast_to(logits, (20_000, 5)), jnp.arange(20_000.0)
-    actions, choice = ppo.sample(outputs, jax.random.key(0))
+    actions, behavior = ppo.sample(outputs, jax.random.key(0))
     probabilities = np.exp(logits) / np.exp(logits).sum()
     assert (
         chi_square_p(
@@ -276,14 +275,13 @@ def test_actions_of_ppo_are_drawn_by_their_probabilities_and_remembered_with_the
         )
         > 1e-3
     )
-    np.testing.assert_allclose(choice.log_probability, np.log(probabilities)[actions], rtol=1e-4)
-    np.testing.assert_array_equal(choice.value, outputs[1])
+    np.testing.assert_allclose(behavior.log_probability, np.log(probabilities)[actions], rtol=1e-4)
+    np.testing.assert_array_equal(behavior.value, outputs[1])
     np.testing.assert_array_equal(ppo.act(outputs, jax.random.key(0))[0], actions)
 
 
-def choice_and_targets(steps, discount=0.9, trace_decay=0.7):
-    """What a policy other than that of ``table()`` thought of steps, and what is to be learned:
-    (Choice, Targets), by hand."""
+def behavior_and_targets(steps, discount=0.9, trace_decay=0.7):
+    """Compute (BehaviorOutput, Targets, last values) by hand, for a policy unlike ``table()``."""
     weights, _ = table(seed=5, critic=True)
     logits, values = (
         np.asarray(weights.rows)[steps.shades],
@@ -300,10 +298,10 @@ def choice_and_targets(steps, discount=0.9, trace_decay=0.7):
     )
 
 
-def test_advantages_are_lambda_returns_less_the_values_of_the_policy_that_played():
+def test_advantages_are_lambda_returns_minus_the_values_of_the_behavior_policy():
     steps = random_steps()
-    choice, targets, last_value = choice_and_targets(steps)
-    transitions = batch_of(steps, extras=choice).transitions
+    behavior, targets, last_value = behavior_and_targets(steps)
+    transitions = batch_of(steps, extras=behavior).transitions
     found = ppo.compute_targets(
         transitions, (None, jnp.float32(last_value)), tiny("ppo", discount=0.9, trace_decay=0.7)
     )
@@ -314,8 +312,10 @@ def test_advantages_are_lambda_returns_less_the_values_of_the_policy_that_played
 def test_the_loss_of_ppo_is_what_numpy_computes():
     steps = random_steps()
     settings = tiny("ppo", clip=0.3, entropy_coefficient=0.05, value_coefficient=0.7)
-    (choice, targets, _), (weights, static) = choice_and_targets(steps), table(critic=True)
-    found, metrics = ppo.loss(weights, static, batch_of(steps, extras=(choice, targets)), settings)
+    (behavior, targets, _), (weights, static) = behavior_and_targets(steps), table(critic=True)
+    found, metrics = ppo.loss(
+        weights, static, batch_of(steps, extras=(behavior, targets)), settings
+    )
 
     logits, values = (
         np.asarray(weights.rows)[steps.shades[:-1]],
@@ -323,7 +323,7 @@ def test_the_loss_of_ppo_is_what_numpy_computes():
     )
     log_probabilities = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     mean = lambda numbers: numbers[~steps.ended].mean()  # noqa: E731
-    ratio = np.exp(chosen_of(log_probabilities, steps.action) - choice.log_probability)
+    ratio = np.exp(chosen_of(log_probabilities, steps.action) - behavior.log_probability)
     advantage = (targets.advantage - mean(targets.advantage)) / np.std(
         targets.advantage[~steps.ended]
     )
@@ -341,8 +341,10 @@ def test_the_loss_of_ppo_is_what_numpy_computes():
 
 
 def gradient_of_ppo(advantage, **settings):
-    """The gradient of the logits of frames of one shade each, on which action 2 was taken:
-    float[number, 5]."""
+    """The gradient of the logits on frames of different shades, and the logits: float[number, 5].
+
+    Action 2 was taken on each.
+    """
     number, (weights, static) = len(advantage), table(critic=True)
     steps = random_steps(number, 1)
     steps = steps._replace(
@@ -360,14 +362,14 @@ def gradient_of_ppo(advantage, **settings):
     return np.asarray(gradient.rows)[:number], np.asarray(weights.rows)[:number]
 
 
-def test_descending_makes_actions_that_were_better_than_expected_likelier_and_others_less_likely():
+def test_a_gradient_step_makes_better_actions_than_expected_likelier_and_worse_ones_less_likely():
     gradient, _ = gradient_of_ppo([1.0, -1.0, 3.0, -3.0], entropy_coefficient=0.0)
     np.testing.assert_array_equal(np.sign(-gradient[:, 2]), [1, -1, 1, -1])
     others = np.delete(gradient, 2, axis=1)
     assert (np.sign(-others) == np.array([-1, 1, -1, 1])[:, None]).all()
 
 
-def test_descending_raises_the_entropy():
+def test_a_gradient_step_raises_the_entropy():
     gradient, logits = gradient_of_ppo([0.0, 0.0, 0.0], entropy_coefficient=0.1)
     entropy = lambda logits: -(jax.nn.softmax(logits) * jax.nn.log_softmax(logits)).sum(axis=-1)  # noqa: E731
     assert (entropy(logits - gradient) > entropy(logits)).all()
@@ -379,7 +381,7 @@ def test_descending_raises_the_entropy():
 @pytest.mark.parametrize(
     ("name", "partial"), [("NavigatorEasy", True), ("NoisyCartPoleEasy", False)]
 )
-def test_frames_that_are_drawn_again_are_those_that_were_shown(name, partial):
+def test_rerendered_frames_are_those_that_were_observed(name, partial):
     env, params = make(name, partial)
     weights, static = table()
 
@@ -391,13 +393,13 @@ def test_frames_that_are_drawn_again_are_those_that_were_shown(name, partial):
         return transitions, dqn.render_inputs(env, params, dqn.replay_steps(transitions))
 
     explore = lambda outputs, key: pqn.epsilon_greedy(outputs, key, 1.0)  # noqa: E731
-    transitions, redrawn = jax.jit(play)(jax.random.key(0))
+    transitions, inputs = jax.jit(play)(jax.random.key(0))
     assert (
         transitions.observation.dtype == jnp.uint8 and len(np.unique(transitions.observation)) > 1
     )
-    np.testing.assert_array_equal(redrawn.observation, transitions.observation)
-    np.testing.assert_array_equal(redrawn.last_action, transitions.last_action)
-    np.testing.assert_array_equal(redrawn.start, transitions.start)
+    np.testing.assert_array_equal(inputs.observation, transitions.observation)
+    np.testing.assert_array_equal(inputs.last_action, transitions.last_action)
+    np.testing.assert_array_equal(inputs.start, transitions.start)
 
 
 def test_the_loss_of_dqn_is_what_numpy_computes_from_the_steps_after_the_burn_in():
@@ -423,20 +425,20 @@ def test_the_loss_of_dqn_is_what_numpy_computes_from_the_steps_after_the_burn_in
         np.asarray(weights.rows)[steps.shades[:-1]],
         np.asarray(target.rows)[steps.shades[:-1]].max(axis=-1),
     )
-    counts = ~steps.ended[:-1]
-    counts[:burn_in] = False
+    mask = ~steps.ended[:-1]
+    mask[:burn_in] = False
     chosen = chosen_of(values[:-1], steps.action[:-1])
     error = np.where(
-        counts, chosen - steps.reward[:-1] - 0.9 * np.where(steps.terminated[:-1], 0, best[1:]), 0
+        mask, chosen - steps.reward[:-1] - 0.9 * np.where(steps.terminated[:-1], 0, best[1:]), 0
     )
-    np.testing.assert_allclose(found, np.square(error).sum() / 2 / counts.sum(), rtol=1e-4)
-    np.testing.assert_allclose(metrics["value_mean"], chosen[counts].mean(), rtol=1e-4)
+    np.testing.assert_allclose(found, np.square(error).sum() / 2 / mask.sum(), rtol=1e-4)
+    np.testing.assert_allclose(metrics["value_mean"], chosen[mask].mean(), rtol=1e-4)
     by_hand = np.zeros((SHADES, 5))
-    np.add.at(by_hand, (steps.shades[:-2], steps.action[:-1]), error / counts.sum())
+    np.add.at(by_hand, (steps.shades[:-2], steps.action[:-1]), error / mask.sum())
     np.testing.assert_allclose(gradient.rows, by_hand, rtol=1e-3, atol=1e-6)
 
 
-def test_the_target_network_is_renewed_after_its_period_of_gradients_and_at_no_other_time():
+def test_the_target_network_is_updated_once_per_period_and_at_no_other_time():
     _, init, update = programs("dqn")
     states = [init(0)]
     for _ in range(7):
@@ -448,7 +450,7 @@ def test_the_target_network_is_renewed_after_its_period_of_gradients_and_at_no_o
 
 
 def played_on(updates):
-    """A state of DQN after updates, which are enough to fill the buffer several times."""
+    """The state of DQN after some updates; 9 fill the buffer several times."""
     _, init, update = programs("dqn")
     state = init(1)
     for _ in range(updates):
@@ -490,27 +492,28 @@ def test_the_buffer_holds_the_steps_of_the_last_updates_and_no_frames():
     assert state.buffer.is_full
 
 
-def test_before_anything_is_learned_dqn_plays_at_random():
-    state = programs("dqn", first_epsilon=0.0, final_epsilon=0.0, num_envs=64, warmup_steps=64 * 5, buffer_steps=64 * 9,
-                     steps_per_gradient=64 * 4).init(0)  # fmt: skip
+def test_dqn_warms_up_with_random_actions():
+    epsilons = {"first_epsilon": 0.0, "final_epsilon": 0.0}
+    steps = {"warmup_steps": 64 * 5, "buffer_steps": 64 * 9, "steps_per_gradient": 64 * 4}
+    state = programs("dqn", num_envs=64, **epsilons, **steps).init(0)
     assert state.steps == 64 * 5
     actions = np.asarray(state.buffer.experience.action)[:, :5]
     assert chi_square_p(np.bincount(actions.ravel(), minlength=5)) > 1e-3
 
 
-# --- what was played and is learned from ---------------------------------------------------------
+# --- rollouts ------------------------------------------------------------------------------------
 
 
 @cache
 def batch_learned_from(algorithm, **changes):
-    """The state before an update of PQN or PPO, its network, and the Batch that it learns from."""
+    """The states before and after an update of PQN or PPO, its network, and its Batch."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             rollout,
             "train_on_minibatches",
             lambda learn, learner, batch, *rest: (learner, {"batch": batch}),
         )
-        # After 6 steps the episodes are at their middle, so that what comes after them matters.
+        # After 6 steps the episodes are in their middle, so that bootstrapping matters.
         _, init, update = programs.__wrapped__(
             algorithm, memory="gru", num_envs=16, num_steps=6, **changes
         )
@@ -523,7 +526,7 @@ def batch_learned_from(algorithm, **changes):
 
 
 @pytest.mark.parametrize("algorithm", ["pqn", "ppo"])
-def test_what_is_learned_from_begins_with_the_memory_before_it_and_is_all_that_was_played(
+def test_a_batch_begins_with_the_memory_before_it_and_has_all_that_was_played(
     algorithm,
 ):
     state, after, _, batch = batch_learned_from(algorithm)
@@ -534,27 +537,26 @@ def test_what_is_learned_from_begins_with_the_memory_before_it_and_is_all_that_w
     assert batch.transitions.observation.dtype == jnp.uint8
 
 
-def test_pqn_plays_greedily_but_for_its_share_of_random_actions():
+def test_pqn_plays_epsilon_greedily():
     for epsilon, least, most in ((0.0, 1.0, 1.0), (1.0, 0.0, 0.5)):
         _, _, network, batch = batch_learned_from(
             "pqn", first_epsilon=epsilon, final_epsilon=epsilon
         )
-        values = jax.jit(
-            lambda batch: rollout.unroll(network, batch.carry, rollout.network_inputs(batch))
-        )(batch)  # noqa: B023
+        unroll = jax.jit(functools.partial(rollout.unroll, network))
+        values = unroll(batch.carry, rollout.network_inputs(batch))
         assert least <= (values[:-1].argmax(axis=-1) == batch.transitions.action).mean() <= most
 
 
-def test_ppo_remembers_the_probabilities_and_values_of_the_policy_that_played_and_learns_from_its_advantages():
+def test_ppo_stores_the_outputs_of_the_behavior_policy_and_learns_from_its_advantages():
     _, _, network, batch = batch_learned_from("ppo")
     logits, values = jax.jit(
         lambda batch: rollout.unroll(network, batch.carry, rollout.network_inputs(batch))
     )(batch)
-    choice, targets = batch.transitions.extras
+    behavior, targets = batch.transitions.extras
     expected = ppo.action_log_probability(logits[:-1], batch.transitions.action)
-    np.testing.assert_allclose(choice.log_probability, expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(choice.value, values[:-1], rtol=1e-4, atol=1e-5)
-    own = batch.transitions._replace(extras=choice)
+    np.testing.assert_allclose(behavior.log_probability, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(behavior.value, values[:-1], rtol=1e-4, atol=1e-5)
+    own = batch.transitions._replace(extras=behavior)
     assert_same(ppo.compute_targets(own, (None, values[-1]), tiny("ppo")), targets, exact=False)
 
 
@@ -562,7 +564,7 @@ def test_ppo_remembers_the_probabilities_and_values_of_the_policy_that_played_an
 
 
 @every_algorithm
-def test_an_update_takes_the_steps_that_it_says_and_uses_up_its_key(algorithm):
+def test_an_update_takes_the_steps_that_it_says_and_splits_its_key(algorithm):
     trainer, init, update = programs(algorithm)
     before = init(0)
     after, _ = update(before)
@@ -574,15 +576,16 @@ def test_an_update_takes_the_steps_that_it_says_and_uses_up_its_key(algorithm):
 @every_algorithm
 def test_an_update_is_a_function_of_its_state_and_seeds_differ(algorithm):
     _, init, update = programs(algorithm)
-    data = lambda state: jax.tree.map(
-        np.asarray, state._replace(key=jax.random.key_data(state.key))
-    )  # noqa: E731
+
+    def data(state):
+        return jax.tree.map(np.asarray, state._replace(key=jax.random.key_data(state.key)))
+
     assert_same(data(update(init(0))[0]), data(update(init(0))[0]))
     assert distance(init(0).weights, init(1).weights) > 0.1
 
 
 @pytest.mark.parametrize(("algorithm", "last"), [("pqn", 0.25), ("ppo", 0.0)])
-def test_the_learning_rate_falls_linearly_and_is_what_the_weights_are_moved_by(algorithm, last):
+def test_the_learning_rate_is_annealed_linearly_and_scales_the_updates(algorithm, last):
     final = {"final_learning_rate": last} if algorithm == "pqn" else {}
     settings = {"learning_rate": 1.0, "total_steps": 1000, "max_gradient_norm": 1e-4}
     trainer, init, update = programs(algorithm, **settings, **final)
@@ -596,20 +599,18 @@ def test_the_learning_rate_falls_linearly_and_is_what_the_weights_are_moved_by(a
     assert moved[1000] == pytest.approx(moved[0] * last, rel=0.05)
 
 
-def test_pqn_moves_its_weights_by_radam_with_the_norm_of_the_gradient_clipped():
+def test_pqn_takes_steps_of_radam_with_a_clipped_gradient_norm():
     _, init, update = programs(
         "pqn", learning_rate=1.0, final_learning_rate=0.25, total_steps=1000, max_gradient_norm=1e-4
     )
-    state = init(
-        0
-    )  # the first step of RAdam is the gradient itself, whose norm is greater than 1e-4
+    state = init(0)  # the first step of RAdam is the gradient, whose norm is greater than 1e-4
     assert distance(update(state)[0].weights, state.weights) == pytest.approx(1e-4, rel=0.02)
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
-def test_ppo_and_dqn_move_their_weights_by_adam(algorithm):
+def test_ppo_and_dqn_take_steps_of_adam(algorithm):
     trainer, init, update = programs(algorithm)
-    state = init(0)  # the first step of Adam is the sign of the gradient, but for tiny gradients
+    state = init(0)  # the first step of Adam is the sign of the gradient, except for tiny gradients
     after, rate = update(state)[0], trainer.config.learning_rate
     steps = np.concatenate(
         [
@@ -622,19 +623,20 @@ def test_ppo_and_dqn_move_their_weights_by_adam(algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ["pqn", "dqn"])
-def test_the_share_of_random_actions_falls_linearly_to_its_last_value(algorithm):
+def test_epsilon_is_annealed_linearly_to_its_final_value(algorithm):
     settings = {"first_epsilon": 1.0, "final_epsilon": 0.1, "epsilon_steps": 1000}
     _, init, update = programs(algorithm, **settings)
     state = init(0)
-    told = 8 if algorithm == "dqn" else 0  # DQN tells the share at its end
+    later = 8 if algorithm == "dqn" else 0  # DQN reports epsilon after the update's steps
     for steps, epsilon in ((0, 1.0), (500, 0.55), (1000, 0.1), (5000, 0.1)):
-        metrics = update(state._replace(steps=jnp.int32(steps - told)))[1]
+        metrics = update(state._replace(steps=jnp.int32(steps - later)))[1]
         assert metrics["epsilon"] == pytest.approx(epsilon)
 
 
-def test_dqn_plays_greedily_when_the_share_is_0():
-    trainer, init, update = programs("dqn", first_epsilon=1.0, final_epsilon=0.0, epsilon_steps=1, num_envs=16,
-                                     steps_per_gradient=64, warmup_steps=64, buffer_steps=160)  # fmt: skip
+def test_dqn_plays_greedily_when_epsilon_is_0():
+    epsilons = {"first_epsilon": 1.0, "final_epsilon": 0.0, "epsilon_steps": 1}
+    steps = {"steps_per_gradient": 64, "warmup_steps": 64, "buffer_steps": 160}
+    trainer, init, update = programs("dqn", num_envs=16, **epsilons, **steps)
     env, params = probe()
     before = init(0)
     after, _ = update(before)
@@ -653,8 +655,7 @@ def test_dqn_plays_greedily_when_the_share_is_0():
 
 
 def arrays_in(jaxpr):
-    """The shapes and dtypes of all that a program computes, with its loops and branches, and the
-    names of its primitives."""
+    """Yield (primitive, output shape and dtype) of each equation, including loops and branches."""
     for equation in jaxpr.eqns:
         yield from ((equation.primitive.name, variable.aval) for variable in equation.outvars)
         for parameter in equation.params.values():
@@ -664,9 +665,8 @@ def arrays_in(jaxpr):
 
 
 @every_algorithm
-def test_an_update_is_one_program_that_keeps_frames_as_bytes(algorithm):
-    """No array of floats has the size of all frames of a rollout; a minibatch has a quarter of
-    them."""
+def test_an_update_is_one_program_that_keeps_rollouts_as_uint8(algorithm):
+    """No float array has the size of a rollout's frames; a minibatch has a quarter of them."""
     own = (
         {"num_minibatches": 4}
         if algorithm != "dqn"
@@ -728,7 +728,7 @@ DEFAULTS = {
 
 
 @every_algorithm
-def test_the_defaults_are_those_that_were_asked_for(algorithm):
+def test_the_defaults_are_the_specified_ones(algorithm):
     trainer = ALGORITHMS[algorithm].make_train(ALGORITHMS[algorithm].config(env="NavigatorEasy"))
     found = dataclasses.asdict(trainer.config)
     expected = {**SHARED, **DEFAULTS[algorithm]}
@@ -739,7 +739,7 @@ def test_the_defaults_are_those_that_were_asked_for(algorithm):
 @pytest.mark.parametrize(
     "env", ["CartPoleHard", "NoisyCartPoleEasy", "AutoEncodeMedium", "TetrisEasy"]
 )
-def test_some_games_are_learned_in_half_the_steps(env):
+def test_the_short_games_train_for_half_the_steps(env):
     half = 10_000_000 if env != "TetrisEasy" else 20_000_000
     assert config.with_defaults(pqn.PQNConfig(env=env)).total_steps == half
     assert config.with_defaults(ppo.PPOConfig(env=env), always_short=True).total_steps == 10_000_000
@@ -747,13 +747,13 @@ def test_some_games_are_learned_in_half_the_steps(env):
 
 
 @every_algorithm
-def test_the_preset_for_a_gpu_makes_sense_and_has_thousands_of_environments(algorithm):
+def test_the_preset_for_a_gpu_is_valid_and_has_thousands_of_environments(algorithm):
     known = ALGORITHMS[algorithm]
     trainer = known.make_train(known.config(env="NavigatorEasy", **known.fast))
     assert trainer.config.num_envs >= 1000
 
 
-def test_a_memory_is_written_in_lower_case():
+def test_the_memory_is_resolved_to_lower_case():
     assert config.with_defaults(pqn.PQNConfig(env="TetrisEasy", memory="LRU")).memory == "lru"
 
 
@@ -791,7 +791,8 @@ WRONG = [
     (
         "pqn",
         {"total_steps": 99},
-        "total_steps must be at least 2048, num_envs * num_steps, but it is 99; the nearest is 2048",
+        "total_steps must be at least 2048, num_envs * num_steps, but it is 99; "
+        "the nearest is 2048",
     ),
     ("dqn", {"memory": "gruu"}, "there is no memory 'gruu'; the nearest are: gru"),
     (
@@ -836,7 +837,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("algorithm", "changes", "message"), WRONG)
-def test_a_config_that_makes_no_sense_is_refused_with_the_value_and_the_nearest_that_does(
+def test_an_invalid_config_is_refused_with_the_value_and_the_nearest_valid_one(
     algorithm, changes, message
 ):
     with pytest.raises(ValueError) as refused:  # noqa: PT011, the message is compared below
@@ -849,5 +850,5 @@ def test_a_config_that_makes_no_sense_is_refused_with_the_value_and_the_nearest_
 @pytest.mark.parametrize(
     "changes", [{"final_epsilon": 0}, {"trace_decay": 0}, {"discount": 1}, {"trace_decay": 1.0}]
 )
-def test_a_number_may_be_written_without_a_point_and_bounds_are_allowed(changes):
+def test_floats_may_be_given_as_integers_and_bounds_are_allowed(changes):
     config.check(pqn.PQNConfig(env="NavigatorEasy", **changes))

@@ -1,5 +1,4 @@
-"""Every algorithm learns with every memory. A file of its own, so that another worker can run the
-other tests meanwhile."""
+"""Tests of every algorithm with every memory, in a file of their own for one worker to run."""
 
 import jax
 import numpy as np
@@ -23,9 +22,7 @@ def test_an_update_with_every_memory_runs_and_changes_the_weights(algorithm, mem
     trainer = ALGORITHMS[algorithm].make_train(
         tiny(algorithm, memory=memory), probes.make(probes.Params(probe=probes.CUE))
     )
-    before = trainer.init(
-        jax.random.key(0, impl="unsafe_rbg")
-    )  # its random numbers take little time to compile
+    before = trainer.init(jax.random.key(0, impl="unsafe_rbg"))  # this generator compiles fast
     after, metrics = jax.jit(trainer.update)(before)
     assert all(
         np.isfinite(value)

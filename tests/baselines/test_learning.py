@@ -1,5 +1,4 @@
-"""Each algorithm, with and without a memory, learns the known values and the best play of the
-probes, and only what it can know."""
+"""Tests that each algorithm, with and without a memory, learns the probes' known optimal values."""
 
 import dataclasses
 import functools
@@ -22,7 +21,7 @@ from popgym_arcade.baselines.algorithms import ALGORITHMS  # noqa: E402
 from tests.baselines import probes  # noqa: E402
 
 UPDATES = {"pqn": 300, "ppo": 200, "dqn": 150}
-STEPS = 16 * 16  # of an update
+STEPS = 16 * 16  # per update
 CONFIG = {
     "env": "probes",
     "obs_size": probes.SIZE,
@@ -35,7 +34,7 @@ CONFIG = {
 OWN = {
     "pqn": {
         "learning_rate": 1e-3,
-        "final_learning_rate": 5e-5,  # values swing as long as the rate is high
+        "final_learning_rate": 5e-5,  # values oscillate while the rate is high
         "num_minibatches": 4,
         "num_epochs": 2,
         "epsilon_steps": UPDATES["pqn"] * STEPS // 2,
@@ -58,7 +57,7 @@ PROBES = jnp.arange(len(probes.NAMES))
 
 
 def trainer(algorithm, memory, probe):
-    """An algorithm on a probe, whose number may be traced: Trainer."""
+    """Make the Trainer of an algorithm on a probe, whose number may be a tracer."""
     known = ALGORITHMS[algorithm]
     config = known.config(
         memory=memory, total_steps=UPDATES[algorithm] * STEPS, **CONFIG, **OWN[algorithm]
@@ -68,8 +67,7 @@ def trainer(algorithm, memory, probe):
 
 @functools.cache
 def trained(algorithm, memory):
-    """Train on all probes side by side: what the agents then do, as a dict of arrays [probes,
-    num_steps, num_envs]."""
+    """Train on all probes in parallel, and play: a dict of arrays [probes, num_steps, num_envs]."""
 
     def train(probe, key):
         agent = trainer(algorithm, memory, probe)
@@ -96,7 +94,7 @@ def trained(algorithm, memory):
 
 
 def of_probe(algorithm, memory, name):
-    """What the agent does on a probe once it is trained: (values, best values, Transition)."""
+    """Play of the trained agent on a probe: (values, optimal values, Transition)."""
     number = probes.NAMES.index(name)
     found = jax.tree.map(lambda leaf: leaf[number], trained(algorithm, memory))
     return found["value"], found["best"], found["steps"]
@@ -112,16 +110,16 @@ every_agent = pytest.mark.parametrize("algorithm, memory", AGENTS)
 @pytest.mark.parametrize("name", ["constant", "observation", "credit", "policy", "limit", "end"])
 def test_the_value_of_every_frame_is_learned(algorithm, memory, name):
     value, best, steps = of_probe(algorithm, memory, name)
-    counts = ~steps.ended
-    assert counts.sum() > 100
+    mask = ~steps.ended
+    assert mask.sum() > 100
     assert (
-        np.quantile(abs(value - best)[counts], 0.99) < 0.1
-    )  # rare are episodes of LIMIT and END longer than any before
+        np.quantile(abs(value - best)[mask], 0.99) < 0.1
+    )  # the rest allows for episodes of LIMIT and END that are longer than any before
 
 
 @every_agent
 @pytest.mark.parametrize("name", ["policy", "credit", "constant"])
-def test_the_best_play_is_learned(algorithm, memory, name):
+def test_the_optimal_policy_is_learned(algorithm, memory, name):
     _, _, steps = of_probe(algorithm, memory, name)
     assert steps.finished.sum() > 100
     assert steps.episode_return[steps.finished].mean() > 0.97
@@ -131,10 +129,10 @@ def test_the_best_play_is_learned(algorithm, memory, name):
 def test_a_memory_carries_the_cue_to_the_decision(algorithm, memory):
     value, best, steps = of_probe(algorithm, memory, "cue")
     assert steps.episode_return[steps.finished].mean() > 0.95
-    counts = ~steps.ended & (steps.env_state.time > 0)
+    mask = ~steps.ended & (steps.env_state.time > 0)
     assert (
-        np.quantile(abs(value - best)[counts], 0.99) < 0.1
-    )  # rare are actions that the policy hardly ever takes
+        np.quantile(abs(value - best)[mask], 0.99) < 0.1
+    )  # the rest allows for actions that the policy hardly ever takes
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -143,7 +141,7 @@ def test_without_a_memory_the_cue_is_lost(algorithm):
     returns = steps.episode_return[steps.finished]
     assert (
         len(returns) > 200 and abs(returns.mean()) < 0.3
-    )  # 0 but for chance: by a coin of 200 throws, 0.3 is four deviations
+    )  # 0 on average: for 200 coin tosses, 0.3 is four standard deviations
     decision = steps.env_state.time == probes.last_time(
         dataclasses.replace(PARAMS, probe=probes.CUE)
     )
@@ -151,8 +149,10 @@ def test_without_a_memory_the_cue_is_lost(algorithm):
 
 
 def first_return(probe, seed):
-    """What the best play earns in an episode, discounted, the value of its last frame included if
-    it was truncated; and should."""
+    """Play an episode optimally: (its discounted return, the optimal value of its first state).
+
+    The return bootstraps from the optimal value where the episode was truncated.
+    """
     params = dataclasses.replace(PARAMS, probe=probe)
     key, reset_key = jax.random.split(jax.random.key(seed))
     _, first = probes.reset(reset_key, params)
@@ -174,7 +174,7 @@ def first_return(probe, seed):
     )
 
 
-def test_the_best_values_are_what_the_best_play_earns():
+def test_the_optimal_values_are_the_returns_of_optimal_play():
     seeds = jnp.arange(4096)
     earned, best = jax.jit(jax.vmap(jax.vmap(first_return, (None, 0)), (0, None)))(PROBES, seeds)
     certain = np.array(PROBES) != probes.END

@@ -1,5 +1,4 @@
-"""Tests of the networks: what holds for every memory, the convolutions, the encoder's sizes,
-MinGRU, and saved weights."""
+"""Tests of the networks: every memory, convolutions, image sizes, MinGRU, and saved weights."""
 
 from functools import cache
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from memax.equinox.train_utils import get_residual_memory_models  # noqa: E402, 
 
 from popgym_arcade.baselines.model import builder, memory  # noqa: E402
 
-SIZE, STEPS, BATCH = 8, 24, 3  # STEPS: longer than the windows of those memories that have one
+SIZE, STEPS, BATCH = 8, 24, 3  # STEPS: longer than any memory's window
 CUT = 7  # an episode begins here, in some of the tests
 every_memory = pytest.mark.parametrize("name", memory.memory_names())
 FORGETFUL = ("none", "mlp")
@@ -30,13 +29,15 @@ def make(name, seed=0, network=builder.QNetworkRNN, size=SIZE):
 
 
 class Programs(NamedTuple):
-    """What the tests ask of a memory, compiled once for each."""
+    """The compiled programs that the tests run on a memory."""
 
     network: Any
-    read: Any  # (carry, seen, last_actions, starts, of=network) -> (carry, values): the second half of a call
-    step_by_step: Any  # the same, one step after another
+    # (carry, features, last_actions, starts, of=network) -> (carry, values): ``decide``
+    unroll: Any
+    step_by_step: Any  # the same, one step at a time
     batched: Any  # the same for a batch
-    gradient: Any  # (carry, seen, last_actions, starts, weights of the values) -> gradient of (carry, seen)
+    # (carry, features, last_actions, starts, weights) -> gradient of (carry, features)
+    gradient: Any
 
 
 @cache
@@ -52,7 +53,7 @@ def programs(name):
             np.asarray, jitted(eqx.filter(of, eqx.is_array), *inputs)
         )
 
-    def read(network, carry, *sequence):
+    def unroll(network, carry, *sequence):
         return network.decide(carry, *sequence)
 
     def step_by_step(network, carry, *sequence):
@@ -62,23 +63,23 @@ def programs(name):
 
         return jax.lax.scan(one_step, carry, sequence)
 
-    def gradient(network, carry, seen, last_actions, starts, weights):
+    def gradient(network, carry, features, last_actions, starts, weights):
         floats, others = eqx.partition(carry, eqx.is_inexact_array)
         values, back = jax.vjp(
-            lambda floats, seen: network.decide(
-                eqx.combine(floats, others), seen, last_actions, starts
+            lambda floats, features: network.decide(
+                eqx.combine(floats, others), features, last_actions, starts
             )[1],
             floats,
-            seen,
+            features,
         )
         return back(weights * jnp.ones_like(values))
 
-    batched = jax.vmap(read, in_axes=(None, 0, 0, 0, 0))
-    return Programs(network, *map(compiled, (read, step_by_step, batched, gradient)))
+    batched = jax.vmap(unroll, in_axes=(None, 0, 0, 0, 0))
+    return Programs(network, *map(compiled, (unroll, step_by_step, batched, gradient)))
 
 
 def sequence(seed=0, starts=(0,), shape=(STEPS,)):
-    """Random inputs of ``decide``: (seen, last_actions, starts)."""
+    """Random inputs of ``decide``: (features, last_actions, starts)."""
     rng = np.random.default_rng(seed)
     flags = np.zeros(shape, bool)
     flags[..., list(starts)] = True
@@ -89,19 +90,19 @@ def sequence(seed=0, starts=(0,), shape=(STEPS,)):
     )
 
 
-def joined(before, after, cut=CUT):
-    """The inputs of one sequence before a step, and those of another from there on."""
+def spliced(before, after, cut=CUT):
+    """Splice the inputs of two sequences: one before a step, the other from there on."""
     return tuple(np.concatenate([one[:cut], other[cut:]]) for one, other in zip(before, after))
 
 
-def first_carry(name):
-    """What a memory knows at first."""
+def initial_carry(name):
+    """The initial carry of a memory."""
     return jax.tree.map(np.asarray, programs(name).network.initialize_carry())
 
 
 def garbage_carry(name):
-    """What a memory knows after a sequence that nobody has heard of, turned over."""
-    carry, _ = programs(name).read(first_carry(name), *sequence(seed=9))
+    """A carry from some other sequence, with its signs flipped."""
+    carry, _ = programs(name).unroll(initial_carry(name), *sequence(seed=9))
     return jax.tree.map(lambda leaf: -3 * leaf + 2 if leaf.dtype.kind in "fc" else leaf, carry)
 
 
@@ -117,11 +118,11 @@ def assert_close(one, other):
 @every_memory
 def test_a_sequence_read_at_once_gives_what_reading_it_step_by_step_gives(name):
     inputs = sequence(starts=(0, 5, 6, 15))
-    carry, values = programs(name).read(first_carry(name), *inputs)
-    carry_of_steps, values_of_steps = programs(name).step_by_step(first_carry(name), *inputs)
+    carry, values = programs(name).unroll(initial_carry(name), *inputs)
+    carry_of_steps, values_of_steps = programs(name).step_by_step(initial_carry(name), *inputs)
     assert_close(values, values_of_steps)
     assert_close(carry, carry_of_steps)
-    _, later = programs(name).read(carry, *sequence(seed=1, starts=()))
+    _, later = programs(name).unroll(carry, *sequence(seed=1, starts=()))
     _, later_of_steps = programs(name).step_by_step(carry_of_steps, *sequence(seed=1, starts=()))
     assert_close(later, later_of_steps)
 
@@ -129,50 +130,52 @@ def test_a_sequence_read_at_once_gives_what_reading_it_step_by_step_gives(name):
 @every_memory
 def test_reading_in_pieces_gives_what_reading_at_once_gives(name):
     whole = sequence(starts=(0,), shape=(2 * STEPS,))
-    _, values = programs(name).step_by_step(first_carry(name), *whole)
-    carry, first = programs(name).read(first_carry(name), *(leaf[:STEPS] for leaf in whole))
-    _, second = programs(name).read(carry, *(leaf[STEPS:] for leaf in whole))
+    _, values = programs(name).step_by_step(initial_carry(name), *whole)
+    carry, first = programs(name).unroll(initial_carry(name), *(leaf[:STEPS] for leaf in whole))
+    _, second = programs(name).unroll(carry, *(leaf[STEPS:] for leaf in whole))
     assert_close(np.concatenate([first, second]), values)
 
 
 @every_memory
 def test_nothing_before_a_start_flag_changes_what_comes_after_it(name):
     inputs = sequence(starts=(CUT,))
-    _, values = programs(name).read(first_carry(name), *inputs)
-    _, others = programs(name).read(garbage_carry(name), *joined(sequence(seed=1), inputs))
+    _, values = programs(name).unroll(initial_carry(name), *inputs)
+    _, others = programs(name).unroll(garbage_carry(name), *spliced(sequence(seed=1), inputs))
     assert_close(values[CUT:], others[CUT:])
 
 
 @every_memory
 def test_after_a_start_flag_a_memory_is_as_it_was_at_first(name):
     inputs = sequence(starts=(CUT,))
-    _, values = programs(name).read(garbage_carry(name), *inputs)
+    _, values = programs(name).unroll(garbage_carry(name), *inputs)
     shifted = tuple(np.roll(leaf, -CUT, axis=0) for leaf in inputs)
     for fresh in (
         shifted,
         (*shifted[:2], np.zeros(STEPS, bool)),
-    ):  # a flag on the first frame changes nothing
-        _, alone = programs(name).read(first_carry(name), *fresh)
+    ):  # a flag on the first frame has no effect
+        _, alone = programs(name).unroll(initial_carry(name), *fresh)
         assert_close(values[CUT:], alone[: STEPS - CUT])
 
 
 @every_memory
 def test_a_start_flag_in_the_middle_makes_a_difference_to_those_that_remember(name):
-    seen, last_actions, _ = sequence()
-    _, with_flag = programs(name).read(
-        first_carry(name), seen, last_actions, sequence(starts=(CUT,))[2]
+    features, last_actions, _ = sequence()
+    _, with_flag = programs(name).unroll(
+        initial_carry(name), features, last_actions, sequence(starts=(CUT,))[2]
     )
-    _, without = programs(name).read(first_carry(name), seen, last_actions, np.zeros(STEPS, bool))
+    _, without = programs(name).unroll(
+        initial_carry(name), features, last_actions, np.zeros(STEPS, bool)
+    )
     assert np.allclose(with_flag[CUT:], without[CUT:], atol=1e-5) == (name in FORGETFUL)
 
 
 @every_memory
 def test_no_gradient_crosses_a_start_flag(name):
     weights = (np.arange(STEPS) >= CUT).astype(np.float32)[:, None]
-    of_carry, of_seen = programs(name).gradient(
+    of_carry, of_features = programs(name).gradient(
         garbage_carry(name), *sequence(starts=(CUT,)), weights
     )
-    assert not of_seen[:CUT].any() and of_seen[CUT:].any()
+    assert not of_features[:CUT].any() and of_features[CUT:].any()
     assert not any(leaf.any() for leaf in jax.tree.leaves(of_carry))
 
 
@@ -180,10 +183,12 @@ def test_no_gradient_crosses_a_start_flag(name):
 def test_without_a_start_flag_the_gradient_reaches_the_past_if_there_is_a_memory(name):
     steps = np.arange(STEPS)
     weights = ((steps >= CUT) & (steps < CUT + 5)).astype(np.float32)[:, None]
-    of_carry, of_seen = programs(name).gradient(first_carry(name), *sequence(starts=()), weights)
-    assert of_seen[CUT : CUT + 5].any() and not of_seen[CUT + 5 :].any()
-    assert of_seen[:CUT].any() == (name not in FORGETFUL)
-    assert np.isfinite(of_seen).all() and all(
+    of_carry, of_features = programs(name).gradient(
+        initial_carry(name), *sequence(starts=()), weights
+    )
+    assert of_features[CUT : CUT + 5].any() and not of_features[CUT + 5 :].any()
+    assert of_features[:CUT].any() == (name not in FORGETFUL)
+    assert np.isfinite(of_features).all() and all(
         np.isfinite(leaf).all() for leaf in jax.tree.leaves(of_carry)
     )
 
@@ -191,9 +196,9 @@ def test_without_a_start_flag_the_gradient_reaches_the_past_if_there_is_a_memory
 @every_memory
 def test_no_output_depends_on_later_frames_or_actions(name):
     inputs = sequence(starts=(0,))
-    _, values = programs(name).read(first_carry(name), *inputs)
-    _, others = programs(name).read(
-        first_carry(name), *joined(inputs, sequence(seed=1, starts=(CUT + 2,)))
+    _, values = programs(name).unroll(initial_carry(name), *inputs)
+    _, others = programs(name).unroll(
+        initial_carry(name), *spliced(inputs, sequence(seed=1, starts=(CUT + 2,)))
     )
     assert_close(values[:CUT], others[:CUT])
     assert not np.allclose(values[CUT], others[CUT], atol=1e-5)
@@ -202,35 +207,35 @@ def test_no_output_depends_on_later_frames_or_actions(name):
 @every_memory
 def test_outputs_depend_on_earlier_frames_unless_there_is_no_memory(name):
     inputs = sequence(starts=(0,))
-    _, values = programs(name).read(first_carry(name), *inputs)
+    _, values = programs(name).unroll(initial_carry(name), *inputs)
     earlier_frame = inputs[0].copy()
     earlier_frame[CUT - 2] += 1
-    _, others = programs(name).read(first_carry(name), earlier_frame, *inputs[1:])
+    _, others = programs(name).unroll(initial_carry(name), earlier_frame, *inputs[1:])
     assert np.allclose(values[CUT:], others[CUT:], atol=1e-5) == (name in FORGETFUL)
 
 
 @every_memory
 def test_the_previous_action_is_seen_by_all_but_the_memoryless(name):
-    seen, last_actions, starts = sequence()
-    _, values = programs(name).read(first_carry(name), seen, last_actions, starts)
-    _, others = programs(name).read(first_carry(name), seen, (last_actions + 2) % 5, starts)
+    features, last_actions, starts = sequence()
+    _, values = programs(name).unroll(initial_carry(name), features, last_actions, starts)
+    _, others = programs(name).unroll(initial_carry(name), features, (last_actions + 2) % 5, starts)
     if name == "none":
         np.testing.assert_array_equal(values, others)
     else:
         assert (np.abs(values - others) > 1e-4).any(
             axis=-1
-        ).mean() > 0.5  # some gates are closed in so small a network
+        ).mean() > 0.5  # in so small a network some gates are closed
 
 
 @every_memory
 def test_a_batch_gives_what_its_sequences_give_one_by_one(name):
     inputs = sequence(starts=(0, 5), shape=(BATCH, STEPS))
     carries = jax.tree.map(
-        lambda *leaves: np.stack(leaves), *[first_carry(name)] * (BATCH - 1), garbage_carry(name)
+        lambda *leaves: np.stack(leaves), *[initial_carry(name)] * (BATCH - 1), garbage_carry(name)
     )
     carry, values = programs(name).batched(carries, *inputs)
     for i in range(BATCH):
-        carry_of_one, of_one = programs(name).read(
+        carry_of_one, of_one = programs(name).unroll(
             *jax.tree.map(lambda leaf, i=i: leaf[i], (carries, *inputs))
         )
         assert_close(values[i], of_one)
@@ -249,8 +254,8 @@ def test_saved_weights_loaded_into_a_fresh_network_give_the_same_outputs(name, t
     loaded = eqx.tree_deserialise_leaves(tmp_path / "network.eqx", make(name, seed=1))
     carry = jax.tree.map(np.asarray, loaded.initialize_carry())
     assert_same(
-        programs(name).read(carry, *sequence(), of=loaded),
-        programs(name).read(first_carry(name), *sequence()),
+        programs(name).unroll(carry, *sequence(), of=loaded),
+        programs(name).unroll(initial_carry(name), *sequence()),
     )
 
 
@@ -288,16 +293,16 @@ def frames(count, size=8, seed=0):
 
 
 @pytest.mark.parametrize("make_network", [builder.QNetworkRNN, builder.ActorCriticRNN])
-def test_encode_and_then_decide_is_what_a_call_does(make_network):
+def test_a_call_is_encode_and_then_decide(make_network):
     network = make("gru", network=make_network)
     _, last_actions, starts = sequence(starts=(0, 5))
     carry, outputs = eqx.filter_jit(network)(
         network.initialize_carry(), frames(STEPS), last_actions, starts
     )
-    seen = network.encode(frames(STEPS))
-    assert seen.shape == (STEPS, SIZE)
+    features = network.encode(frames(STEPS))
+    assert features.shape == (STEPS, SIZE)
     assert_close(
-        eqx.filter_jit(network.decide)(network.initialize_carry(), seen, last_actions, starts),
+        eqx.filter_jit(network.decide)(network.initialize_carry(), features, last_actions, starts),
         (carry, outputs),
     )
 
@@ -315,7 +320,7 @@ def test_an_actor_critic_forgets_at_a_start_flag_too():
     network = make("gru", network=builder.ActorCriticRNN)
     inputs, read = sequence(starts=(CUT,)), eqx.filter_jit(network.decide)
     _, outputs = read(network.initialize_carry(), *inputs)
-    _, others = read(network.initialize_carry(), *joined(sequence(seed=1), inputs))
+    _, others = read(network.initialize_carry(), *spliced(sequence(seed=1), inputs))
     for one, other in zip(outputs, others):
         assert_close(one[CUT:], other[CUT:])
         assert not np.allclose(one[:CUT], other[:CUT])
@@ -339,9 +344,9 @@ def test_frames_may_have_any_leading_axes():
 
 def test_the_first_policy_is_nearly_uniform():
     network = make("lru", network=builder.ActorCriticRNN, size=256)
-    seen = 3 * np.random.default_rng(0).normal(size=(STEPS, 256)).astype(np.float32)
+    features = 3 * np.random.default_rng(0).normal(size=(STEPS, 256)).astype(np.float32)
     read = eqx.filter_jit(network.decide)
-    _, (logits, _) = read(network.initialize_carry(), seen, *sequence()[1:])
+    _, (logits, _) = read(network.initialize_carry(), features, *sequence()[1:])
     assert np.abs(jax.nn.softmax(logits) - 0.2).max() < 0.04
 
 
@@ -367,7 +372,7 @@ def test_a_frame_that_is_too_small_is_refused_with_the_least_size():
 
 
 @pytest.mark.parametrize("size", [8, 9, 18])
-def test_every_pixel_and_colour_is_looked_at(size):
+def test_every_pixel_and_color_matters(size):
     encoder = builder.Encoder(size, 16, jax.random.key(0))
     images, weights = (
         jnp.asarray(frames(3, size)) / 255,
@@ -391,15 +396,14 @@ every_shape = pytest.mark.parametrize(("sides", "side", "stride"), SHAPES)
 
 
 def images_and_kernel(sides, side, *leading):
-    """Noise: (images float32[*leading, 2, height, width, 2], kernel float32[*leading, side, side,
-    2, 3])."""
+    """Noise: (images [*leading, 2, height, width, 2], kernel [*leading, side, side, 2, 3])."""
     rng = np.random.default_rng(0)
     shapes = (*leading, 2, *sides, 2), (*leading, side, side, 2, 3)
     return tuple(jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes)
 
 
 def convolved_by_hand(images, kernel, stride):
-    """A convolution in plain loops, by the definition of the padding "SAME"."""
+    """A convolution in plain loops, with "SAME" padding."""
     images, kernel = np.asarray(images, np.float64), np.asarray(kernel, np.float64)
     side, sizes = kernel.shape[0], [-(-size // stride) for size in images.shape[1:3]]
     before = [
@@ -414,14 +418,13 @@ def convolved_by_hand(images, kernel, stride):
 
 
 def score(images, kernel, stride, convolve=builder.convolve):
-    """A number that all of a convolution goes into."""
+    """A scalar that depends on every element of a convolution."""
     result = convolve(images, kernel, stride)
     return (result * np.random.default_rng(1).normal(size=result.shape)).sum()
 
 
 def slopes(images, kernel, stride):
-    """The gradients of the score, by changing one number after another; it is linear in each, so
-    this is exact."""
+    """The gradients of the score by finite differences, which are exact: it is linear in each."""
     by_hand = lambda *both: score(*both, stride, convolved_by_hand)  # noqa: E731
     of_images, of_kernel = np.zeros(images.shape), np.zeros(kernel.shape)
     for where in np.ndindex(*images.shape):

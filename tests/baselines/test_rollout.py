@@ -1,5 +1,4 @@
-"""Tests of playing: streams against games stepped one by one, returns against their recursion,
-minibatches, evaluation."""
+"""Tests of rollouts: streams, lambda-returns, minibatches, metrics and evaluation."""
 
 from functools import cache
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from popgym_arcade import make
+from popgym_arcade.registry import NO_ACTION
 from tests.testing import as_numpy, assert_same, client, one_of
 
 eqx = client("equinox")
@@ -17,43 +17,46 @@ client("memax")
 
 from popgym_arcade.baselines import rollout  # noqa: E402, because equinox may be missing
 from popgym_arcade.baselines.model.builder import ActorCriticRNN, QNetworkRNN  # noqa: E402
-from popgym_arcade.registry import NO_ACTION
 from tests.baselines import probes  # noqa: E402
 
 LIMIT, NUM_ENVS, NUM_STEPS = 5, 4, 40
 
 
 class Diary(eqx.Module):
-    """A stand-in for a network. It writes down what it is shown: its carry is [frames seen, frames
-    seen since the start]."""
+    """A stand-in for a network, which logs its inputs.
+
+    Its carry is [frames seen, frames seen since the start].
+    """
 
     def initialize_carry(self):
-        """Nothing seen yet."""
+        """No frame seen yet."""
         return jnp.zeros(2, jnp.int32)
 
     def encode(self, observations):
         """The sum of each frame."""
         return observations.astype(jnp.float32).sum(axis=(-3, -2, -1))[..., None]
 
-    def decide(self, carry, seen, last_actions, starts):
-        """Return (carry, [sum of the frame, last action, start, frames seen, frames since the
-        start])."""
+    def decide(self, carry, features, last_actions, starts):
+        """Return (carry, outputs).
+
+        The outputs are [sum of the frame, last action, start, frames seen, frames since the start].
+        """
 
         def one_step(carry, step):
-            seen, last_action, start = step
+            features, last_action, start = step
             carry = jnp.stack([carry[0] + 1, jnp.where(start, 0, carry[1]) + 1])
-            return carry, jnp.stack([seen[0], last_action, start, *carry])
+            return carry, jnp.stack([features[0], last_action, start, *carry])
 
-        return jax.lax.scan(one_step, carry, (seen, last_actions, starts))
+        return jax.lax.scan(one_step, carry, (features, last_actions, starts))
 
 
 def any_action(outputs, key):
-    """A policy that plays at random, and remembers what the network said."""
+    """A random policy whose extras are the network's outputs."""
     return jax.random.randint(key, outputs.shape[:1], 0, 5), outputs
 
 
 class Played(NamedTuple):
-    """What was played, NumPy leaves."""
+    """A rollout, as NumPy arrays."""
 
     env: Any
     params: Any
@@ -64,12 +67,12 @@ class Played(NamedTuple):
 
 @cache
 def played():
-    """Random play on a small Navigator whose episodes are ended by the limit or before: Played."""
+    """Play a small Navigator at random; its episodes are truncated or terminate before."""
     env, params = make("NavigatorEasy", board_size=4, max_steps_in_episode=LIMIT, partial_obs=True)
 
     def play(key):
-        begin_key, half_key, other_key = jax.random.split(key, 3)
-        begin = rollout.reset(env, params, Diary(), begin_key, NUM_ENVS)
+        reset_key, half_key, other_key = jax.random.split(key, 3)
+        begin = rollout.reset(env, params, Diary(), reset_key, NUM_ENVS)
         middle, first = rollout.collect(
             env, params, any_action, Diary(), begin, half_key, NUM_STEPS // 2
         )
@@ -82,8 +85,7 @@ def played():
 
 
 def frames_after(name):
-    """A field of the stream, [NUM_STEPS + 1, NUM_ENVS, ...]: before each step and after the
-    last."""
+    """A stream's field before each step and after the last: [NUM_STEPS + 1, NUM_ENVS, ...]."""
     return np.concatenate([getattr(played().transitions, name), getattr(played().last, name)[None]])
 
 
@@ -91,10 +93,10 @@ def frames_after(name):
 
 
 class Game(NamedTuple):
-    """What the plain loop knows of one environment."""
+    """One environment in the plain loop."""
 
     state: Any
-    last_action: int = -1
+    last_action: int = NO_ACTION
     start: bool = True
     ended: bool = False
     earned: float = 0.0
@@ -116,7 +118,7 @@ def test_streams_are_what_a_plain_loop_over_the_games_gives():
             )
             if game.ended:
                 expected = 0.0, False, False
-                game = Game(one_of(every_state(), (t + 1, i)))  # which one is left to chance
+                game = Game(one_of(every_state(), (t + 1, i)))  # resets are random
                 assert game.state.time == 0 and game.state.score == 0
                 total = shown.episode_return, shown.episode_length
             else:
@@ -201,7 +203,7 @@ def test_the_action_on_the_last_frame_of_an_episode_is_ignored():
 
 
 def stream_before(t):
-    """The stream before a step, with what a step looks at."""
+    """The stream before a step, with an empty carry."""
     transitions = played().transitions
     names = set(rollout.Stream._fields) - {"carry"}
     fields = {name: getattr(transitions, name)[t] for name in names}
@@ -222,18 +224,18 @@ def test_the_network_sees_every_frame_once_and_its_memory_is_handed_on():
     np.testing.assert_array_equal(played().last.carry[:, 0], NUM_STEPS)
 
 
-# --- reading -------------------------------------------------------------------------------------
+# --- networks ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("network", [QNetworkRNN, ActorCriticRNN])
-def test_reading_a_batch_gives_the_outputs_that_were_seen_while_it_was_played(network):
+def test_unrolling_a_batch_gives_the_outputs_from_when_it_was_collected(network):
     env, params = probes.make(probes.Params(probe=probes.CUE, delay=1))
     network = network(jax.random.key(0), "gru", 8, 8, 1)
 
     def act(outputs, key):
         return jax.random.randint(key, (NUM_ENVS,), 0, 5), outputs
 
-    def play_and_read(key):
+    def collect_and_unroll(key):
         stream = rollout.reset(env, params, network, key, NUM_ENVS)
         stream, _ = rollout.collect(
             env, params, act, network, stream, key, 3
@@ -246,13 +248,13 @@ def test_reading_a_batch_gives_the_outputs_that_were_seen_while_it_was_played(ne
             rollout.unroll(network, batch.carry, rollout.network_inputs(batch)),
         )
 
-    seen, at_last, read = jax.jit(play_and_read)(jax.random.key(1))
-    for during, last, all_of_them in zip(*map(jax.tree.leaves, (seen, at_last, read))):
+    collected, at_last, unrolled = jax.jit(collect_and_unroll)(jax.random.key(1))
+    for during, last, all_of_them in zip(*map(jax.tree.leaves, (collected, at_last, unrolled))):
         np.testing.assert_allclose(all_of_them[:-1], during, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(all_of_them[-1], last, rtol=1e-4, atol=1e-5)
 
 
-def test_a_network_taken_apart_and_put_together_is_the_network():
+def test_a_partitioned_network_recombines_to_the_network():
     make_network = lambda key: QNetworkRNN(key, "lru", 8, 8, 1)  # noqa: E731
     init, static = rollout.partition(make_network)
     weights = init(jax.random.PRNGKey(3))
@@ -266,7 +268,7 @@ def test_a_network_taken_apart_and_put_together_is_the_network():
 
 
 def returns_by_recursion(reward, value, terminated, ended, discount, trace_decay):
-    """The recursion in the docstring of ``lambda_returns``, in plain Python, of one environment."""
+    """The recursion of ``lambda_returns`` in plain Python, for one environment."""
     after = value[-1]
     result = []
     for t in reversed(range(len(reward))):
@@ -312,7 +314,7 @@ def one_env(*leaves):
     ]
 
 
-def test_a_terminated_episode_bootstraps_from_nothing():
+def test_a_terminated_episode_does_not_bootstrap():
     reward, value, terminated, ended = one_env(
         [1, 2, 0], [7, 8, 100, 9], [False, True, False], [False, False, True]
     )
@@ -321,7 +323,7 @@ def test_a_terminated_episode_bootstraps_from_nothing():
 
 
 @pytest.mark.parametrize("trace_decay", [0.0, 0.3, 1.0])
-def test_a_truncated_episode_bootstraps_from_the_value_of_its_last_frame_and_not_from_the_next_episode(
+def test_a_truncated_episode_bootstraps_from_its_own_last_frame_and_not_from_the_next_episode(
     trace_decay,
 ):
     reward, value, terminated, ended = one_env(
@@ -343,7 +345,7 @@ def test_lambda_0_looks_one_step_ahead_and_lambda_1_to_the_end():
     np.testing.assert_allclose(found[1.0], [1 + (2 + (4 + 20) / 2) / 2, 2 + (4 + 20) / 2, 4 + 20])
 
 
-def test_returns_less_values_are_generalised_advantage_estimates():
+def test_returns_minus_values_are_generalized_advantage_estimates():
     (reward, value, terminated, ended), finished = random_steps(seed=1)
     discount, trace_decay = 0.97, 0.9
     advantage = (
@@ -364,7 +366,7 @@ def test_returns_less_values_are_generalised_advantage_estimates():
 
 
 def numbered_batch(num_envs, num_steps):
-    """A batch in which every number tells its environment."""
+    """A batch whose every element is the number of its environment."""
     number = jnp.arange(num_envs)
     steps = jnp.broadcast_to(number, (num_steps, num_envs))
     transitions = rollout.Transition(**dict.fromkeys(rollout.Transition._fields, steps))
@@ -373,8 +375,7 @@ def numbered_batch(num_envs, num_steps):
 
 
 def learned_from(num_epochs, num_minibatches, num_envs=12, seed=0):
-    """The environments of each minibatch [num_epochs * num_minibatches, ...], and the metrics'
-    mean."""
+    """The environments of each minibatch, [num_epochs * num_minibatches, ...], and mean metrics."""
 
     def learn(learner, batch):
         log, count = learner
@@ -412,7 +413,7 @@ def test_the_metrics_of_all_minibatches_are_averaged():
     assert learned_from(num_epochs=2, num_minibatches=4)[1]["count"] == np.mean(range(8))
 
 
-# --- figures -------------------------------------------------------------------------------------
+# --- metrics -------------------------------------------------------------------------------------
 
 
 def finished_transitions(finished, returns, lengths):
@@ -428,7 +429,7 @@ def finished_transitions(finished, returns, lengths):
     )
 
 
-def test_the_figures_of_episodes_are_means_over_those_that_ended():
+def test_episode_metrics_are_means_over_the_episodes_that_finished():
     metrics = rollout.episode_metrics(
         finished_transitions(
             [[True, False], [False, True]], [[0.5, 9.0], [9.0, -1.0]], [[3, 99], [99, 6]]
@@ -441,7 +442,7 @@ def test_the_figures_of_episodes_are_means_over_those_that_ended():
     }
 
 
-def test_without_an_ended_episode_the_figures_are_nan():
+def test_without_a_finished_episode_the_metrics_are_nan():
     metrics = rollout.episode_metrics(
         finished_transitions([[False, False]], [[0.5, 9.0]], [[3, 99]])
     )
@@ -463,13 +464,13 @@ def test_a_mean_is_taken_where_the_mask_is_true_and_is_0_where_it_is_nowhere():
 
 
 class Countdown(NamedTuple):
-    """The state of a game whose episodes last for a random time."""
+    """The state of a game whose episodes have a random length."""
 
     left: jax.Array  # int32[]
 
 
 def countdown_game():
-    """An environment: action 1 pays 1, any other -100; an episode takes 1 to 9 actions."""
+    """Make an environment: action 1 has reward 1, others -100; episodes take 1 to 9 actions."""
     render = lambda state, params=None: jnp.zeros((8, 8, 3), jnp.uint8)  # noqa: E731
 
     def reset(key, params=None):
@@ -487,17 +488,17 @@ def countdown_game():
 
 
 class EpisodeCounter(eqx.Module):
-    """A stand-in for a network, which says the how many-th episode it is in."""
+    """A stand-in for a network, whose output is the number of the episode."""
 
     def initialize_carry(self):
         """No episode yet."""
         return jnp.int32(0)
 
     def encode(self, observations):
-        """What a frame shows does not matter."""
+        """Ignore the frames."""
         return jnp.zeros((*observations.shape[:-3], 1))
 
-    def decide(self, carry, seen, last_actions, starts):
+    def decide(self, carry, features, last_actions, starts):
         """Return (episodes so far, the same at each step)."""
         episodes = carry + jnp.cumsum(starts)
         return episodes[-1], episodes
@@ -510,12 +511,12 @@ def test_evaluation_gives_the_return_and_the_length_of_the_first_episode_of_each
         lambda key: rollout.play_episodes(env, params, the_episode, EpisodeCounter(), key, 64)
     )
     returns, lengths = map(np.asarray, play(jax.random.key(0)))
-    np.testing.assert_array_equal(returns, lengths)  # each step of the first episode pays 1
+    np.testing.assert_array_equal(returns, lengths)  # each step of the first episode has reward 1
     assert (returns.dtype, lengths.dtype) == (np.float32, np.int32)
     assert set(lengths) == set(range(1, 10))
 
 
-def test_evaluation_plays_the_same_for_the_same_key_and_else_something_else():
+def test_evaluation_is_a_function_of_its_key():
     env, params = countdown_game()
     act = lambda outputs, key: (jax.random.randint(key, outputs.shape, 0, 2), None)  # noqa: E731
     play = jax.jit(lambda key: rollout.play_episodes(env, params, act, EpisodeCounter(), key, 16))
