@@ -1,67 +1,73 @@
-"""Test set-up. What the tests spend their time on is compiling, so this is about compiling little,
-and quickly."""
+"""Test set-up: compile little, compile fast, and share what is compiled.
+
+XLA's compiler takes most of the tests' time. docs/performance.md has the figures.
+"""
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-pytest.register_assert_rewrite("tests.testing")  # so that its failed asserts show their values too
-
+# So that failed asserts of the helpers show their values too.
+pytest.register_assert_rewrite("tests.testing")
 
 # Most programs of the tests run for a moment only. With these flags XLA compiles them with a fifth
-# of the work, and they run ten times as long. Those that run for longer, and those that are to be
-# as a user has them, say so with options from testing.py.
+# of the work, and they run ten times as long. A program that runs for longer, or that must be what
+# a user gets, is compiled with options from tests/testing.py instead.
 QUICK_TO_COMPILE = "--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"
 
+# JAX keeps what it compiled in a folder, for all workers and for the processes that tests start.
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+CACHE_SETTINGS = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3"}
 
-def pytest_configure(config):
-    """Have the workers compile quickly, unless COMPILE_AS_FOR_USERS is set or, with ``-n 0``, there
-    are none."""
-    has_workers = getattr(config.option, "numprocesses", None) and not hasattr(
-        config, "workerinput"
-    )
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set how the tests compile, in the process that starts the workers.
+
+    With COMPILE_AS_FOR_USERS set, or in a single process (``-n 0``), XLA's flags stay as they are.
+    """
+    if hasattr(config, "workerinput"):
+        return
+    if CACHE not in os.environ:
+        os.environ[CACHE] = tempfile.mkdtemp(prefix="popgym-arcade-compiled-")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(CACHE), ignore_errors=True))
+    for name, value in CACHE_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    has_workers = getattr(config.option, "numprocesses", None)
     if has_workers and not os.environ.get("COMPILE_AS_FOR_USERS"):
-        set_by_user = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = " ".join(
-            [*filter(xla_takes, QUICK_TO_COMPILE), set_by_user]
-        )  # of two, XLA takes the last
+        flags = [*filter(xla_accepts, QUICK_TO_COMPILE), os.environ.get("XLA_FLAGS", "")]
+        os.environ["XLA_FLAGS"] = " ".join(flags)  # the last one of a kind counts: the user's
 
 
-def xla_takes(flag):
-    """Whether this version of XLA has a flag. It ends a process that sets one that it does not
-    have."""
+def xla_accepts(flag: str) -> bool:
+    """Whether this version of XLA has a flag. XLA aborts a process that sets an unknown one."""
     environment = {**os.environ, "XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
-    return not subprocess.run(
-        [sys.executable, "-c", "import jax; jax.devices()"], env=environment, capture_output=True
-    ).returncode
+    command = [sys.executable, "-c", "import jax; jax.devices()"]
+    return not subprocess.run(command, env=environment, capture_output=True).returncode
 
 
 class ByEnvironment(LoadScopeScheduling):
-    """Hand out the tests by the environment that is among their parameters: it is then compiled
-    once. Or else by their file.
+    """Hand out tests by the environment among their parameters, which is then compiled once.
 
-    The tests of a file that are of one algorithm go by themselves, since they take long and share
-    little with the others. pytest-xdist's own ``--dist loadgroup`` does nothing, and says nothing,
-    with pytest 9.2: pytest-dev/pytest-xdist#1386.
+    Tests without an environment go by their file, and those of an algorithm by file and algorithm,
+    since they take long and share little. pytest-xdist's own ``--dist loadgroup`` silently does
+    nothing with pytest 9.2: pytest-dev/pytest-xdist#1386.
     """
 
-    def _split_scope(self, nodeid):
+    def _split_scope(self, nodeid: str) -> str:
         environment = re.search(r"\[.*?\b([A-Za-z]+(Easy|Medium|Hard))\b", nodeid)
         algorithm = re.search(r"\[.*?\b(pqn|ppo|dqn)\b", nodeid)
         file = nodeid.partition("::")[0]
-        return (
-            environment.group(1)
-            if environment
-            else f"{file} {algorithm.group(1)}"
-            if algorithm
-            else file
-        )
+        if environment:
+            return environment.group(1)
+        return f"{file} {algorithm.group(1)}" if algorithm else file
 
 
-def pytest_xdist_make_scheduler(config, log):
-    """What pytest-xdist asks for its scheduler."""
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Return the scheduler that pytest-xdist uses."""
     return ByEnvironment(config, log)

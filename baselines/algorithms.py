@@ -26,5 +26,5 @@ class Algorithm(NamedTuple):
 ALGORITHMS: dict[str, Algorithm] = {
     "pqn": Algorithm(pqn.make_train, pqn.PQNConfig, pqn.FAST, pqn.greedy),
     "ppo": Algorithm(ppo.make_train, ppo.PPOConfig, ppo.FAST, ppo.act),
-    "dqn": Algorithm(dqn.make_train, dqn.DQNConfig, dqn.FAST, dqn.greedy),
+    "dqn": Algorithm(dqn.make_train, dqn.DQNConfig, dqn.FAST, pqn.greedy),
 }

@@ -96,9 +96,10 @@ def script(path):
 # --- compiled functions --------------------------------------------------------------------------
 
 # Compiling is what the tests spend their time on. So there are few programs, all for BATCH states
-# at once (another number would compile anew), and one program does both twins, which differ in the
-# drawing only: the rest is then compiled once. And what is compiled without these options is
-# compiled quickly, as conftest.py says.
+# at once (another number would compile again). One program steps both twins, and draws nothing:
+# frames are drawn from the states. That the frames which reset and step return are the drawings of
+# their states is tested for each game and twin, at one level. What is compiled without the options
+# below is compiled quickly, as conftest.py says.
 
 # For programs that are to be as a user has them: XLA's defaults.
 AS_FOR_USERS = {"xla_backend_optimization_level": 3}
@@ -124,25 +125,34 @@ class Functions(NamedTuple):
 
 @cache
 def compiled(name, partial_obs=False, obs_size=128):
-    """An environment's Functions, the same ones whenever they are asked for."""
+    """The Functions of an environment, the same ones for the same arguments."""
     env, params = make(name, partial_obs=partial_obs, obs_size=obs_size)
+    compiled_reset, compiled_step, compiled_render = compiled_twins(name)
+
+    def of_mdp(params):
+        return dataclasses.replace(params, partial_obs=False)
+
+    def render(states, params):
+        return compiled_render(states, dataclasses.replace(params, partial_obs=partial_obs))
+
+    def reset(keys, params):
+        states = compiled_reset(keys, of_mdp(params))[partial_obs]
+        return render(states, params), states
+
+    def step(keys, states, actions, params):
+        states, *outcome = compiled_step(keys, states, actions, of_mdp(params))[partial_obs]
+        return render(states, params), states, *outcome
+
     step_env = jax.jit(jax.vmap(env.step_env, in_axes=(0, 0, 0, None)))
-
-    def of_this_twin(of_both):
-        def function(*arguments):
-            *others, params = arguments
-            return of_both(*others, dataclasses.replace(params, partial_obs=False))[partial_obs]
-
-        return function
-
-    reset, step, render = map(of_this_twin, compiled_twins(name))
     return Functions(env, params, reset, step, step_env, render)
 
 
 @cache
 def compiled_twins(name):
-    """An environment's reset, step and render for the MDP's params. Each returns what the MDP and
-    what the POMDP returns."""
+    """An environment's reset and step, without their frames, and its render.
+
+    Reset and step take the MDP's params and return a pair: what the MDP returns, and the POMDP.
+    """
     env, _ = make(name)
 
     def of_both(function, in_axes):
@@ -155,9 +165,9 @@ def compiled_twins(name):
         return jax.jit(jax.vmap(both, in_axes=in_axes), compiler_options=AS_FOR_USERS)
 
     return (
-        of_both(env.reset, (0, None)),
-        of_both(env.step, (0, 0, 0, None)),
-        of_both(env.render, (0, None)),
+        of_both(lambda *arguments: env.reset(*arguments)[1], (0, None)),
+        of_both(lambda *arguments: env.step(*arguments)[1:], (0, 0, 0, None)),
+        jax.jit(jax.vmap(env.render, in_axes=(0, None)), compiler_options=AS_FOR_USERS),
     )
 
 
@@ -174,6 +184,11 @@ def as_numpy(batch):
 def one_of(batch, i):
     """Element i of a batched pytree."""
     return jax.tree.map(lambda leaf: leaf[i], batch)
+
+
+def each_of(states):
+    """The elements of a batched State with NumPy leaves, one after another."""
+    return [type(states)(*fields) for fields in zip(*states)]
 
 
 def rendered(name, partial_obs, states):
