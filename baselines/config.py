@@ -46,8 +46,7 @@ class Config:
     num_layers: int = 2
     """Number of memory layers."""
     total_steps: int | None = None
-    """Environment steps of the whole run. By default 20,000,000, but 10,000,000 with PPO and for
-    CartPole, NoisyCartPole and AutoEncode."""
+    """Total environment steps; if omitted, 20M, or 10M for PPO, (Noisy)CartPole and AutoEncode."""
     num_envs: int = 16
     """Number of parallel environments."""
     num_steps: int = 128
