@@ -50,20 +50,23 @@ class Session:
         pressed; by default the game's own. keep_all: keep the frames of all episodes, not only of
         the current one.
         """
-        self.machine, self.seed, self.partial_obs, self.both = machine, seed, partial_obs, both
-        entry = REGISTRY[machine.name]
-        self.game, self.level = entry.game, entry.level
+        self.machine: cabinet.Cabinet = machine
+        self.seed: int = seed
+        self.partial_obs: bool = partial_obs
+        self.both: bool = both
+        self.game: str = REGISTRY[machine.name].game
+        self.level: str = REGISTRY[machine.name].level
         self.fps: float = CLOCKS.get(self.game, 0) if fps is None else fps
-        self.keep_all = keep_all
-        self.pictures = record.PackedFrames()  # what was shown
-        self.number = -1  # of the episode
+        self.keep_all: bool = keep_all
+        self.pictures: record.PackedFrames = record.PackedFrames()  # what was shown
+        self.number: int = -1  # of the episode
         self.restart()
 
     def restart(self) -> None:
         """Begin the next episode. The seed and the episode's number determine its randomness."""
         self.number += 1
         key = jax.random.fold_in(jax.random.key(self.seed), self.number)
-        self.episode = cabinet.begin(self.machine, key)
+        self.episode: cabinet.Episode = cabinet.begin(self.machine, key)
         self.due: float | None = None  # when the clock's next step is; None while it is stopped
         self.held: list[int] = []  # actions whose keys are down
         self.pressed: collections.deque[int] = collections.deque(maxlen=2)  # not played yet
