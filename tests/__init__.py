@@ -1,2 +1,1 @@
-"""The tests, in folders that mirror the package, and what they share. Not part of the installed
-package."""
+"""The tests, in folders that mirror the package. Not part of the installed package."""

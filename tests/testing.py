@@ -1,5 +1,4 @@
-"""What the tests share: environments compiled once a process, rollouts, comparisons, scripted
-episodes, and what a Case is.
+"""What the tests share: compiled environments, rollouts, comparisons and scripted episodes.
 
 The tests of a game are in ``tests/games/test_<game>.py``; those that hold for every game are in
 ``test_games.py`` at the root.
@@ -28,65 +27,57 @@ ROOT = Path(__file__).parent.parent  # of the clone
 
 
 class Case(NamedTuple):
-    """What the tests in test_games.py need to be told of a game; ``CASES`` in the game's test
-    module lists one for each game.
+    """What test_games.py needs to know about a game; CASES in the game's test module lists them.
 
-    States that come with a leading axis, [count], have NumPy leaves.
+    States with a leading axis, [count], have NumPy leaves.
     """
 
     game: str  # its name in GAMES
     levels: dict  # fields of Params to their values in the rulebook: (Easy, Medium, Hard)
-    # (first states [count], params) -> what perfect play earns: float[count]. None where what comes
-    # after the start decides it
+    # (first states [count], params) -> the return of perfect play: float[count]. None if that
+    # depends on chance after the start.
     best_return: Callable | None
-    worst_return: Callable  # the same for the worst play; may be of the first few states only
-    lowest_return: float  # no episode earns less
+    # (first states [count], params) -> the return of the worst play, perhaps of fewer states
+    worst_return: Callable
+    lowest_return: float  # no episode returns less
     # (state, params, partial_obs) -> a tuple of all that the view shows of one state, with NumPy
     # leaves. Two frames must be equal if and only if these tuples are. None where the state is not
     # discrete: such a game brings tests of its own for its views.
     shown: Callable | None = None
-    # (rng, states [count], params) -> states [count] with whatever any view shows or hides drawn
-    # anew, so that nearly equal states are compared too. They need not be reachable, but ``shown``
-    # must be true of them.
+    # (rng, states [count], params) -> states [count] in which all that any view shows or hides is
+    # random, so that nearly equal states are compared too. They need not be reachable, but
+    # ``shown`` must be true of them.
     scramble: Callable | None = None
-    perfect_play_lasts: bool = (
-        False  # perfect play is to survive until the limit, not to end the game before
-    )
-    moves_by_itself: bool = (
-        False  # time alone changes the state, so an unknown action is not a standstill
-    )
-    # fields that only make sense together, so that the test of what the views show never changes
-    # one of them alone
-    together: tuple = ()
-    undealt: tuple = ()  # fields that hold what chance decides in the course of the game before any view shows it
-    episodes: int = (
-        256  # how many are played side by side to see what the players earn; a multiple of BATCH
-    )
-    different_starts: int = BATCH  # of BATCH first states, at least so many are different
-    different_first_frames: int = 9  # of the MDP's frames of these, at least so many are different
+    perfect_play_lasts: bool = False  # perfect play survives until the limit
+    moves_by_itself: bool = False  # the state changes with time alone, whatever the action
+    together: tuple = ()  # fields that only make sense together and are never changed one by one
+    undealt: tuple = ()  # fields that hold what chance has decided but no view shows yet
+    episodes: int = 256  # played side by side to measure returns; a multiple of BATCH
+    different_starts: int = BATCH  # of BATCH first states, at least so many differ
+    different_first_frames: int = 9  # of their frames in the MDP, at least so many differ
 
 
 @cache
 def case_of(name):
-    """The Case of an environment's game. Raises LookupError if the game's test module or its Case
-    is missing."""
+    """The Case of an environment's game; LookupError if its test module or its Case is missing."""
     entry = REGISTRY[name]
     module = "test_" + entry.module.__name__.rpartition(".")[2]
     if importlib.util.find_spec(f"tests.games.{module}") is None:
         raise LookupError(
-            f"{entry.game} has no tests: write tests/games/{module}.py, with CASES as in tests/games/test_navigator.py"
+            f"{entry.game} has no tests: write tests/games/{module}.py, "
+            "with CASES as in tests/games/test_navigator.py"
         )
     cases = {case.game: case for case in importlib.import_module(f"tests.games.{module}").CASES}
     if entry.game not in cases:
         raise LookupError(
-            f"CASES of tests/games/{module}.py has no Case of {entry.game}, only of {', '.join(cases)}"
+            f"CASES of tests/games/{module}.py has no Case of {entry.game}, "
+            f"only of {', '.join(cases)}"
         )
     return cases[entry.game]
 
 
 def script(path):
-    """A script of the clone as a module, e.g. ``script("docs/make_rules.py")``; its ``main`` is not
-    run."""
+    """Import a script of the clone, e.g. ``script("docs/make_rules.py")``, without running it."""
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -101,15 +92,12 @@ def script(path):
 # their states is tested for each game and twin, at one level. What is compiled without the options
 # below is compiled quickly, as conftest.py says.
 
-# For programs that are to be as a user has them: XLA's defaults.
+# What a user gets: XLA's defaults.
 AS_FOR_USERS = {"xla_backend_optimization_level": 3}
-if "xla_cpu_use_fusion_emitters" in os.environ.get(
-    "XLA_FLAGS", ""
-):  # then this version of XLA has it
+if "xla_cpu_use_fusion_emitters" in os.environ.get("XLA_FLAGS", ""):  # only if XLA has the flag
     AS_FOR_USERS["xla_cpu_use_fusion_emitters"] = True
-FOR_MANY_STEPS = {
-    "xla_backend_optimization_level": 1
-}  # for those that run for seconds, and need not be as a user has them
+# For programs that run for seconds and need not be what a user gets.
+FOR_MANY_STEPS = {"xla_backend_optimization_level": 1}
 
 
 class Functions(NamedTuple):
@@ -219,8 +207,7 @@ def assert_same(one, other, exact=True):
 
 
 def chi_square_p(counts, expected=None):
-    """The probability that counts this uneven come from the expected ones (equal ones by
-    default)."""
+    """The p-value of the chi-square test of counts against the expected ones, by default equal."""
     return stats.chisquare(counts, expected).pvalue
 
 
@@ -228,8 +215,7 @@ def chi_square_p(counts, expected=None):
 
 
 class Rollout(NamedTuple):
-    """Steps of episodes that follow one another, [steps, count] unless another shape is given, as
-    NumPy."""
+    """Consecutive episodes: NumPy arrays [steps, count], unless another shape is given."""
 
     start: NamedTuple  # State [count]
     time_before: np.ndarray
@@ -262,11 +248,10 @@ STARTS_AT_A_TIME = 20_000
 
 
 def rollout(name, expert=0.0, worst=0.0, seed=0):
-    """Play for longer than the limit of an episode: a Rollout of the Case's number of episodes at a
-    time.
+    """Play longer than an episode may last, in as many environments as the Case says: Rollout.
 
-    expert, worst: the shares of the steps in which these players act. In all others the action is
-    uniform in -1 ... 5.
+    expert, worst: the shares of the steps in which these policies act. All other actions are
+    uniform in [-1, 5].
     """
     episodes = case_of(name).episodes
     functions = compiled(name)
@@ -283,8 +268,7 @@ def rollout(name, expert=0.0, worst=0.0, seed=0):
 
 @cache
 def compiled_rollout(name):
-    """The one program of all rollouts: the players that have no share in the steps are not
-    asked."""
+    """The program of all rollouts of an environment; a policy without a share is not computed."""
     env, params = make(name)
     interval = -(-(params.max_steps_in_episode + 1) // SAMPLES)
     step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
@@ -325,8 +309,7 @@ def compiled_rollout(name):
 
 @cache
 def some_states(name, count=3072):
-    """Reachable states from play that is half random and half the expert's: a State with a leading
-    axis [count], as NumPy."""
+    """Reachable states from half random, half expert play: a State [count] with NumPy leaves."""
     states = rollout(name, expert=0.5).some_states
     every_state = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), states)
     chosen = np.random.default_rng(0).permutation(every_state.time.size)[:count]
@@ -334,8 +317,7 @@ def some_states(name, count=3072):
 
 
 def many_starts(name, count=STARTS_AT_A_TIME):
-    """The first states of many episodes, without drawing them: a State with a leading axis [count],
-    as NumPy."""
+    """The first states of many episodes: a State [count] with NumPy leaves."""
     every_key = keys(9, -(-count // STARTS_AT_A_TIME) * STARTS_AT_A_TIME).reshape(
         -1, STARTS_AT_A_TIME
     )
@@ -354,8 +336,7 @@ def compiled_starts(name):
 
 
 def board_of(drawing, character):
-    """Where a drawing has a character: bool[rows, columns]. A drawing has a word for each row, a
-    character for each column."""
+    """Where a drawing, one word a row, has a character: bool[rows, columns]."""
     return np.array([[cell == character for cell in row] for row in drawing.split()])
 
 
@@ -372,8 +353,7 @@ def compiled_rules(module):
 
 
 def run_script(module, state, params, script):
-    """Step through (action, reward, what the new state and info must hold) and check each; returns
-    the last state."""
+    """Play and check steps (action, reward, expected fields of state and info); the last state."""
     step = compiled_rules(module)
     for number, (action, reward, expected) in enumerate(script):
         state, paid, done, info = step(jax.random.key(number), state, jnp.int32(action), params)
@@ -392,10 +372,9 @@ def run_script(module, state, params, script):
 
 
 def client(name):
-    """Import a library that is not among what the tests need, but a client of ours. Without it the
-    test is skipped.
+    """Import an optional library, or skip the test if it is missing.
 
-    Where REQUIRE_CLIENTS is set, as .ci/run does in an environment that has them, it fails instead.
+    With REQUIRE_CLIENTS set, as in .ci/run, the test fails instead.
     """
     if os.environ.get("REQUIRE_CLIENTS"):
         return importlib.import_module(name)
@@ -403,10 +382,9 @@ def client(name):
 
 
 def program(*names):
-    """The path of the first of these programs that the machine has. Without one the test is
-    skipped.
+    """The path of the first of these programs that is installed, or skip the test.
 
-    Where REQUIRE_PROGRAMS is set, as .ci/run does, it fails instead.
+    With REQUIRE_PROGRAMS set, as in .ci/run, the test fails instead.
     """
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
