@@ -16,6 +16,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 
 from popgym_arcade.baselines import checkpoint, evaluate, rollout  # noqa: E402
+from popgym_arcade.baselines.model.builder import network_of  # noqa: E402
 from popgym_arcade.play import record  # noqa: E402
 from popgym_arcade.registry import NO_ACTION  # noqa: E402
 
@@ -33,7 +34,7 @@ RIGHT = 3
 def saved(folder, algorithm="pqn", change=lambda network: network, **config):
     """A checkpoint of an untrained network, changed: the run's folder."""
     config = {**CONFIG, **config}
-    network = change(checkpoint.network_of(algorithm, config)(jax.random.key(3)))
+    network = change(network_of(algorithm, config)(jax.random.key(3)))
     checkpoint.save(folder, algorithm, config, 100, {}, {0: network})
     return folder
 

@@ -14,6 +14,7 @@ for library in ("memax", "flashbax", "tyro", "tqdm", "matplotlib"):
 import jax  # noqa: E402
 
 from popgym_arcade.baselines import checkpoint, evaluate, plot, train  # noqa: E402
+from popgym_arcade.baselines.model.builder import network_of  # noqa: E402
 from popgym_arcade.baselines.model.memory import memory_names  # noqa: E402
 
 ROOT = Path(__file__).parent.parent.parent
@@ -91,7 +92,7 @@ def test_the_snippet_runs(code, tmp_path, monkeypatch):
         "hidden_size": 256,
         "num_layers": 2,
     }
-    network = checkpoint.network_of("pqn", config)(jax.random.PRNGKey(1))
+    network = network_of("pqn", config)(jax.random.PRNGKey(1))
     checkpoint.save("runs/cartpole", "pqn", config, 100, {}, {0: network})
     exec(compile(code, "docs/baselines.md", "exec"), {"__name__": "snippet"})
 

@@ -13,6 +13,7 @@ client("memax")
 client("matplotlib")
 
 from popgym_arcade.baselines import checkpoint  # noqa: E402, after the checks
+from popgym_arcade.baselines.model.builder import network_of  # noqa: E402
 from popgym_arcade.introspection import introspect, measures  # noqa: E402
 
 
@@ -27,9 +28,7 @@ def saved(folder, algorithm="pqn", **changes):
         "num_layers": 1,
     }
     config.update(changes)
-    networks = {
-        seed: checkpoint.network_of(algorithm, config)(jax.random.key(seed)) for seed in (3, 4)
-    }
+    networks = {seed: network_of(algorithm, config)(jax.random.key(seed)) for seed in (3, 4)}
     return checkpoint.save(folder, algorithm, config, 1000, np.zeros(1), networks)
 
 
