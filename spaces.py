@@ -23,6 +23,7 @@ __all__ = [
     "check_multiple",
     "check_name",
     "check_range",
+    "evenly_spaced",
     "listed",
     "nearest_names",
     "number_argument",
@@ -269,3 +270,11 @@ def number_argument(
     # argparse names this function in its message about text that is not a number.
     parse_number.__name__ = getattr(type_, "__name__", "number")
     return parse_number
+
+
+def evenly_spaced(length: int, most: int) -> np.ndarray:
+    """At most ``most`` evenly spaced indices in [0, length - 1]: int[count].
+
+    The first and the last are included.
+    """
+    return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(int))

@@ -506,54 +506,30 @@ def frame_stack(env: Environment, num_frames: int = 4) -> Environment:
     def filled(observation):
         return jax.tree.map(lambda frame: jnp.tile(frame, (1, 1, num_frames)), observation)
 
-    def pushed(frames, observation):
-        return jax.tree.map(
-            lambda old, new: jnp.concatenate([old[..., new.shape[-1] :], new], axis=-1),
-            frames,
-            observation,
-        )
-
     def reset(key, params=None):
         observation, env_state = env.reset(key, params)
         frames = filled(observation)
         return frames, StackState(env_state, frames)
 
     def step_env(key, state, action, params=None):
-        observation, env_state, reward, done, info = env.step_env(
-            key, state.env_state, action, params
-        )
-        frames = pushed(state.frames, observation)
-        return (
-            frames,
-            StackState(env_state, frames),
-            reward,
-            done,
-            _with_final(info, lambda frame: pushed(state.frames, frame)),
-        )
+        observation, env_state, *outcome, info = env.step_env(key, state.env_state, action, params)
+        frames = _push(state.frames, observation)
+        info = _with_final(info, lambda frame: _push(state.frames, frame))
+        return frames, StackState(env_state, frames), *outcome, info
 
     def step(key, state, action, params=None):
         observation, env_state, reward, done, info = env.step(key, state.env_state, action, params)
         frames = jax.tree.map(
             lambda restarted, continued: jnp.where(done, restarted, continued),
             filled(observation),
-            pushed(state.frames, observation),
+            _push(state.frames, observation),
         )
-        return (
-            frames,
-            StackState(env_state, frames),
-            reward,
-            done,
-            _with_final(info, lambda frame: pushed(state.frames, frame)),
-        )
+        info = _with_final(info, lambda frame: _push(state.frames, frame))
+        return frames, StackState(env_state, frames), reward, done, info
 
     def render(state, params=None):
         """Draw the newest frame of the stack again, e.g. with other params."""
-        frame = env.render(state.env_state, params)
-        return jax.tree.map(
-            lambda old, new: jnp.concatenate([old[..., : -new.shape[-1]], new], axis=-1),
-            state.frames,
-            frame,
-        )
+        return _replace_newest(state.frames, env.render(state.env_state, params))
 
     def observation_space(params=None):
         def stacked(box):
@@ -561,12 +537,25 @@ def frame_stack(env: Environment, num_frames: int = 4) -> Environment:
 
         return _change_space(env.observation_space(params), stacked)
 
-    return env._replace(
-        reset=reset,
-        step=step,
-        step_env=step_env,
-        render=render,
-        observation_space=observation_space,
+    changed = {"reset": reset, "step": step, "step_env": step_env, "render": render}
+    return env._replace(**changed, observation_space=observation_space)
+
+
+def _push(frames: Any, observation: Any) -> Any:
+    """Drop a stack's oldest frame and append a new one, for arrays or dicts of arrays."""
+    return jax.tree.map(
+        lambda old, new: jnp.concatenate([old[..., new.shape[-1] :], new], axis=-1),
+        frames,
+        observation,
+    )
+
+
+def _replace_newest(frames: Any, observation: Any) -> Any:
+    """Replace a stack's newest frame, for arrays or dicts of arrays."""
+    return jax.tree.map(
+        lambda old, new: jnp.concatenate([old[..., : -new.shape[-1]], new], axis=-1),
+        frames,
+        observation,
     )
 
 

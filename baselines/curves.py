@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 
 from popgym_arcade import spaces
 from popgym_arcade.baselines.runs import LoggedRun, is_finite_number, warn
-from popgym_arcade.baselines.statistics import evenly_spaced
 from popgym_arcade.registry import REGISTRY, TWINS, twin_name
+from popgym_arcade.spaces import evenly_spaced
 
 __all__ = [
     "NAMED_METRICS",

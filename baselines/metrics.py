@@ -12,6 +12,7 @@ from typing import Any
 
 from popgym_arcade import spaces
 from popgym_arcade.baselines import runs
+from popgym_arcade.vendor import write_files
 
 __all__ = ["TRACKERS", "MetricsWriter", "tag_of", "tracker_library"]
 
@@ -40,7 +41,7 @@ class MetricsWriter:
         lines = runs.read_metrics(folder) if steps else []
         kept = [line for line in lines if line["steps"] <= steps]
         path = folder / runs.METRICS
-        runs.replace_text(path, "".join(map(runs.to_json_line, kept)))
+        write_files({path: "".join(map(runs.to_json_line, kept)).encode()})
         self._file = open(path, "a")
         self._board = self._wandb = None
         if "tensorboard" in libraries:

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 from popgym_arcade import spaces
 from popgym_arcade.registry import TWINS, twin_name
+from popgym_arcade.vendor import write_files
 
 __all__ = [
     "CHECKPOINTS",
@@ -50,7 +51,6 @@ __all__ = [
     "read_config",
     "read_metrics",
     "read_run",
-    "replace_text",
     "to_json_line",
     "unfinished_checkpoints",
     "unfinished_path",
@@ -98,19 +98,12 @@ def warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file atomically: a crash leaves the old file or the new one."""
-    draft = path.with_name(f".{path.name}")
-    draft.write_text(text)
-    draft.replace(path)
-
-
 # --- config.json ---------------------------------------------------------------------------------
 
 
 def write_config(folder: Path, content: dict[str, Any]) -> None:
     """Write config.json. content: its JSON object."""
-    replace_text(folder / CONFIG, json.dumps(content, indent=2))
+    write_files({folder / CONFIG: json.dumps(content, indent=2).encode()})
 
 
 def read_config(folder: Path) -> dict[str, Any]:

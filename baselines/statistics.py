@@ -8,7 +8,7 @@ import numpy as np
 import scipy.stats
 from numpy.typing import ArrayLike
 
-__all__ = ["CONFIDENCE", "RESAMPLES", "evenly_spaced", "interval"]
+__all__ = ["CONFIDENCE", "RESAMPLES", "interval"]
 
 CONFIDENCE: float = 0.95
 RESAMPLES: int = 2000
@@ -44,11 +44,3 @@ def interval(values: ArrayLike, statistic: Callable[..., Any] = np.mean) -> tupl
         if np.isfinite(found).all():
             return float(found.low), float(found.high)
     raise ValueError(f"the statistic has no finite value on resamples of {values}")
-
-
-def evenly_spaced(length: int, most: int) -> np.ndarray:
-    """At most ``most`` evenly spaced indices in [0, length - 1]: int[count].
-
-    The first and the last are included.
-    """
-    return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(int))

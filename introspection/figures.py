@@ -25,7 +25,7 @@ try:
     from matplotlib.ticker import MaxNLocator
 
     from popgym_arcade.baselines.figure import COLORS, FAINT, INK, STYLE
-    from popgym_arcade.baselines.statistics import CONFIDENCE, evenly_spaced, interval
+    from popgym_arcade.baselines.statistics import CONFIDENCE, interval
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
         f"popgym_arcade.introspection.figures needs {missing.name}: "
@@ -145,7 +145,7 @@ def _saliency(maps, frames, config, mode, each, use_latex) -> Figure:
     magnitudes = np.abs(maps).sum(axis=-1)
     shares = magnitudes.sum((1, 2)) / (magnitudes.sum() or 1)
     norms = _norms(magnitudes, each)
-    shown = evenly_spaced(len(maps), MODES[mode])
+    shown = spaces.evenly_spaced(len(maps), MODES[mode])
     columns = min(COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
     figure = _new_figure(1.45 * columns + 1.1, 3.15 * rows + 0.3)

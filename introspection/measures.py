@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 
 from popgym_arcade import spaces
 from popgym_arcade.baselines.model.builder import scaled
-from popgym_arcade.baselines.statistics import CONFIDENCE, RESAMPLES, evenly_spaced, interval
+from popgym_arcade.baselines.statistics import CONFIDENCE, RESAMPLES, interval
 from popgym_arcade.introspection.saliency import SaliencyMaps, encode_frames, unroll
 
 __all__ = [
@@ -381,7 +381,7 @@ def shuffled_past(
 def _selected(length, numbers, most):
     """Resolve indices into 0 ... length - 1, negative ones too; None selects up to ``most``."""
     if numbers is None:
-        return evenly_spaced(length, most)
+        return spaces.evenly_spaced(length, most)
     return np.arange(length)[np.asarray(numbers, int)]
 
 

@@ -8,12 +8,12 @@ import numpy as np
 
 from popgym_arcade import spaces
 from popgym_arcade.baselines.checkpoint import Agent
-from popgym_arcade.baselines.statistics import evenly_spaced
 from popgym_arcade.introspection import measures
 from popgym_arcade.introspection.episode import EnvironmentConfig, Trajectory, rollout
 from popgym_arcade.introspection.measures import Contamination, RecallDensity, ReturnDifference
 from popgym_arcade.introspection.report import map_side
 from popgym_arcade.introspection.saliency import SaliencyMaps, Target, saliency_of
+from popgym_arcade.spaces import evenly_spaced
 
 __all__ = ["Study", "study"]
 
@@ -91,19 +91,9 @@ def study(
         noise.append(measures.contamination(maps, noise_key, sigma, frames, samples))
         some = evenly_spaced(len(maps), DECISIONS_PER_EPISODE)
         shuffled.append(measures.shuffled_past(maps, shuffle_key, some, samples))
-    recall = measures.recall_density(recalls)
-    return Study(
-        agent,
-        environment,
-        first,
-        decisions,
-        pooled,
-        recall,
-        noise,
-        shuffled,
-        np.array(returns),
-        differences or {},
-    )
+    recall, differences = measures.recall_density(recalls), differences or {}
+    figures = recall, noise, shuffled, np.array(returns), differences
+    return Study(agent, environment, first, decisions, pooled, *figures)
 
 
 def _report_maps(maps: SaliencyMaps, log: Callable[[str], object]) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ uint8[S, S, 3] and action an int. It is called once per step, in order, so it ma
 
 import argparse
 import importlib
+import io
 import os
 import sys
 import zlib
@@ -26,6 +27,7 @@ from popgym_arcade import experts, spaces
 from popgym_arcade.play import cabinet
 from popgym_arcade.registry import NUM_ACTIONS, REGISTERED_ENVIRONMENTS
 from popgym_arcade.render import OBS_SIZES
+from popgym_arcade.vendor import write_files
 
 __all__ = [
     "FRAMES_PER_SECOND",
@@ -197,9 +199,9 @@ def write_gif(
     durations[-1] += round(LAST_FRAME_SECONDS * 1000)
     first, *rest = (_paletted(frames[start], palette, scale) for start in starts)
     options = dict(duration=durations.tolist(), loop=0, optimize=False, disposal=1)
-    _write(
-        path, lambda draft: first.save(draft, "GIF", save_all=True, append_images=rest, **options)
-    )
+    content = io.BytesIO()
+    first.save(content, "GIF", save_all=True, append_images=rest, **options)
+    write_files({Path(path): content.getvalue()})
 
 
 def write_sheet(
@@ -219,9 +221,7 @@ def write_sheet(
     spaces.check_range("scale", scale, *_SCALES)
     if len(frames) == 0:
         raise ValueError("a contact sheet needs at least one frame, but there are none")
-    shown = np.unique(
-        np.linspace(0, len(frames) - 1, min(len(frames), SHEET_FRAMES)).round().astype(int)
-    )
+    shown = spaces.evenly_spaced(len(frames), SHEET_FRAMES)
     columns = min(columns, len(shown))
     gap = max(1, frames[0].shape[0] // 32)
     height, width = (length + gap for length in frames[0].shape[:2])
@@ -231,7 +231,9 @@ def write_sheet(
         top, left = place // columns * height, place % columns * width
         sheet[top : top + height - gap, left : left + width - gap] = frames[index]
     image = _enlarged(Image.fromarray(sheet), scale)
-    _write(path, lambda draft: image.save(draft, "PNG", optimize=True))
+    content = io.BytesIO()
+    image.save(content, "PNG", optimize=True)
+    write_files({Path(path): content.getvalue()})
 
 
 def _chooser(
@@ -326,17 +328,6 @@ def check_path(path: str | os.PathLike[str], suffixes: Collection[str] = (".gif"
         raise FileNotFoundError(f"there is no folder {str(path.parent)!r} for {path.name!r}")
     if path.is_dir():
         raise IsADirectoryError(f"{str(path)!r} is a folder; name a file")
-
-
-def _write(path: str | os.PathLike[str], write: Callable[[Path], None]) -> None:
-    """Write a file atomically. write: (path) -> None."""
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    try:
-        write(draft)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 # --- the command ---------------------------------------------------------------------------------

@@ -431,3 +431,9 @@ def test_a_number_on_the_command_line_is_checked(capsys):
         with pytest.raises(SystemExit) as ended:
             parser.parse_args(arguments)
         assert ended.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_evenly_spaced_indices_hold_the_first_and_the_last():
+    assert spaces.evenly_spaced(5, 9).tolist() == [0, 1, 2, 3, 4]
+    assert spaces.evenly_spaced(100, 3).tolist() == [0, 50, 99]
+    assert spaces.evenly_spaced(1, 3).tolist() == [0]

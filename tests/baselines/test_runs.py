@@ -88,20 +88,20 @@ def test_a_config_is_read_as_it_was_written(tmp_path):
     assert runs.has_run(tmp_path) and runs.read_config(tmp_path) == content
 
 
-@pytest.mark.parametrize("operation", ["write_text", "replace"])
-def test_a_crash_while_a_file_is_replaced_leaves_the_old_one(tmp_path, monkeypatch, operation):
-    runs.replace_text(tmp_path / "file", "old")
+@pytest.mark.parametrize("operation", ["pathlib.Path.write_bytes", "os.replace"])
+def test_a_crash_while_the_config_is_written_leaves_the_old_one(tmp_path, monkeypatch, operation):
+    runs.write_config(tmp_path, {"algorithm": "pqn", "config": {}})
+    old = (tmp_path / runs.CONFIG).read_text()
 
     def crash(*arguments):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"pathlib.Path.{operation}", crash)
+        patch.setattr(operation, crash)
         with pytest.raises(KeyboardInterrupt):
-            runs.replace_text(tmp_path / "file", "new")
-    assert (tmp_path / "file").read_text() == "old"
-    runs.replace_text(tmp_path / "file", "new")
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["new"]
+            runs.write_config(tmp_path, {"algorithm": "dqn", "config": {}})
+    assert (tmp_path / runs.CONFIG).read_text() == old
+    assert [path.name for path in tmp_path.iterdir()] == [runs.CONFIG]
 
 
 def test_checkpoints_are_listed_by_steps_without_unfinished_ones(tmp_path):

@@ -18,7 +18,7 @@ client("matplotlib")
 
 from matplotlib.text import Text  # noqa: E402, after the checks
 
-from popgym_arcade.baselines import statistics  # noqa: E402, after the checks
+from popgym_arcade import spaces  # noqa: E402, after the checks
 from popgym_arcade.introspection import episode, figures, measures  # noqa: E402
 
 CONFIG = {
@@ -96,7 +96,7 @@ def test_frames_are_drawn_above_their_maps(mode, length, shown):
     figure = figures.vis_fn(maps, frames, CONFIG, mode)
     drawn = pictures(figure)
     assert len(drawn) == 2 * shown
-    chosen = statistics.evenly_spaced(length, shown)
+    chosen = spaces.evenly_spaced(length, shown)
     colored = [picture for picture in drawn if picture.ndim == 3]
     gray = [picture for picture in drawn if picture.ndim == 2]
     np.testing.assert_array_equal(colored, frames[chosen])

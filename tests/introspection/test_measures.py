@@ -11,7 +11,6 @@ client("equinox")
 client("memax")
 
 from popgym_arcade.baselines.model.builder import QNetworkRNN  # noqa: E402, after the checks
-from popgym_arcade.baselines.statistics import evenly_spaced  # noqa: E402
 from popgym_arcade.introspection import measures  # noqa: E402
 from popgym_arcade.introspection.saliency import SaliencyMaps  # noqa: E402
 from tests.introspection.models import LinearRecurrence, linear_recurrence  # noqa: E402
@@ -247,9 +246,3 @@ def test_numbers_out_of_range_are_refused():
     for measure in (measures.contamination, measures.shuffled_past):
         with pytest.raises(ValueError, match="samples must be at least 1, but it is 0"):
             measure(maps, jax.random.key(0), samples=0)
-
-
-def test_evenly_spaced_indices_hold_the_first_and_the_last():
-    assert evenly_spaced(5, 9).tolist() == [0, 1, 2, 3, 4]
-    assert evenly_spaced(100, 3).tolist() == [0, 50, 99]
-    assert evenly_spaced(1, 3).tolist() == [0]
