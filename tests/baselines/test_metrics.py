@@ -90,9 +90,9 @@ def test_a_crash_while_a_run_is_resumed_loses_no_lines(tmp_path, monkeypatch):
     def crash(*arguments):
         raise KeyboardInterrupt
 
-    for name in ("write_text", "replace"):
+    for name in ("pathlib.Path.write_bytes", "os.replace"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"pathlib.Path.{name}", crash)
+            patch.setattr(name, crash)
             with pytest.raises(KeyboardInterrupt):
                 MetricsWriter(tmp_path, {}, steps=64)
         assert read_metrics(tmp_path) == [at(64), at(128)]
