@@ -48,8 +48,6 @@ from tests.testing import (
     some_states,
 )
 
-__all__: list[str] = []  # for tools that take every module beside __init__.py for an API
-
 TWINS = [pytest.param(False, id="MDP"), pytest.param(True, id="POMDP")]
 EASY = [game + "Easy" for game in GAMES]
 MODULES = {module.__name__.split(".")[-1]: module for module, _ in GAMES.values()}
