@@ -1,4 +1,4 @@
-"""What setup.cfg installs is the package: every module of the tree, and nothing that only tests use."""
+"""What setup.cfg installs: every module of the package, and nothing that only tests use."""
 
 import configparser
 import importlib.util
