@@ -308,7 +308,9 @@ def _draw_enlarged(canvas: jax.Array, glyph: jax.Array) -> jax.Array:
     size = draw.pixels(width, _ENLARGED_UNITS)
     canvas = draw.board(canvas, paper, tiles=_ENLARGED_TILES, size=size)
     size = draw.pixels(width, _DIGIT_UNITS)
-    place: dict[str, Any] = dict(size=(size, size), top=(height - size) // 2, left=(width - size) // 2)
+    place: dict[str, Any] = dict(
+        size=(size, size), top=(height - size) // 2, left=(width - size) // 2
+    )
     return draw.glyphs(canvas, glyph, glyphs=_GLYPHS, inks=_INKS[:-1], **place)
 
 

@@ -179,16 +179,15 @@ def each_of(states):
     return [type(states)(*fields) for fields in zip(*states)]
 
 
-def rendered(name, partial_obs, states):
-    """The frames of any multiple of BATCH states, as NumPy."""
+def rendered(name, partial_obs, states, **overrides):
+    """The frames of any multiple of BATCH states, as NumPy. overrides: fields of Params."""
     functions = compiled(name, partial_obs)
+    params = dataclasses.replace(functions.params, **overrides)
     count = len(states.time)
     batches = (
         jax.tree.map(lambda leaf, i=i: leaf[i : i + BATCH], states) for i in range(0, count, BATCH)
     )
-    return np.concatenate(
-        [np.asarray(functions.render(batch, functions.params)) for batch in batches]
-    )
+    return np.concatenate([np.asarray(functions.render(batch, params)) for batch in batches])
 
 
 # --- comparisons ---------------------------------------------------------------------------------
