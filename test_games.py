@@ -498,23 +498,26 @@ def golden_hash(name, partial_obs):
     Float state is rounded to 1 / 1024 before it is drawn, so that last-bit differences between
     devices do not matter.
     """
-    functions, number = compiled(name, partial_obs), np.arange(BATCH, dtype=np.int32)
-    _, state = functions.reset(keys(11), functions.params)
-    digest = hashlib.sha256()
+    programs, params = compiled_programs(name), REGISTRY[name].params
+    state = programs.reset(keys(11), params)[partial_obs]
+    states, outcomes, number = [], [], np.arange(BATCH, dtype=np.int32)
     for i in range(32):
-        rounded = jax.tree.map(
-            lambda leaf: np.round(leaf * 1024) / 1024 if leaf.dtype == np.float32 else leaf,
-            as_numpy(state),
+        states.append(
+            jax.tree.map(
+                lambda leaf: np.round(leaf * 1024) / 1024 if leaf.dtype == np.float32 else leaf,
+                as_numpy(state),
+            )
         )
-        digest.update(np.asarray(functions.render(rounded, functions.params)).tobytes())
-        actions = compiled_programs(name).expert(
-            state, number % 2 == 0, (7 * i + number) % 5, REGISTRY[name].params
-        )
-        _, state, reward, done, _ = functions.step(keys(i), state, actions, functions.params)
-        digest.update(
-            np.asarray(done).tobytes()
-            + np.round(np.asarray(reward) * 1e5).astype(np.int32).tobytes()
-        )
+        actions = programs.expert(state, number % 2 == 0, (7 * i + number) % 5, params)
+        state, reward, done, _ = programs.step(keys(i), state, actions, params)[partial_obs]
+        outcomes.append((np.asarray(reward), np.asarray(done)))
+    frames = rendered(
+        name, partial_obs, jax.tree.map(lambda *leaves: np.concatenate(leaves), *states)
+    )
+    digest = hashlib.sha256()
+    for some_frames, (reward, done) in zip(np.split(frames, len(states)), outcomes):
+        digest.update(some_frames.tobytes())
+        digest.update(done.tobytes() + np.round(reward * 1e5).astype(np.int32).tobytes())
     return digest.hexdigest()
 
 
