@@ -16,11 +16,11 @@ again pays -2 / n^2. Returns lie in [-1, 1].
 Episode end: terminated when all 12 ship cells are hit or after n^2 / 2 repeated shots; truncated at
 2 n^2 steps.
 
-Views: hits and misses have different marks. The MDP outlines the cursor's cell and shows the marks of
-all shots and, as a bar below the sea, how much of the budget of repeated shots is used. The POMDP
-shows the sea with the cursor at time 0. Afterwards it is a periscope: it shows the cursor's cell
-alone, enlarged and with its mark, and not where on the sea that cell lies. Ships that are not hit
-are never drawn.
+Views: hits and misses have different marks. The MDP outlines the cursor's cell and shows the marks
+of all shots and, as a bar below the sea, how much of the budget of repeated shots is used. The
+POMDP shows the sea with the cursor at time 0. Afterwards it is a periscope: it shows only the
+cursor's cell, enlarged and with its mark, and not where on the sea that cell is. Ships that are not
+hit are never drawn.
 
 Levels: Easy n = 8, Medium n = 10, Hard n = 12; limits 128, 200, 288.
 

@@ -24,7 +24,7 @@ and theta are clipped to the range before they are drawn.
 
 Views: the cart with its pole, and one gauge each for x_dot and theta_dot, which grows from the
 middle to the side that the velocity points to. The MDP shows all of it. The POMDP shows the cart
-with its pole, and no gauges. In NoisyCartPole, the POMDP draws them with noise, and the MDP without.
+with its pole, but no gauges, and in NoisyCartPole it draws them with noise. The MDP has no noise.
 
 Levels: CartPole Easy T = 400, Medium T = 600, Hard T = 800, all with sigma = 0. NoisyCartPole T =
 200, Easy sigma = 0.1, Medium sigma = 0.2, Hard sigma = 0.3.
@@ -150,9 +150,9 @@ class State(NamedTuple):
     x_dot: jax.Array  # float32[]: its velocity, meters per second
     theta: jax.Array  # float32[]: the pole's angle from upright, radians, positive to the right
     theta_dot: jax.Array  # float32[]: its angular velocity, radians per second
-    # What the POMDP adds to x and theta. If params.velocities_hidden is false, it is float32[4], for
-    # all four variables above.
-    noise: jax.Array  # float32[2]: normally distributed
+    # Added to x and theta where the POMDP draws them. Its shape depends on params.velocities_hidden:
+    # if that is false, it is float32[4], added to all four variables above.
+    noise: jax.Array  # float32[2]
     time: jax.Array  # int32[]: steps taken
     score: jax.Array  # int32[], in [0, T]: steps survived
 
@@ -195,7 +195,10 @@ def step(
 
 
 def draw_noise(key: jax.Array, params: Params) -> jax.Array:
-    """The noise on one frame: float32[2], or [4] with visible velocities, of N(0, noise_sigma^2)."""
+    """The noise on one frame of the POMDP, from N(0, noise_sigma^2).
+
+    float32[2], or float32[4] if params.velocities_hidden is false.
+    """
     noisy_variables = 2 if params.velocities_hidden else 4
     return params.noise_sigma * jax.random.normal(key, (noisy_variables,), jnp.float32)
 
@@ -261,7 +264,7 @@ def _drawn_variables(state: State, params: Params) -> tuple[jax.Array, ...]:
 
 
 def _draw_gauges(canvas: jax.Array, x_dot: jax.Array, theta_dot: jax.Array) -> jax.Array:
-    """Draw the gauges on their band: bars that grow from the middle of their tracks with the velocity v.
+    """Draw the gauges: bars that grow from the middle of their tracks with the velocity v.
 
     A bar fills v / (1 + |v|) of its half of the track: half of it at v = 1, never all of it, and
     enough to read a small v.

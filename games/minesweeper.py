@@ -19,8 +19,8 @@ digs; truncated at 2 n^2 steps.
 Views: a dug cell shows the number of mines among its eight neighbors, including 0; a dug mine is
 drawn as a mine. The MDP shows all dug cells, a bright cell under the cursor and, as a bar below the
 field, how much of the budget of repeated digs is used. The POMDP shows the field with the cursor at
-time 0. Afterwards it shows the cursor's cell alone, enlarged, and not where on the field that cell
-lies. Mines that are not dug are never drawn.
+time 0. Afterwards it shows only the cursor's cell, enlarged, and not where on the field that cell
+is. Mines that are not dug are never drawn.
 
 Levels: Easy n = 4 with m = 2 mines, Medium n = 6 with m = 6, Hard n = 8 with m = 10; limits 32, 72,
 128.

@@ -268,7 +268,7 @@ def test_the_expert_clears_the_board_from_every_start(name):
 
 @pytest.mark.parametrize("name", LEVELS)
 def test_a_bounce_off_a_brick_or_the_paddle_can_be_told_from_the_state(name):
-    """Tell it from the rules instead: the ball turned, not lost, and a brick broke or it was low."""
+    """The rules tell it otherwise: the ball turned and a brick broke, or it turned above row 19."""
     width, rng, happened = REGISTRY[name].params.paddle_width, np.random.default_rng(1), Counter()
     states, expected = [], []
     for _ in range(40):
