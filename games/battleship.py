@@ -37,9 +37,9 @@ Differences from 0.0.7:
   limit. A policy that looks only at the current frame earned 1.000 at every level.
 
 Versions:
+* 1 (0.1.0): first version.
 * 2 (0.2.0): the POMDP hides where the cursor is after time 0. With cursor_hidden=False it outlines
   the cursor's cell on the sea, as in version 1.
-* 1 (0.1.0): first version.
 """
 
 from dataclasses import dataclass, field

@@ -48,9 +48,9 @@ Differences from 0.0.7:
   stands still earned 1.000 at every level.
 
 Versions:
+* 1 (0.1.0): first version.
 * 2 (0.2.0): the POMDP shows the ball only at time 0 and when it bounces off a brick or the paddle.
   With flight_hidden=False it shows the rising ball with its tail, as in version 1.
-* 1 (0.1.0): first version.
 """
 
 from dataclasses import dataclass, field

@@ -24,7 +24,7 @@ and theta are clipped to the range before they are drawn.
 
 Views: the cart with its pole, and one gauge each for x_dot and theta_dot, which grows from the
 middle to the side that the velocity points to. The MDP shows all of it. The POMDP shows the cart
-with its pole, but no gauges, and in NoisyCartPole it draws them with noise. The MDP has no noise.
+with its pole, but no gauges. In NoisyCartPole, the POMDP draws them with noise, the MDP without.
 
 Levels: CartPole Easy T = 400, Medium T = 600, Hard T = 800, all with sigma = 0. NoisyCartPole T =
 200, Easy sigma = 0.1, Medium sigma = 0.2, Hard sigma = 0.3.
@@ -47,10 +47,10 @@ Differences from 0.0.7:
   futures.
 
 Versions:
+* 1 (0.1.0): first version.
 * 2 (0.2.0): the POMDP shows cart and pole instead of the gauges, noise concerns only x and theta
   and only the POMDP, and CartPole lasts longer. With velocities_hidden=False the POMDP is that of
   version 1: everything at time 0 and only the gauges afterwards, with noise on all four variables.
-* 1 (0.1.0): first version.
 """
 
 from dataclasses import dataclass, field

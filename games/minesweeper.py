@@ -38,9 +38,9 @@ Differences from 0.0.7:
   memory who infers the mines earns 0.81.
 
 Versions:
+* 1 (0.1.0): first version.
 * 2 (0.2.0): the POMDP hides where the cursor is after time 0. With cursor_hidden=False it draws
   the cursor's cell in its place on the field, as in version 1.
-* 1 (0.1.0): first version.
 """
 
 from dataclasses import dataclass, field
