@@ -31,8 +31,8 @@ Episode end: terminated when the ball is lost or the last brick is broken; trunc
 Views: the MDP shows the bricks, the paddle, the ball, and a trail where the ball was before. The
 ball's tail points back along its path. The ball is hollow if it has just touched a brick, because
 it then does not break the next one. The POMDP shows the same at time 0. Afterwards it shows the
-bricks and the paddle, and the ball only in the frame after it has bounced off a brick or off the
-paddle, as a plain ball without tail or trail. Bounces off walls and ceiling are not shown.
+bricks and the paddle, and the ball only in the frame of a bounce off a brick or off the paddle, as
+a plain ball without tail or trail. Bounces off walls and ceiling are not shown.
 
 Levels: Easy w = 6, Medium w = 5, Hard w = 4; the limit is 2000.
 

@@ -19,8 +19,8 @@ Rewards: each step after which the state is in range, |x| <= 2.4 m and |theta| <
 Episode end: terminated when the state leaves the range; truncated at T steps.
 
 Noise: CartPole has none. In NoisyCartPole, reset and every step draw two independent numbers from
-N(0, sigma^2), one for x and one for theta, and the POMDP adds them for drawing only. The noisy x
-and theta are clipped to the range before they are drawn.
+N(0, sigma^2) and the POMDP adds them to x and theta for drawing only. The noisy x and theta are
+clipped to the range before they are drawn.
 
 Views: the cart with its pole, and one gauge each for x_dot and theta_dot, which grows from the
 middle to the side that the velocity points to. The MDP shows all of it. The POMDP shows the cart
@@ -150,8 +150,8 @@ class State(NamedTuple):
     x_dot: jax.Array  # float32[]: its velocity, meters per second
     theta: jax.Array  # float32[]: the pole's angle from upright, radians, positive to the right
     theta_dot: jax.Array  # float32[]: its angular velocity, radians per second
-    # Added to x and theta where the POMDP draws them. Its shape depends on params.velocities_hidden:
-    # if that is false, it is float32[4], added to all four variables above.
+    # What the POMDP adds to x and theta. The shape depends on params.velocities_hidden: if that is
+    # false, the noise is float32[4], for all four variables above.
     noise: jax.Array  # float32[2]
     time: jax.Array  # int32[]: steps taken
     score: jax.Array  # int32[], in [0, T]: steps survived

@@ -93,7 +93,7 @@ def test_keys_and_numbers_of_some_levels():
     assert says("BattleShipEasy", "-1/32") and says("BattleShipMedium", "-0.02")
     assert says("MineSweeperHard", "1/54") and says("MineSweeperHard", "10 mines")
     assert says("CartPoleHard", "1/800") and says("AutoEncodeHard", "78 cards")
-    assert says("TetrisEasy", "up to 1 row") and says("TetrisHard", "up to 2 rows")
+    assert says("TetrisEasy", "falls by 1 row,") and says("TetrisHard", "falls by 2 rows,")
     assert says("SkittlesHard", "columns 2 to 7")
     actions = dict(rules.player_rules("BattleShipHard"))["Actions"]
     assert actions[0].text.startswith("The arrow keys move") and "space shoots" in actions[0].text
