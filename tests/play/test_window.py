@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -374,13 +375,20 @@ def test_control_c_in_the_terminal_leaves_and_keeps_the_recording(x_display, tmp
         "--record",
         str(tmp_path / "a.gif"),
     ]
+    # A shell that starts the tests in the background makes them ignore Control-C, and the game
+    # would inherit that.
     game = subprocess.Popen(
-        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     lines = [game.stdout.readline(), game.stdout.readline()]
     assert "done in" in lines[1]
     time.sleep(1)
-    game.send_signal(subprocess.signal.SIGINT)
+    game.send_signal(signal.SIGINT)
     printed, _ = game.communicate(timeout=30)
     assert game.returncode == 0 and "Traceback" not in printed
     assert (tmp_path / "a.gif").stat().st_size > 0
