@@ -33,6 +33,13 @@ def test_outside_a_clone_the_gallery_wants_to_know_where_to_go(tmp_path, monkeyp
     assert caught.value.code == 2 and "name another" in capsys.readouterr().err
 
 
+def test_an_unknown_game_is_answered_with_the_nearest(tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        make_gallery.main([str(tmp_path / "gallery"), "--games", "Navigatr"])
+    assert caught.value.code == 2 and "Navigator" in capsys.readouterr().err
+    assert not (tmp_path / "gallery").exists()
+
+
 def test_the_gallery_shows_every_game_in_at_most_four_megabytes():
     paths = [GALLERY / make_gallery.file_name(game) for game in GAMES]
     assert sorted(GALLERY.iterdir()) == sorted(paths)
@@ -51,17 +58,8 @@ def new_gallery(tmp_path_factory):
     here.
     """
     folder = tmp_path_factory.mktemp("gallery")
-    code = (
-        "import functools, sys, make_gallery as m;"
-        "m.make_gallery = functools.partial(m.make_gallery, games=sys.argv[2:]);"
-        "m.main(sys.argv[1:2])"
-    )
-    subprocess.run(
-        [sys.executable, "-c", code, str(folder), *AS_FOR_USERS],
-        cwd=ROOT / "docs",
-        env={**os.environ, "XLA_FLAGS": ""},
-        check=True,
-    )
+    command = [sys.executable, str(ROOT / "docs" / "make_gallery.py"), str(folder), "--games"]
+    subprocess.run([*command, *AS_FOR_USERS], env={**os.environ, "XLA_FLAGS": ""}, check=True)
     make_gallery.make_gallery(folder, [game for game in GAMES if game not in AS_FOR_USERS])
     return folder
 
