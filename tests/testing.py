@@ -215,8 +215,7 @@ def in_full_batches(function, width, options):
     def with_keys(*arguments):
         *batches, params = arguments
         typed = (
-            jax.vmap(jax.random.wrap_key_data)(batch) if is_raw_keys(batch) else batch
-            for batch in batches
+            jax.random.wrap_key_data(batch) if is_raw_keys(batch) else batch for batch in batches
         )
         return jax.vmap(function, in_axes=(*(0 for _ in batches), None))(*typed, params)
 
