@@ -17,7 +17,7 @@ import re
 import subprocess
 import sys
 import typing
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -28,17 +28,16 @@ from popgym_arcade import GAMES, REGISTERED_ENVIRONMENTS, REGISTRY, experts, mak
 from popgym_arcade import render as draw
 from popgym_arcade.play.rules import rules_of
 from tests.testing import (
-    AS_FOR_USERS,
     BATCH,
     DOWN,
     FIRE,
-    FOR_MANY_STEPS,
     LEFT,
     UP,
     as_numpy,
     assert_same,
     case_of,
     compiled,
+    compiled_programs,
     each_of,
     keys,
     many_starts,
@@ -493,35 +492,32 @@ def test_importing_the_package_touches_no_device():
 # --- golden frames -------------------------------------------------------------------------------
 
 
-@cache
-def compiled_expert(name):
-    """An environment's expert, compiled for BATCH states."""
-    return jax.jit(jax.vmap(experts.expert, in_axes=(0, None)), compiler_options=AS_FOR_USERS)
-
-
 def golden_hash(name, partial_obs):
     """Hash the frames of 32 steps of BATCH episodes, half of them played by the expert.
 
     Float state is rounded to 1 / 1024 before it is drawn, so that last-bit differences between
     devices do not matter.
     """
-    functions, number = compiled(name, partial_obs), np.arange(BATCH, dtype=np.int32)
-    _, state = functions.reset(keys(11), functions.params)
-    digest = hashlib.sha256()
+    programs, params = compiled_programs(name), REGISTRY[name].params
+    state = programs.reset(keys(11), params)[partial_obs]
+    states, outcomes, number = [], [], np.arange(BATCH, dtype=np.int32)
     for i in range(32):
-        rounded = jax.tree.map(
-            lambda leaf: np.round(leaf * 1024) / 1024 if leaf.dtype == np.float32 else leaf,
-            as_numpy(state),
+        states.append(
+            jax.tree.map(
+                lambda leaf: np.round(leaf * 1024) / 1024 if leaf.dtype == np.float32 else leaf,
+                as_numpy(state),
+            )
         )
-        digest.update(np.asarray(functions.render(rounded, functions.params)).tobytes())
-        actions = np.where(
-            number % 2 == 0, compiled_expert(name)(state, functions.params), (7 * i + number) % 5
-        )
-        _, state, reward, done, _ = functions.step(keys(i), state, actions, functions.params)
-        digest.update(
-            np.asarray(done).tobytes()
-            + np.round(np.asarray(reward) * 1e5).astype(np.int32).tobytes()
-        )
+        actions = programs.expert(state, number % 2 == 0, (7 * i + number) % 5, params)
+        state, reward, done, _ = programs.step(keys(i), state, actions, params)[partial_obs]
+        outcomes.append((np.asarray(reward), np.asarray(done)))
+    frames = rendered(
+        name, partial_obs, jax.tree.map(lambda *leaves: np.concatenate(leaves), *states)
+    )
+    digest = hashlib.sha256()
+    for some_frames, (reward, done) in zip(np.split(frames, len(states)), outcomes):
+        digest.update(some_frames.tobytes())
+        digest.update(done.tobytes() + np.round(reward * 1e5).astype(np.int32).tobytes())
     return digest.hexdigest()
 
 
@@ -576,10 +572,10 @@ def described(shown):
 def test_two_frames_are_equal_if_and_only_if_what_the_view_shows_is(name, partial_obs):
     case, params, played = case_of(name), REGISTRY[name].params, some_states(name)
     frame_of, shown_of, count = {}, {}, 0
-    for states in (
-        played,
-        *(case.scramble(np.random.default_rng(seed), played, params) for seed in (1, 2)),
-    ):
+    scrambled = [case.scramble(np.random.default_rng(seed), played, params) for seed in (1, 2)]
+    undealt = {field: getattr(scrambled[0], field) for field in case.undealt}
+    otherwise_dealt = jax.tree.map(lambda leaf: leaf[:256], played._replace(**undealt))
+    for states in (played, otherwise_dealt, *scrambled):
         for state, frame in zip(each_of(states), rendered(name, partial_obs, states)):
             shown = described(case.shown(state, params, partial_obs))
             frame = hashlib.sha1(frame).digest()
@@ -638,67 +634,49 @@ ROLLOUTS, EXPLORED_STEPS = 128, 64
 PAIRS, SEQUENCES, FUTURE_STEPS = 32, 8, 12
 
 
-def look(frame):
-    """A 64-bit hash of a frame: uint32[2]."""
-    weights = np.random.default_rng(0).integers(0, 2**32, (frame.size, 2), np.uint32)
-    # With a sum of products instead of a matrix product, XLA would draw the frame twice.
-    return frame.reshape(-1).astype(jnp.uint32) @ weights
+def explore(name, seed):
+    """Play many rollouts from one start with shared chance: (states, frames' hashes, over).
 
-
-@cache
-def explore(name):
-    """Play many rollouts from one start with shared chance: (states, looks, episode over)."""
-    env, params = make(name)
-
-    @partial(jax.jit, compiler_options=AS_FOR_USERS)
-    def run(key, start):
-        def one_step(carry, key):
-            state, over = carry
-            who_key, action_key, step_key = jax.random.split(key, 3)
-            by_expert = jax.random.bernoulli(who_key, 0.3, (ROLLOUTS,))
-            expert = jax.vmap(experts.expert, in_axes=(0, None))(state, params)
-            action = jnp.where(by_expert, expert, jax.random.randint(action_key, (ROLLOUTS,), 0, 5))
-            obs, state, _, done, _ = jax.vmap(env.step_env, in_axes=(None, 0, 0, None))(
-                step_key, state, action, params
-            )
-            return (state, over | done), (state, jax.vmap(look)(obs), over | done)
-
-        start = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (ROLLOUTS, *leaf.shape)), start)
-        explored = jax.lax.scan(
-            one_step, (start, jnp.zeros(ROLLOUTS, bool)), jax.random.split(key, EXPLORED_STEPS)
-        )[1]
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), explored)
-
-    return run
-
-
-@cache
-def futures_differ(name):
-    """Whether two states differ in later rewards, terminations or frames: bool[].
-
-    Both are played with the same actions and the same chance.
+    All have leaves [steps * ROLLOUTS]. over: the episode had ended.
     """
-    env, params = make(name)
+    programs, params = compiled_programs(name), REGISTRY[name].params
+    rng = np.random.default_rng(seed)
+    start = one_of(many_starts(name), seed)
+    state = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (ROLLOUTS, *leaf.shape)), start)
+    over, explored = np.zeros(ROLLOUTS, bool), []
+    for key in keys(seed, EXPLORED_STEPS):
+        by_expert, others = rng.random(ROLLOUTS) < 0.3, rng.integers(0, 5, ROLLOUTS, np.int32)
+        action = programs.expert(state, by_expert, others, params)
+        same_key = np.broadcast_to(jax.random.key_data(key), (ROLLOUTS, 2))
+        state, _, done, _ = programs.step_env(same_key, state, action, params)
+        over = over | np.asarray(done)
+        frames = rendered(name, False, state)
+        explored.append(
+            (as_numpy(state), np.array([hashlib.sha1(f).digest() for f in frames]), over)
+        )
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *explored)
 
-    def differ(key, one, other, actions):
-        def one_step(carry, key_and_action):
-            states, over, differ = carry
-            played = [
-                env.step_env(key_and_action[0], state, key_and_action[1], params)
-                for state in states
-            ]
-            seen = [(look(obs), reward, info["terminated"]) for obs, _, reward, _, info in played]
-            unlike = jnp.any(jnp.stack([jnp.any(a != b) for a, b in zip(*seen)]))
-            return (
-                [state for _, state, *_ in played],
-                over | played[0][3] | played[1][3],
-                differ | (unlike & ~over),
-            ), None
 
-        start = ([one, other], jnp.bool_(False), jnp.bool_(False))
-        return jax.lax.scan(one_step, start, (jax.random.split(key, FUTURE_STEPS), actions))[0][2]
+def futures_differ(name, seed, one, other, actions):
+    """Whether pairs of states differ in later rewards, terminations or frames: bool[pairs].
 
-    return jax.jit(jax.vmap(differ, in_axes=(None, 0, 0, 0)), compiler_options=FOR_MANY_STEPS)
+    Both are played with the same actions, int32[pairs, steps], and the same chance.
+    """
+    programs, params = compiled_programs(name), REGISTRY[name].params
+    pairs, steps = actions.shape
+    states, over, differ = [one, other], np.zeros(pairs, bool), np.zeros(pairs, bool)
+    for key, action in zip(keys(seed, steps), actions.T):
+        same_key = np.broadcast_to(jax.random.key_data(key), (pairs, 2))
+        played = [programs.step_env(same_key, state, action, params) for state in states]
+        states = [state for state, *_ in played]
+        seen = [
+            (rendered(name, False, state), np.asarray(reward), np.asarray(info["terminated"]))
+            for state, reward, _, info in played
+        ]
+        unlike = [np.any((a != b).reshape(pairs, -1), axis=1) for a, b in zip(*seen)]
+        differ |= np.any(unlike, axis=0) & ~over
+        over = over | np.asarray(played[0][2]) | np.asarray(played[1][2])
+    return differ
 
 
 def bytes_of(states, fields):
@@ -720,8 +698,7 @@ def test_states_that_look_alike_in_the_mdp_have_the_same_future(name):
     """
     rng, explored = np.random.default_rng(0), 0
     for seed in range(4):
-        start = one_of(many_starts(name), seed)
-        states, looks, over = as_numpy(explore(name)(jax.random.key(seed), start))
+        states, looks, over = explore(name, seed)
         alike = {}
         unlike_of = bytes_of(states, [field for field in states._fields if field != "time"])
         chance_of = bytes_of(states, case_of(name).undealt)
@@ -740,7 +717,7 @@ def test_states_that_look_alike_in_the_mdp_have_the_same_future(name):
                 jax.tree.map(lambda leaf, side=side: leaf[side], states) for side in pairs.T
             )
             actions = rng.integers(0, 5, (len(pairs), FUTURE_STEPS)).astype(np.int32)
-            differ = np.asarray(futures_differ(name)(jax.random.key(seed), one, other, actions))
+            differ = futures_differ(name, seed, one, other, actions)
             assert not differ.any(), (
                 "same frame, different futures: "
                 f"{one_of(one, differ.argmax())} and {one_of(other, differ.argmax())}"

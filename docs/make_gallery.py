@@ -1,12 +1,14 @@
 """Make docs/gallery, an animation of each game's twins played by its expert.
 
-``python docs/make_gallery.py`` writes the same files every time. README.md shows them.
+``python docs/make_gallery.py`` writes the same files every time. README.md shows them. ``--games``
+makes only some of them.
 """
 
 import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from popgym_arcade import spaces
 from popgym_arcade.play import record
 from popgym_arcade.registry import GAMES
 
@@ -51,10 +53,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "folder", nargs="?", type=Path, help="the output folder (default: docs/gallery)"
     )
-    folder = parser.parse_args(arguments).folder or FOLDER
+    parser.add_argument(
+        "--games",
+        nargs="+",
+        default=list(GAMES),
+        metavar="NAME",
+        help="games to animate, e.g. Navigator (default: all)",
+    )
+    options = parser.parse_args(arguments)
+    folder = options.folder or FOLDER
     if not folder.parent.is_dir():
         parser.error(f"there is no folder {folder.parent} to make the gallery in; name another")
-    for path in make_gallery(folder):
+    try:
+        for game in options.games:
+            spaces.check_name("game", game, GAMES)
+    except ValueError as error:
+        parser.error(str(error))
+    for path in make_gallery(folder, options.games):
         print(f"wrote {path}, {path.stat().st_size / 1024:.0f} KiB")
 
 

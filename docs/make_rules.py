@@ -61,6 +61,9 @@ reward like any other.
 | `done` | bool | terminated or truncated |
 | `info["discount"]` | float32 | 0 if terminated, otherwise 1: a truncated state still has a value |
 
+`step` resets an environment whose episode is over. `step_env` does not, and what it returns from a
+terminated state is undefined.
+
 **Randomness.** All of it comes from the keys passed to `reset` and `step`. A start cell is a single
 uniform draw from all eligible cells.
 
@@ -68,12 +71,24 @@ uniform draw from all eligible cells.
 noise and visibility masks are therefore drawn by `reset` and `step` and kept in the state.
 
 **The MDP view is Markov.** Two reachable states that can differ in what the same actions earn, in
-when the episode ends, or in later frames have different frames now. There are two exceptions: the
-time, in games that do not show it, and what chance has not decided or no action has uncovered yet
-(cards not dealt, pieces and enemies still to come, ships not hit, mines not dug).
+when the episode ends, or in later frames have different frames now. There are three exceptions:
+
+* the time, in games that do not show it: only the step limit depends on it;
+* what the game's own chance will decide, or has decided and not shown yet: cards not dealt, pieces
+  and enemies still to come, and in BattleShip and MineSweeper the ships and mines on cells that no
+  shot or dig has touched;
+* differences too small for a pixel: CartPole's state is four floats, and a frame has 8 bits per
+  channel.
 
 **The POMDP view does not leak.** Two states that differ only in what the view hides have identical
 frames.
+
+**A POMDP needs memory.** It is not enough that something is hidden. The best policy that looks at
+the present frame alone earns clearly less than a player with perfect memory of the same frames. On
+the Easy levels, the best policies of this kind that a search found (tabular policy gradients, so a
+better one may exist) earn 0.30 in AutoEncode, 0.52 in BattleShip, -0.79 in Breakout, 0.39 in
+CartPole, 0.51 in NoisyCartPole, 0.31 in CountRecall, 0.39 in MineSweeper, -0.43 in Navigator and
+0.38 in Skittles. Tetris was not searched.
 
 **Differences from release 0.0.7.** The games are those of POPGym Arcade 0.0.7, corrected where that
 release contradicted its own description. Each game lists its own differences. These concern all or
@@ -92,7 +107,11 @@ several games:
   noise while rendering, and Skittles computed its mask from the time, the same in every episode.
 * MDP frames show everything that matters. In several games they lacked something that rewards or
   the end of the episode depended on.
-* Environment names and the sizes of boards and decks are unchanged. The graphics are new.
+* Every POMDP needs memory. In BattleShip, Breakout, CartPole and NoisyCartPole, a policy that looks
+  at the present frame alone could win or nearly win, and in MineSweeper it came close to a player
+  with memory. These POMDPs now hide something else, or more.
+* Environment names and the sizes of boards and decks are unchanged. Some step limits are not:
+  CartPole and CountRecall last longer. The graphics are new.
 
 **Versions.** Each game has a rule version, also found in the registry:
 `popgym_arcade.REGISTRY["NavigatorEasy"].version`. It increases when the game's rules, random

@@ -16,9 +16,11 @@ again pays -2 / n^2. Returns lie in [-1, 1].
 Episode end: terminated when all 12 ship cells are hit or after n^2 / 2 repeated shots; truncated at
 2 n^2 steps.
 
-Views: the cursor's cell is outlined; hits and misses have different marks. The MDP shows the marks
+Views: hits and misses have different marks. The MDP outlines the cursor's cell and shows the marks
 of all shots and, as a bar below the sea, how much of the budget of repeated shots is used. The
-POMDP shows only the mark of the cursor's cell. Ships that are not hit are never drawn.
+POMDP shows the sea with the cursor at time 0. Afterwards it is a periscope: it shows only the
+cursor's cell, enlarged and with its mark, and not where on the sea that cell is. Ships that are not
+hit are never drawn.
 
 Levels: Easy n = 8, Medium n = 10, Hard n = 12; limits 128, 200, 288.
 
@@ -30,9 +32,14 @@ Differences from 0.0.7:
 * The MDP shows how much of that budget is used. Two states with the same frame could end at
   different times.
 * The cursor may start on any cell. It never started in the last row or column.
+* The POMDP hides where the cursor is. It outlined the cursor's cell on the sea, so no memory was
+  needed: a tour of the sea that shoots at every cell without a mark sinks the fleet within the
+  limit. A policy that looks only at the current frame earned 1.000 at every level.
 
 Versions:
 * 1 (0.1.0): first version.
+* 2 (0.2.0): the POMDP hides where the cursor is after time 0. With cursor_hidden=False it outlines
+  the cursor's cell on the sea, as in version 1.
 """
 
 from dataclasses import dataclass, field
@@ -70,7 +77,7 @@ __all__ = [
 ]
 
 NAME: str = "BattleShip"
-VERSION: int = 1
+VERSION: int = 2
 RETURN_RANGE: tuple[float, float] = (-1.0, 1.0)  # at every level
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 SHIP_LENGTHS = (2, 3, 3, 4)
@@ -134,8 +141,63 @@ yyyyyyyyyyyy
 """
 _MARKS = ((_SEA,), (_SEA, _MISS), (_SEA, _HIT))
 _TILES = _MARKS + tuple((*mark, _CURSOR) for mark in _MARKS)
+_FIRST_TILES = (_SEA,), (_SEA, _CURSOR)  # nothing is shot at yet
 
 _SEA_UNITS = 100  # height of the sea in layout units; the budget's bar is below it
+
+# The periscope, layered from the water to the lens. Each art covers all of it.
+_WATER = """
+BBBBBBBBBBBBBBBBBBBBBBBB
+BBBBBBBBBBBBBBBBBBBBBBBB
+BBBBBBBBBBBBBBBBBBBBBBBB
+BBBBBBBBBBBBBBBBBBBBBBBB
+BBBBBbbBBBBBBBBBBBBBBBBB
+BBBBbBBbBBbBBBbbBBBBBBBB
+BBBBBBBBbbBBBbBBbBBbBBBB
+BBBBBBBBBBBBBBBBBbbBBBBB
+BBBbbBBBBBBBBBBBBBBBBBBB
+BBbBBbBBBBBBBBBBBBBBBBBB
+BBBBBBBBBBBBBBBBBBBBBBBB
+BBBBBBBBBBBBBBBBBBBBBBBB
+BBBBBBBBBBBBBBBBBBBBBBBB
+BBBBBBBBBBBBBBBBBBBBBBBB
+BBBBBBBBBBBBBBBBBBBbbBBB
+BBBBBBBBBBBBBBBBBBbBBbBB
+BBBBBbbBBBBBBBBBBBBBBBBB
+BBBBbBBbBBbBBBbbBBBBBBBB
+BBBBBBBBbbBBBbBBbBBbBBBB
+BBBBBBBBBBBBBBBBBbbBBBBB
+BBBBBBBBBBBBBBBBBBBBBBBB
+BBBBBBBBBBBBBBBBBBBBBBBB
+BBBBBBBBBBBBBBBBBBBBBBBB
+BBBBBBBBBBBBBBBBBBBBBBBB
+"""
+_PERISCOPE_UNITS = 96  # its diameter in layout units
+
+
+def _in_the_middle(art: draw.Art) -> draw.Art:
+    """Surround square art by transparent pixels, so that it fills the middle quarter."""
+    rows = art.split()
+    margin = len(rows) // 2
+    blank = ["." * 2 * len(rows)] * margin
+    return "\n".join([*blank, *("." * margin + row + "." * margin for row in rows), *blank])
+
+
+def _lens(side: int) -> draw.Art:
+    """The periscope's rim and cross hairs, black outside and transparent inside."""
+    across = np.abs(np.arange(side) - (side - 1) / 2)
+    nearer, farther = (np.frompyfunc(pick, 2, 1).outer(across, across) for pick in (min, max))
+    inside = side / 2 - np.hypot.outer(across, across)  # how far inside the rim
+    hairs = (nearer < 1) & (farther > 0.3 * side)
+    marks = [(inside < 0, "k"), (inside < 1, "D"), (inside < 3, "s"), (inside < 4, "k")]
+    marks.append((hairs, "y"))
+    pixels = np.select([where for where, _ in marks], [color for _, color in marks], ".")
+    return "\n".join(map("".join, pixels))
+
+
+_PERISCOPE_TILES = tuple(
+    (_WATER, *map(_in_the_middle, mark), _lens(48)) for mark in ((), (_MISS,), (_HIT,))
+)
 
 
 @jax.tree_util.register_dataclass
@@ -151,6 +213,8 @@ class Params:
     board_size: int = field(default=8, metadata={"static": True, "allowed": range(6, 21, 2)})
     # whether to draw the POMDP view
     partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})
+    # whether the POMDP hides where the cursor is after time 0
+    cursor_hidden: bool = field(default=True, metadata={"static": True, "allowed": (False, True)})
     # side of a frame in pixels
     obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})
     # steps before truncation
@@ -295,14 +359,26 @@ def repeat_budget(params: Params) -> int:
 
 def render(state: State, params: Params) -> jax.Array:
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
-    cursor = cursor_cell(state)
-    marked = state.shots & cursor if params.partial_obs else state.shots
     sea = draw.field(params.obs_size, bottom=_SEA_UNITS)
-    sea = draw.board(sea, marked * (1 + state.ships) + 3 * cursor, tiles=_TILES)
     bar = draw.field(params.obs_size, top=_SEA_UNITS)
+    marks = state.shots * (1 + state.ships)
+    cursor = cursor_cell(state)
     if not params.partial_obs:
+        sea = draw.board(sea, marks + 3 * cursor, tiles=_TILES)
         bar = draw.bar(bar, filled=state.repeats, of=repeat_budget(params))
+    elif not params.cursor_hidden:
+        sea = draw.board(sea, (marks + 3) * cursor, tiles=_TILES)
+    else:
+        periscope = _draw_periscope(sea, jnp.sum(marks * cursor))
+        sea = draw.board(sea, cursor, tiles=_FIRST_TILES)
+        sea = jnp.where(state.time == 0, sea, periscope)
     return draw.frame((sea, bar), score=state.score, name=NAME)
+
+
+def _draw_periscope(canvas: jax.Array, mark: jax.Array) -> jax.Array:
+    """Draw the cursor's cell through the periscope. mark: int[], an index into _MARKS."""
+    size = draw.pixels(canvas.shape[1] // 3, _PERISCOPE_UNITS)
+    return draw.board(canvas, mark[None, None], tiles=_PERISCOPE_TILES, size=size)
 
 
 LEVELS: dict[str, Params] = {

@@ -30,7 +30,9 @@ Episode end: terminated when the ball is lost or the last brick is broken; trunc
 
 Views: the MDP shows the bricks, the paddle, the ball, and a trail where the ball was before. The
 ball's tail points back along its path. The ball is hollow if it has just touched a brick, because
-it then does not break the next one. The POMDP shows no trail, and no ball while the ball falls.
+it then does not break the next one. The POMDP shows the same at time 0. Afterwards it shows the
+bricks and the paddle, and the ball only in the frame of a bounce off a brick or off the paddle, as
+a plain ball without tail or trail. Bounces off walls and ceiling are not shown.
 
 Levels: Easy w = 6, Medium w = 5, Hard w = 4; the limit is 2000.
 
@@ -41,9 +43,14 @@ Differences from 0.0.7:
   off the field.
 * A brick that the ball passes right after another one stays. It was destroyed without pay.
 * The MDP shows the ball's direction and whether it may break a brick. A single frame did not tell.
+* The POMDP hides the ball's flight. It showed the ball while it rose, which tells where the ball
+  will come down: a policy that looks only at the current frame, moves below that place and then
+  stands still earned 1.000 at every level.
 
 Versions:
 * 1 (0.1.0): first version.
+* 2 (0.2.0): the POMDP shows the ball only at time 0 and when it bounces off a brick or the paddle.
+  With flight_hidden=False it shows the rising ball with its tail, as in version 1.
 """
 
 from dataclasses import dataclass, field
@@ -82,6 +89,7 @@ __all__ = [
     "VERSION",
     "Params",
     "State",
+    "bounced",
     "brick_reward",
     "fly",
     "meet_paddle",
@@ -92,7 +100,7 @@ __all__ = [
 ]
 
 NAME: str = "Breakout"
-VERSION: int = 1
+VERSION: int = 2
 RETURN_RANGE: tuple[float, float] = (-1.0, 1.0)  # at every level
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 ROWS, COLUMNS = 20, 10
@@ -121,6 +129,13 @@ _STRUCK_BALL = """
 ..##.####..
 ##.........
 """
+_PLAIN_BALL = """
+....###....
+...#####...
+...#####...
+...#####...
+....###....
+"""
 _TRAIL = """
 ...........
 ....###....
@@ -137,8 +152,8 @@ def _facing_all_ways(art: draw.Art) -> tuple[draw.Art, ...]:
     return tuple("\n".join(turned) for turned in (mirrored, rows, rows[::-1], mirrored[::-1]))
 
 
-_BALLS = (*_facing_all_ways(_BALL), *_facing_all_ways(_STRUCK_BALL))
-_STRUCK_LOOK, _NO_LOOK = 4, -1
+_BALLS = (*_facing_all_ways(_BALL), *_facing_all_ways(_STRUCK_BALL), _PLAIN_BALL)
+_STRUCK_LOOK, _PLAIN_LOOK, _NO_LOOK = 4, 8, -1
 _COLORS = "k" + "roygbp" + "c"  # the empty field, the bricks in rows 1 to 6, the paddle
 _PADDLE_COLOR = 7
 # The field is drawn in three bands of rows: bricks, nothing but the ball, and the paddle.
@@ -156,6 +171,8 @@ class Params:
 
     # whether to draw the POMDP view
     partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})
+    # whether the POMDP hides the ball after time 0, except in the frame of a bounce
+    flight_hidden: bool = field(default=True, metadata={"static": True, "allowed": (False, True)})
     # side of a frame in pixels
     obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})
     # steps before truncation
@@ -286,6 +303,15 @@ def meet_paddle(state: State, params: Params) -> tuple[State, jax.Array]:
     return state, at_bottom & ~saved
 
 
+def bounced(state: State) -> jax.Array:
+    """Whether the last step turned the ball at a brick or at the paddle: bool[].
+
+    The ball then stays on its row. It also does so at the ceiling, and at the start of an episode.
+    """
+    stays = state.ball_row == state.last_row
+    return stays & (state.strike | (state.ball_row == PADDLE_ROW - 1))
+
+
 def brick_reward(row: jax.Array, params: Params) -> jax.Array:
     """The reward for breaking a brick in this row, 0 for row 0: float32[]."""
     return jnp.where(row > 0, 3 - 0.4 * (row - 1), 0) * (params.bricks_reward / 120)
@@ -343,16 +369,28 @@ def _draw_ball(canvas: jax.Array, band: tuple[int, int], state: State, params: P
     grid: dict[str, Any] = dict(
         columns=COLUMNS, size=size, top=canvas.shape[0] - band[1] * size[0], left=left
     )
-    look = state.direction + _STRUCK_LOOK * state.strike
-    if params.partial_obs:
-        look = jnp.where(state.direction >= DOWN_RIGHT, _NO_LOOK, look)
-    else:
-        canvas = draw.glyph(
-            canvas, 0, glyphs=(_TRAIL,), row=state.last_row, column=state.last_col, ink="s", **grid
-        )
+    look, trail = _looks(state, params)
+    canvas = draw.glyph(
+        canvas, trail, glyphs=(_TRAIL,), row=state.last_row, column=state.last_col, ink="s", **grid
+    )
     return draw.glyph(
         canvas, look, glyphs=_BALLS, row=state.ball_row, column=state.ball_col, ink="w", **grid
     )
+
+
+def _looks(state: State, params: Params) -> tuple[jax.Array, jax.Array]:
+    """How the view draws the ball, and whether it draws the trail.
+
+    Returns (an index into _BALLS; 0 for a trail), each _NO_LOOK for nothing: int32[].
+    """
+    look, trail, nothing = state.direction + _STRUCK_LOOK * state.strike, jnp.int32(0), _NO_LOOK
+    if not params.partial_obs:
+        return look, trail
+    if not params.flight_hidden:
+        return jnp.where(state.direction >= DOWN_RIGHT, nothing, look), jnp.int32(nothing)
+    later = jnp.where(bounced(state), _PLAIN_LOOK, nothing)
+    start = state.time == 0
+    return jnp.where(start, look, later), jnp.where(start, trail, nothing)
 
 
 LEVELS: dict[str, Params] = {

@@ -1,7 +1,7 @@
-"""CartPole and NoisyCartPole: balance from the gauges.
+"""CartPole and NoisyCartPole: balance a pole whose speed you have to infer.
 
-Push a cart left and right so that the pole on it does not fall. NoisyCartPole is the same game seen
-through noise: the frame shows position, angle and velocities with random errors.
+Push a cart left and right so that the pole on it does not fall. NoisyCartPole is the same game with
+noise: its POMDP shows position and angle with random errors.
 
 Start: x, x_dot, theta and theta_dot are each uniform in [-0.05, 0.05] (meters, meters per second,
 radians, radians per second).
@@ -18,16 +18,15 @@ Rewards: each step after which the state is in range, |x| <= 2.4 m and |theta| <
 
 Episode end: terminated when the state leaves the range; truncated at T steps.
 
-Noise: CartPole has none. In NoisyCartPole, reset and every step draw four independent numbers from
-N(0, sigma^2) and add them to x, x_dot, theta and theta_dot for drawing only. The noisy x and theta
-are clipped to the range before they are drawn.
+Noise: CartPole has none. In NoisyCartPole, reset and every step draw two independent numbers from
+N(0, sigma^2) and the POMDP adds them to x and theta for drawing only. The noisy x and theta are
+clipped to the range before they are drawn.
 
 Views: the cart with its pole, and one gauge each for x_dot and theta_dot, which grows from the
-middle to the side that the velocity points to. The MDP shows all of it. The POMDP shows all of it
-at time 0 and only the gauges afterwards. In NoisyCartPole, all of it is drawn with noise, in both
-views.
+middle to the side that the velocity points to. The MDP shows all of it. The POMDP shows the cart
+with its pole, but no gauges. In NoisyCartPole, the POMDP draws them with noise, the MDP without.
 
-Levels: CartPole Easy T = 200, Medium T = 400, Hard T = 600, all with sigma = 0. NoisyCartPole T =
+Levels: CartPole Easy T = 400, Medium T = 600, Hard T = 800, all with sigma = 0. NoisyCartPole T =
 200, Easy sigma = 0.1, Medium sigma = 0.2, Hard sigma = 0.3.
 
 Source: POPGym Arcade 0.0.7.
@@ -39,9 +38,19 @@ Differences from 0.0.7:
   the MDP hid most of it.
 * The noise is drawn with the step and kept in the state. It was drawn with the frame, so a state
   had no unique frame.
+* The POMDP hides the velocities. It hid cart and pole after time 0 and drew the velocities, so a
+  policy that pushes against the current gauges balanced: it earned 1.000 / 0.999 / 0.919 in
+  CartPole and 0.992 / 0.938 / 0.831 in NoisyCartPole (Easy / Medium / Hard).
+* CartPole lasts 400, 600 and 800 steps. It lasted 200, 400 and 600. Within 200 steps, a policy that
+  looks only at the current position and angle can earn 0.75.
+* The MDP of NoisyCartPole has no noise. Two states with the same noisy frame have different
+  futures.
 
 Versions:
 * 1 (0.1.0): first version.
+* 2 (0.2.0): the POMDP shows cart and pole instead of the gauges, noise concerns only x and theta
+  and only the POMDP, and CartPole lasts longer. With velocities_hidden=False the POMDP is that of
+  version 1: everything at time 0 and only the gauges afterwards, with noise on all four variables.
 """
 
 from dataclasses import dataclass, field
@@ -81,7 +90,7 @@ __all__ = [
 
 NAME: str = "CartPole"
 NOISY_NAME: str = "NoisyCartPole"
-VERSION: int = 1
+VERSION: int = 2
 RETURN_RANGE: tuple[float, float] = (0.0, 1.0)  # at every level
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 
@@ -114,11 +123,15 @@ class Params:
     title: str = field(default=NAME, metadata={"static": True, "allowed": (NAME, NOISY_NAME)})
     # whether to draw the POMDP view
     partial_obs: bool = field(default=False, metadata={"static": True, "allowed": (False, True)})
+    # whether the POMDP hides the velocities; otherwise it hides cart and pole after time 0
+    velocities_hidden: bool = field(
+        default=True, metadata={"static": True, "allowed": (False, True)}
+    )
     # side of a frame in pixels
     obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})
     # T: steps before truncation
-    max_steps_in_episode: int = field(default=200, metadata={"allowed": draw.STEP_LIMITS})
-    # sigma: standard deviation of the noise on what is drawn
+    max_steps_in_episode: int = field(default=400, metadata={"allowed": draw.STEP_LIMITS})
+    # sigma: standard deviation of the noise on what the POMDP draws
     noise_sigma: float = field(default=0.0, metadata={"allowed": (0.0, 1e6)})
     gravity: float = field(default=9.8, metadata={"allowed": (0.0, 1e6)})  # m/s^2
     cart_mass: float = field(default=1.0, metadata={"allowed": (1e-6, 1e6)})  # kg
@@ -137,7 +150,9 @@ class State(NamedTuple):
     x_dot: jax.Array  # float32[]: its velocity, meters per second
     theta: jax.Array  # float32[]: the pole's angle from upright, radians, positive to the right
     theta_dot: jax.Array  # float32[]: its angular velocity, radians per second
-    noise: jax.Array  # float32[4]: added to the four variables above for drawing
+    # What the POMDP adds to x and theta. The shape depends on params.velocities_hidden: if that is
+    # false, the noise is float32[4], for all four variables above.
+    noise: jax.Array  # float32[2]
     time: jax.Array  # int32[]: steps taken
     score: jax.Array  # int32[], in [0, T]: steps survived
 
@@ -180,8 +195,12 @@ def step(
 
 
 def draw_noise(key: jax.Array, params: Params) -> jax.Array:
-    """The noise on one frame: float32[4] from N(0, noise_sigma^2)."""
-    return params.noise_sigma * jax.random.normal(key, (4,), jnp.float32)
+    """The noise on one frame of the POMDP, from N(0, noise_sigma^2).
+
+    float32[2], or float32[4] if params.velocities_hidden is false.
+    """
+    noisy_variables = 2 if params.velocities_hidden else 4
+    return params.noise_sigma * jax.random.normal(key, (noisy_variables,), jnp.float32)
 
 
 def push(action: jax.Array | int, params: Params) -> jax.Array | float:
@@ -220,29 +239,37 @@ def in_range(state: State) -> jax.Array:
 def render(state: State, params: Params) -> jax.Array:
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
     size = params.obs_size
-    x, x_dot, theta, theta_dot = (value + noise for value, noise in zip(state[:4], state.noise))
+    x, x_dot, theta, theta_dot = _drawn_variables(state, params)
     cart = _subpixels(_MIDDLE, size) + draw.fixed_point(
         jnp.clip(x, -X_LIMIT, X_LIMIT), scale=_subpixels(_REACH, size) / X_LIMIT
     )
-    if params.partial_obs:
+    gauges = draw.field(size, top=_GAUGES_BAND[0], bottom=_GAUGES_BAND[1])
+    if not (params.partial_obs and params.velocities_hidden):
+        gauges = _draw_gauges(gauges, x_dot, theta_dot)
+    if params.partial_obs and not params.velocities_hidden:
         cart = jnp.where(state.time == 0, cart, _FAR_OUTSIDE)
     angle = draw.fixed_point(jnp.clip(theta, -THETA_LIMIT, THETA_LIMIT), scale=draw.ANGLE_UNIT)
-    bands = (
-        _gauges_band(x_dot, theta_dot, size),
-        _pole_band(cart, angle, size),
-        _cart_band(cart, size),
-    )
+    bands = gauges, _pole_band(cart, angle, size), _cart_band(cart, size)
     return draw.frame(bands, score=state.score, name=params.title)
 
 
-def _gauges_band(x_dot: jax.Array, theta_dot: jax.Array, size: int) -> jax.Array:
+def _drawn_variables(state: State, params: Params) -> tuple[jax.Array, ...]:
+    """The four variables as the view draws them, in the POMDP with noise: float32[] each."""
+    if not params.partial_obs:
+        return state[:4]
+    if params.velocities_hidden:
+        x_noise, theta_noise = state.noise
+        return state.x + x_noise, state.x_dot, state.theta + theta_noise, state.theta_dot
+    return tuple(value + noise for value, noise in zip(state[:4], state.noise))
+
+
+def _draw_gauges(canvas: jax.Array, x_dot: jax.Array, theta_dot: jax.Array) -> jax.Array:
     """Draw the gauges: bars that grow from the middle of their tracks with the velocity v.
 
     A bar fills v / (1 + |v|) of its half of the track: half of it at v = 1, never all of it, and
     enough to read a small v.
     """
-    canvas = draw.field(size, top=_GAUGES_BAND[0], bottom=_GAUGES_BAND[1])
-    rows = np.arange(canvas.shape[0])
+    rows, size = np.arange(canvas.shape[0]), canvas.shape[1] // 3
     left, middle, right = (
         _subpixels(units, size) for units in (_GAUGE_LEFT, _GAUGE_MIDDLE, _GAUGE_RIGHT)
     )
@@ -331,12 +358,12 @@ def _subpixels(units: float, size: int) -> int:
 
 
 LEVELS: dict[str, Params] = {
-    "Easy": Params(max_steps_in_episode=200),
-    "Medium": Params(max_steps_in_episode=400),
-    "Hard": Params(max_steps_in_episode=600),
+    "Easy": Params(max_steps_in_episode=400),
+    "Medium": Params(max_steps_in_episode=600),
+    "Hard": Params(max_steps_in_episode=800),
 }
 NOISY_LEVELS: dict[str, Params] = {
-    "Easy": Params(title=NOISY_NAME, noise_sigma=0.1),
-    "Medium": Params(title=NOISY_NAME, noise_sigma=0.2),
-    "Hard": Params(title=NOISY_NAME, noise_sigma=0.3),
+    "Easy": Params(title=NOISY_NAME, max_steps_in_episode=200, noise_sigma=0.1),
+    "Medium": Params(title=NOISY_NAME, max_steps_in_episode=200, noise_sigma=0.2),
+    "Hard": Params(title=NOISY_NAME, max_steps_in_episode=200, noise_sigma=0.3),
 }

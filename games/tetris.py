@@ -22,22 +22,24 @@ Start: an empty board and the first piece. Like every new piece, it enters with 
 column 3, in rotation 0. The frame also shows the next P pieces.
 
 Actions: 0 up turns the piece by one rotation, 2 left and 3 right shift it by one column; a move is
-refused if the piece would not fit. 1 down drops the piece by up to D rows, or by one if it is new.
-4 fire and any other integer do nothing.
+refused if the piece would not fit. 1 down drops the piece by D rows, or by one if it is new; if
+fewer are free, as far as it can fall. 4 fire and any other integer do nothing.
 
 Step:
 1. If the piece has just locked, full rows vanish and the blocks above them fall. After ten rows in
    all, the game is won and the step ends here. Otherwise the next piece enters. If it does not fit,
    the game is lost and the step ends here.
 2. The action takes effect.
-3. If the action was not down, the piece falls by up to A rows. Neither this nor down moves a piece
-   through a block.
+3. If the action was not down, the piece falls by A rows, or as far as it can if fewer are free.
+   Neither this nor down moves a piece through a block.
 4. If the piece cannot fall further, it locks at once: its blocks become part of the board.
 
 Rewards: each full row that vanishes raises the score by 1, and the first ten pay 0.1 each. Losing
 pays -1. Returns lie in [-1, 1].
 
-Episode end: terminated when the game is won or lost; truncated at 3000 steps.
+Episode end: terminated when the game is won or lost; truncated at 3000 steps. A won game ends with
+its full rows removed and without a new piece. A lost one ends with the new piece drawn where it
+entered, over the blocks that it does not fit on; they stay as they were.
 
 Views: the score is the number of rows that vanished. The falling piece is solid, with its first
 block in white, and the next pieces are at the side. When a piece locks, full rows are solid and

@@ -104,7 +104,8 @@ def test_bad_options_exit_with_what_is_allowed(arguments, words, capsys):
 
 def test_the_environments_are_sharded_over_several_devices():
     code = "import jax; from popgym_arcade import bench; bench.RUN_SECONDS = 0.01; bench.main()"
-    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+    env = {**os.environ, "XLA_FLAGS": flags}
     words = ["--games", "NavigatorEasy", "--num-envs", "8", "--turns", "1", "--partial", "no"]
     command = [sys.executable, "-c", code, *words]
     run = subprocess.run(

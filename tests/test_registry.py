@@ -126,7 +126,7 @@ def test_the_actions_count_from_0():
 @pytest.mark.parametrize("action", Action)
 def test_an_action_can_be_played_eagerly_and_under_jit(action):
     env, params = make("NavigatorEasy")
-    _, state = env.reset(jax.random.key(0), params)
+    _, state = jax.jit(env.reset)(jax.random.key(0), params)
     assert env.action_space(params).contains(action)
     expected = env.step_env(jax.random.key(1), state, jnp.int32(action), params)[1]
     as_argument = jax.jit(lambda action: env.step_env(jax.random.key(1), state, action, params)[1])
@@ -141,7 +141,8 @@ def test_an_action_can_be_played_eagerly_and_under_jit(action):
 
 def test_actions_can_be_batched():
     env, params = make("NavigatorEasy")
-    _, states = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(0), 5), params)
+    reset = jax.jit(jax.vmap(env.reset, (0, None)))
+    _, states = reset(jax.random.split(jax.random.key(0), 5), params)
     step = jax.jit(jax.vmap(env.step, (0, 0, 0, None)))
     keys = jax.random.split(jax.random.key(1), 5)
     frames, *_ = step(keys, states, jnp.array(list(Action)), params)

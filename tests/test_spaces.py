@@ -198,7 +198,7 @@ def test_an_empty_integer_box_cannot_be_sampled():
 )
 def test_a_space_contains_what_it_samples(space):
     drawn = samples(space, 100)
-    assert jnp.all(jax.jit(jax.vmap(space.contains))(drawn))
+    assert np.all(jax.jit(jax.vmap(space.contains))(drawn))
     assert len(np.unique(drawn, axis=0)) > 1
     assert space.contains(drawn[0])
 
@@ -289,7 +289,7 @@ def test_a_box_checks_each_element_of_a_batch_under_vmap():
 @pytest.mark.parametrize("obs_size", [128, 256])
 def test_an_environments_spaces_contain_its_actions_and_frames(obs_size):
     env, params = make("NavigatorEasy", obs_size=obs_size)
-    observation, _ = env.reset(jax.random.key(0), params)
+    observation, _ = jax.jit(env.reset)(jax.random.key(0), params)
     assert env.observation_space(params).shape == (obs_size, obs_size, 3)
     assert env.observation_space(params).contains(observation)
     assert not env.observation_space(params).contains(observation[:-1])

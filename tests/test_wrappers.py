@@ -40,8 +40,9 @@ def short_game(times_wrapped):
     return env, params
 
 
+@functools.cache
 def rollout(times_wrapped, form, *params):
-    """Play the short game randomly with ``step`` or ``step_env``.
+    """Play the short game randomly with ``step`` or ``step_env``, once for the same arguments.
 
     Returns what the steps returned, as NumPy arrays [NUM_STEPS, NUM_ENVS, ...].
     """
@@ -251,27 +252,34 @@ def test_two_nested_logs_agree(form):
 BLOCK = 20  # steps played in the short games below
 
 
+@functools.cache
 def game(**options):
     """The short game without a wrapper, and its params. options: for ``make``."""
     return make("NavigatorEasy", board_size=4, max_steps_in_episode=LIMIT, **options)
 
 
-def play(env, params, form="step", key=0):
-    """Play the same random actions in any env: (transitions [BLOCK, ...], reset's result)."""
+@functools.cache
+def play(env, params, form="step", frames=True):
+    """Play the same random actions in any env: (transitions [BLOCK, ...], reset's result).
+
+    Without frames, observations are None and are not drawn.
+    """
 
     @jax.jit
     def rolled(key):
         reset_key, actions_key, steps_key = jax.random.split(key, 3)
-        first = env.reset(reset_key, params)
+        observation, state = env.reset(reset_key, params)
         actions = jax.random.randint(actions_key, (BLOCK,), 0, 5)
 
         def body(state, key_and_action):
-            transition = getattr(env, form)(key_and_action[0], state, key_and_action[1], params)
-            return transition[1], transition
+            key, action = key_and_action
+            observation, state, *rest = getattr(env, form)(key, state, action, params)
+            return state, (observation if frames else None, state, *rest)
 
-        return jax.lax.scan(body, first[1], (jax.random.split(steps_key, BLOCK), actions))[1], first
+        steps = jax.lax.scan(body, state, (jax.random.split(steps_key, BLOCK), actions))[1]
+        return steps, (observation if frames else None, state)
 
-    return jax.tree.map(np.asarray, rolled(jax.random.key(key)))
+    return jax.tree.map(np.asarray, rolled(jax.random.key(0)))
 
 
 def by_hand(frames, dones, first, num_frames):
@@ -335,14 +343,14 @@ def test_sticky_actions_repeat_with_their_probability_but_not_across_episodes():
 
         share = jax.jit(jax.vmap(repeats))(jax.random.split(jax.random.key(0), 4000)).mean()
         assert abs(share - probability) < 0.03 and (share == probability or 0 < probability < 1)
-    (_, states, _, dones, _), (_, first) = play(sticky_actions(env, 0.5), params)
+    (_, states, _, dones, _), (_, first) = play(sticky_actions(env, 0.5), params, frames=False)
     assert first.last_action == -1 and dones.sum() > 3
     assert (states.last_action[dones] == -1).all() and (states.last_action[~dones] >= 0).any()
 
 
 def test_probability_0_repeats_nothing_and_1_repeats_no_action():
     env, params = make("BattleShipEasy")
-    (_, states, *_), (_, first) = play(sticky_actions(env, 1.0), params)
+    (_, states, *_), (_, first) = play(sticky_actions(env, 1.0), params, frames=False)
     assert (states.env_state.row == first.env_state.row).all() and (
         states.env_state.col == first.env_state.col
     ).all()
@@ -350,7 +358,7 @@ def test_probability_0_repeats_nothing_and_1_repeats_no_action():
         states.env_state.time == np.arange(1, BLOCK + 1)
     ).all() and not states.env_state.shots.any()
     actions = jax.random.randint(jax.random.split(jax.random.key(0), 3)[1], (BLOCK,), 0, 5)
-    (_, states, *_), _ = play(sticky_actions(env, 0.0), params)
+    (_, states, *_), _ = play(sticky_actions(env, 0.0), params, frames=False)
     np.testing.assert_array_equal(states.last_action, actions)
 
 
@@ -477,11 +485,12 @@ def test_wrappers_compose_under_jit_and_vmap_and_match_their_space(name):
     reset = jax.jit(jax.vmap(env.reset, in_axes=(0, None)))
     step = jax.jit(jax.vmap(env.step, in_axes=(0, 0, 0, None)))
     keys = jax.random.split(jax.random.key(0), 3)
+    actions = jnp.array([0, 3, 4])
     observations, states = reset(keys, params)
     for _ in range(2 * LIMIT):
         before = types(states)
-        observations, states, _, _, info = step(keys, states, jnp.array([0, 3, 4]), params)
-        for seen in (observations, info["final_observation"]):
+        observations, states, _, _, info = step(keys, states, actions, params)
+        for seen in jax.tree.map(np.asarray, (observations, info["final_observation"])):
             assert all(
                 space.contains(jax.tree.map(lambda leaf, i=i: leaf[i], seen)) for i in range(3)
             )

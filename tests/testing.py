@@ -20,6 +20,7 @@ import pytest
 from scipy import stats
 
 from popgym_arcade import REGISTRY, experts, make
+from popgym_arcade.render import OBS_SIZES
 
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 BATCH = 16
@@ -86,22 +87,25 @@ def script(path):
 
 # --- compiled functions --------------------------------------------------------------------------
 
-# Compiling is what the tests spend their time on. So there are few programs, all for BATCH states
-# at once (another number would compile again). One program steps both twins, and draws nothing:
-# frames are drawn from the states. That the frames which reset and step return are the drawings of
-# their states is tested for each game and twin, at one level. What is compiled without the options
-# below is compiled quickly, as conftest.py says.
+# Compiling is what the tests spend their time on. So there are few programs for an environment, and
+# everything is done with them: a reset and a step of both twins, which draw nothing; a render of
+# each twin; the expert and the worst policy. A rollout is a loop in Python around them. That the
+# frames which reset and step return are the drawings of their states is tested for each game and
+# twin, at one level. What is compiled without the options below is compiled quickly, as conftest.py
+# says.
 
 # What a user gets: XLA's defaults.
 AS_FOR_USERS = {"xla_backend_optimization_level": 3}
 if "xla_cpu_use_fusion_emitters" in os.environ.get("XLA_FLAGS", ""):  # only if XLA has the flag
     AS_FOR_USERS["xla_cpu_use_fusion_emitters"] = True
+# The same code from XLA, optimized less by LLVM: three quarters of the work.
+NEARLY_AS_FOR_USERS = {**AS_FOR_USERS, "xla_backend_optimization_level": 1}
 # For programs that run for seconds and need not be what a user gets.
 FOR_MANY_STEPS = {"xla_backend_optimization_level": 1}
 
 
 class Functions(NamedTuple):
-    """An environment compiled for batches of BATCH keys, states and actions."""
+    """An environment's functions for batches of keys, states and actions of any size."""
 
     env: object
     params: object
@@ -115,48 +119,134 @@ class Functions(NamedTuple):
 def compiled(name, partial_obs=False, obs_size=128):
     """The Functions of an environment, the same ones for the same arguments."""
     env, params = make(name, partial_obs=partial_obs, obs_size=obs_size)
-    compiled_reset, compiled_step, compiled_render = compiled_twins(name)
+    programs = compiled_programs(name)
+    draw = programs.render
+    if obs_size != OBS_SIZES[0]:
+        draw = in_full_batches(env.render, BATCH, NEARLY_AS_FOR_USERS)
 
     def of_mdp(params):
         return dataclasses.replace(params, partial_obs=False)
 
     def render(states, params):
-        return compiled_render(states, dataclasses.replace(params, partial_obs=partial_obs))
+        return draw(states, dataclasses.replace(params, partial_obs=partial_obs))
 
     def reset(keys, params):
-        states = compiled_reset(keys, of_mdp(params))[partial_obs]
+        states = programs.reset(keys, of_mdp(params))[partial_obs]
         return render(states, params), states
 
     def step(keys, states, actions, params):
-        states, *outcome = compiled_step(keys, states, actions, of_mdp(params))[partial_obs]
+        states, *outcome = programs.step(keys, states, actions, of_mdp(params))[partial_obs]
         return render(states, params), states, *outcome
 
-    step_env = jax.jit(jax.vmap(env.step_env, in_axes=(0, 0, 0, None)))
+    def step_env(keys, states, actions, params):
+        states, *outcome = programs.step_env(keys, states, actions, of_mdp(params))
+        return render(states, params), states, *outcome
+
     return Functions(env, params, reset, step, step_env, render)
 
 
-@cache
-def compiled_twins(name):
-    """An environment's reset and step, without their frames, and its render.
+class Programs(NamedTuple):
+    """The programs of an environment, for batches of any size. ``params`` comes last, unbatched.
 
-    Reset and step take the MDP's params and return a pair: what the MDP returns, and the POMDP.
+    They take the MDP's params, but for render's. reset and step return a pair: what the MDP
+    returns, and the POMDP.
+    """
+
+    reset: object  # (keys) -> states
+    step: object  # (keys, states, actions) -> (states, reward, done, info)
+    step_env: object  # the same, of the MDP only
+    render: object  # (states) -> frames
+    # (states, chosen bool, actions) -> the policy's actions where chosen, the others elsewhere
+    expert: object
+    worst: object
+
+
+@cache
+def compiled_programs(name):
+    """The Programs of an environment, compiled for as many environments as its rollouts have.
+
+    Those of an Easy level are what a user gets. The other levels run the same code on other sizes.
     """
     env, _ = make(name)
+    as_for_users = AS_FOR_USERS if name.endswith("Easy") else NEARLY_AS_FOR_USERS
 
-    def of_both(function, in_axes):
+    def program(function, options=as_for_users):
+        return in_full_batches(function, episodes_of(name), options)
+
+    def of_both(function):
         def both(*arguments):
             *others, params = arguments
             return function(*others, params), function(
                 *others, dataclasses.replace(params, partial_obs=True)
             )
 
-        return jax.jit(jax.vmap(both, in_axes=in_axes), compiler_options=AS_FOR_USERS)
+        return program(both)
 
-    return (
-        of_both(lambda *arguments: env.reset(*arguments)[1], (0, None)),
-        of_both(lambda *arguments: env.step(*arguments)[1:], (0, 0, 0, None)),
-        jax.jit(jax.vmap(env.render, in_axes=(0, None)), compiler_options=AS_FOR_USERS),
+    def where_chosen(policy):
+        return program(
+            lambda state, chosen, action, params: jnp.where(chosen, policy(state, params), action)
+        )
+
+    return Programs(
+        reset=of_both(lambda *arguments: env.reset(*arguments)[1]),
+        step=of_both(lambda *arguments: env.step(*arguments)[1:]),
+        step_env=program(lambda *arguments: env.step_env(*arguments)[1:], NEARLY_AS_FOR_USERS),
+        render=program(env.render),
+        expert=where_chosen(experts.expert),
+        worst=where_chosen(experts.worst),
     )
+
+
+def episodes_of(name):
+    """How many episodes of an environment are played side by side."""
+    try:
+        return case_of(name).episodes
+    except LookupError:
+        return Case.episodes
+
+
+def in_full_batches(function, width, options):
+    """Compile (*batches, params) -> batch for ``width`` elements, and use that for any number.
+
+    A smaller batch is filled up with copies of its elements; a larger one is cut into pieces. Keys
+    are passed as raw data, which costs less to fill up.
+    """
+
+    def with_keys(*arguments):
+        *batches, params = arguments
+        typed = (
+            jax.random.wrap_key_data(batch) if is_raw_keys(batch) else batch for batch in batches
+        )
+        return jax.vmap(function, in_axes=(*(0 for _ in batches), None))(*typed, params)
+
+    compiled_function = jax.jit(with_keys, compiler_options=options)
+
+    def call(*arguments):
+        *batches, params = arguments
+        batches = [
+            jax.random.key_data(batch) if is_typed_keys(batch) else batch for batch in batches
+        ]
+        count = len(jax.tree.leaves(batches)[0])
+        if count == width:
+            return compiled_function(*batches, params)
+        parts = []
+        for start in range(0, count, width):
+            chosen = np.resize(np.arange(start, min(start + width, count)), width)
+            filled = jax.tree.map(lambda leaf, chosen=chosen: np.asarray(leaf)[chosen], batches)
+            parts.append(as_numpy(compiled_function(*filled, params)))
+        return jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)[:count]), *parts)
+
+    return call
+
+
+def is_typed_keys(batch):
+    """Whether this is an array of typed keys."""
+    return isinstance(batch, jax.Array) and jnp.issubdtype(batch.dtype, jax.dtypes.prng_key)
+
+
+def is_raw_keys(batch):
+    """Whether this is an array of raw keys: the only uint32[count, 2] among what programs take."""
+    return not isinstance(batch, tuple) and batch.dtype == np.uint32 and batch.ndim == 2
 
 
 def keys(seed, count=BATCH):
@@ -179,16 +269,11 @@ def each_of(states):
     return [type(states)(*fields) for fields in zip(*states)]
 
 
-def rendered(name, partial_obs, states):
-    """The frames of any multiple of BATCH states, as NumPy."""
-    functions = compiled(name, partial_obs)
-    count = len(states.time)
-    batches = (
-        jax.tree.map(lambda leaf, i=i: leaf[i : i + BATCH], states) for i in range(0, count, BATCH)
-    )
-    return np.concatenate(
-        [np.asarray(functions.render(batch, functions.params)) for batch in batches]
-    )
+def rendered(name, partial_obs, states, obs_size=128, **overrides):
+    """The frames of a batch of states, as NumPy. overrides: fields of Params."""
+    functions = compiled(name, partial_obs, obs_size)
+    params = dataclasses.replace(functions.params, **overrides)
+    return np.asarray(functions.render(states, params))
 
 
 # --- comparisons ---------------------------------------------------------------------------------
@@ -244,67 +329,43 @@ class Rollout(NamedTuple):
 
 
 SAMPLES = 64
-STARTS_AT_A_TIME = 20_000
 
 
+@cache
 def rollout(name, expert=0.0, worst=0.0, seed=0):
     """Play longer than an episode may last, in as many environments as the Case says: Rollout.
 
     expert, worst: the shares of the steps in which these policies act. All other actions are
-    uniform in [-1, 5].
+    uniform in [-1, 5]. If one of them always acts, play ends with the first episodes.
     """
-    episodes = case_of(name).episodes
-    functions = compiled(name)
-    starts = [
-        functions.reset(batch, functions.params)[1]
-        for batch in keys(seed, episodes).reshape(-1, BATCH)
-    ]
-    start = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *starts)
-    steps, states = compiled_rollout(name)(jax.random.key(seed), start, expert, worst)
-    played = as_numpy(Rollout(start, *steps, states))
-    assert np.all(np.any(played.done, axis=0))
-    return played
-
-
-@cache
-def compiled_rollout(name):
-    """The program of all rollouts of an environment; a policy without a share is not computed."""
-    env, params = make(name)
+    count, programs, params = episodes_of(name), compiled_programs(name), REGISTRY[name].params
     interval = -(-(params.max_steps_in_episode + 1) // SAMPLES)
-    step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
+    rng, steps = np.random.default_rng(seed), interval * SAMPLES
+    who = rng.random((steps, count))
+    actions = rng.integers(-1, 6, (steps, count), np.int32)
+    step_keys = np.asarray(jax.random.key_data(keys(seed + 1, steps * count)))
+    step_keys = step_keys.reshape(steps, count, -1)
 
-    @partial(jax.jit, compiler_options=FOR_MANY_STEPS)
-    def run(key, start, expert, worst):
-        count = len(start.time)
-
-        def asked(player, share, state):
-            every_action = jax.vmap(player, in_axes=(0, None))
-            return jax.lax.cond(
-                share > 0,
-                lambda state: every_action(state, params),
-                lambda _: jnp.zeros(count, jnp.int32),
-                state,
-            )
-
-        def one_step(state, key):
-            who_key, action_key, step_key = jax.random.split(key, 3)
-            who = jax.random.uniform(who_key, (count,))
-            action = jax.random.randint(action_key, (count,), -1, 6)
-            action = jnp.where(who < expert + worst, asked(experts.worst, worst, state), action)
-            action = jnp.where(who < expert, asked(experts.expert, expert, state), action)
-            _, next_state, reward, done, info = step(
-                jax.random.split(step_key, count), state, action, params
-            )
-            return next_state, (state.time, next_state.time, next_state.score, reward, done, info)
-
-        def some_steps(state, key):
-            last, steps = jax.lax.scan(one_step, state, jax.random.split(key, interval))
-            return last, (steps, state)
-
-        steps, states = jax.lax.scan(some_steps, start, jax.random.split(key, SAMPLES))[1]
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, count), steps), states
-
-    return run
+    start = state = programs.reset(keys(seed, count), params)[False]
+    played, some_states, ended = [], [], np.zeros(count, bool)
+    for number in range(steps):
+        if number % interval == 0:
+            some_states.append(state)
+            if max(expert, worst) == 1 and np.all(ended):
+                break
+        action = actions[number]
+        if worst:
+            action = programs.worst(state, who[number] < expert + worst, action, params)
+        if expert:
+            action = programs.expert(state, who[number] < expert, action, params)
+        before = state
+        state, reward, done, info = programs.step(step_keys[number], before, action, params)[False]
+        played.append((before.time, state.time, state.score, reward, done, info))
+        if number % interval == interval - 1:
+            ended |= np.any([np.asarray(step[4]) for step in played[-interval:]], axis=0)
+    assert np.all(ended)
+    stack = partial(jax.tree.map, lambda *leaves: np.stack(list(map(np.asarray, leaves))))
+    return Rollout(as_numpy(start), *stack(*played), stack(*some_states))
 
 
 @cache
@@ -316,20 +377,9 @@ def some_states(name, count=3072):
     return jax.tree.map(lambda leaf: leaf[chosen], every_state)
 
 
-def many_starts(name, count=STARTS_AT_A_TIME):
+def many_starts(name, count=20_000):
     """The first states of many episodes: a State [count] with NumPy leaves."""
-    every_key = keys(9, -(-count // STARTS_AT_A_TIME) * STARTS_AT_A_TIME).reshape(
-        -1, STARTS_AT_A_TIME
-    )
-    parts = [as_numpy(compiled_starts(name)(some_keys)) for some_keys in every_key]
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
-
-
-@cache
-def compiled_starts(name):
-    """The reset of an environment without drawing, compiled for STARTS_AT_A_TIME keys."""
-    env, params = make(name)
-    return jax.jit(jax.vmap(lambda key: env.reset(key, params)[1]), compiler_options=FOR_MANY_STEPS)
+    return as_numpy(compiled_programs(name).reset(keys(9, count), REGISTRY[name].params)[False])
 
 
 # --- scripted episodes: each rule, step by step --------------------------------------------------

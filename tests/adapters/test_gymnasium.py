@@ -113,7 +113,10 @@ def test_make_vec_makes_one_program_of_all_environments():
 def test_gymnasiums_check_has_nothing_to_complain_about(name, partial_obs, hidden_window):
     options = {"board_size": 4} if name == "NavigatorEasy" else {}
     env = gymnasium.make(
-        f"popgym_arcade/{name}-v1", partial_obs=partial_obs, render_mode="rgb_array", **options
+        f"popgym_arcade/{name}-v{REGISTRY[name].version}",
+        partial_obs=partial_obs,
+        render_mode="rgb_array",
+        **options,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")

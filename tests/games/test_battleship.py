@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from popgym_arcade import REGISTRY
 from popgym_arcade.games import battleship
 from tests.testing import (
+    BATCH,
     DOWN,
     FIRE,
     LEFT,
@@ -18,17 +20,23 @@ from tests.testing import (
     chi_square_p,
     keys,
     many_starts,
+    rendered,
     run_script,
+    some_states,
 )
 
 LEVELS = [battleship.NAME + level for level in battleship.LEVELS]
 
 
 def shown(state, params, partial_obs):
-    """Score, cursor and its mark or, in the MDP view, all marks and the number of repeats."""
-    marks = state.shots * (1 + state.ships)
-    field = marks[state.row, state.col] if partial_obs else (marks.tobytes(), state.repeats)
-    return state.score, state.row, state.col, field
+    """Score, cursor, all marks and the number of repeats.
+
+    The POMDP shows score and cursor at time 0, then the score and the mark of the cursor's cell.
+    """
+    marks, cursor = state.shots * (1 + state.ships), (state.row, state.col)
+    if partial_obs:
+        return state.score, cursor if state.time == 0 else marks[cursor]
+    return state.score, cursor, marks.tobytes(), state.repeats
 
 
 def scramble(rng, state, params):
@@ -50,6 +58,63 @@ CASES = [
         scramble=scramble,
     )
 ]
+
+
+# --- views ---------------------------------------------------------------------------------------
+
+
+def everywhere(name, **fields):
+    """BATCH states with the cursor on different cells of one sea: nothing is shot at, time is 1."""
+    size, start = REGISTRY[name].params.board_size, many_starts(name, 2000)
+    state = jax.tree.map(lambda leaf: np.repeat(leaf[:1], BATCH, axis=0), start)
+    row, col = np.divmod(np.arange(BATCH, dtype=np.int32) * 3 % size**2, size)
+    return state._replace(row=row, col=col, time=np.ones_like(row), **fields)
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_the_periscope_shows_the_mark_of_the_cursors_cell_and_not_its_place(name):
+    state = everywhere(name)
+    cell = np.arange(BATCH), state.row, state.col
+    fleet = np.zeros_like(state.ships)
+    ships, shots = fleet.copy(), fleet.copy()
+    ships[cell] = np.arange(BATCH) % 3 == 2
+    shots[cell] = np.arange(BATCH) % 3 > 0
+    elsewhere = ~shots & (np.random.default_rng(0).random(shots.shape) < 0.5)
+    elsewhere[cell] = False
+    state = state._replace(ships=ships | elsewhere, shots=shots | elsewhere)
+    frames = rendered(name, True, state)
+    for mark in range(3):  # none, a miss, a hit
+        assert np.all(frames[mark::3] == frames[mark])
+    assert len(np.unique(frames, axis=0)) == 3
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_the_pomdp_shows_the_sea_with_the_cursor_at_time_0_only(name):
+    state = everywhere(name)
+    start = state._replace(time=np.zeros_like(state.time))
+    frames, in_mdp = rendered(name, True, start), rendered(name, False, start)
+    sea = slice(14, 114)  # below the score and above the bar, which the POMDP lacks
+    np.testing.assert_array_equal(frames[:, sea], in_mdp[:, sea])
+    assert len(np.unique(frames, axis=0)) == len(np.unique(state.row * 99 + state.col))
+    assert len(np.unique(rendered(name, True, state), axis=0)) == 1
+
+
+def test_with_the_cursor_visible_the_pomdp_is_the_mdp_with_one_mark_and_without_the_bar():
+    name = "BattleShipEasy"
+    state = jax.tree.map(lambda leaf: leaf[:128], some_states(name))
+    cell = np.arange(128), state.row, state.col
+    only_here = np.zeros_like(state.shots)
+    only_here[cell] = state.shots[cell]
+    assert only_here.any() and not np.array_equal(only_here, state.shots)
+    frames = rendered(name, True, state, cursor_hidden=False)
+    one_mark = rendered(name, False, state._replace(shots=only_here))
+    sea = slice(0, 114)
+    np.testing.assert_array_equal(frames[:, sea], one_mark[:, sea])
+    no_time = state._replace(time=0 * state.time)
+    np.testing.assert_array_equal(frames, rendered(name, True, no_time, cursor_hidden=False))
+    np.testing.assert_array_equal(
+        rendered(name, False, state), rendered(name, False, state, cursor_hidden=False)
+    )
 
 
 # --- randomness ----------------------------------------------------------------------------------

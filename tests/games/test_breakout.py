@@ -5,6 +5,7 @@ implementations are played side by side. Points are integers, 600ths of the retu
 is rounded.
 """
 
+from collections import Counter
 from functools import cache
 from heapq import heappop, heappush
 from itertools import count
@@ -16,8 +17,10 @@ import numpy as np
 import pytest
 
 from popgym_arcade import REGISTRY, experts
+from popgym_arcade import render as draw
 from popgym_arcade.games import breakout
 from tests.testing import (
+    BATCH,
     FIRE,
     LEFT,
     RIGHT,
@@ -27,6 +30,7 @@ from tests.testing import (
     chi_square_p,
     compiled_rules,
     many_starts,
+    rendered,
     run_script,
 )
 
@@ -144,11 +148,12 @@ def worst_return(start, params):
 
 def shown(state, params, partial_obs):
     """Score, bricks and paddle, and what the view shows of the ball and its previous cell."""
-    ball = state.ball_row, state.ball_col, state.direction, state.strike
-    if partial_obs:
-        moving = ball if state.direction < breakout.DOWN_RIGHT else None
-    else:
-        moving = ball, state.last_row, state.last_col
+    place = state.ball_row, state.ball_col
+    moving = place, state.direction, state.strike, state.last_row, state.last_col
+    if partial_obs and state.time > 0:
+        at_paddle = state.ball_row == ROWS - 2
+        bounced = state.ball_row == state.last_row and (state.strike or at_paddle)
+        moving = place if bounced else None
     return state.score, state.bricks.tobytes(), state.paddle, moving
 
 
@@ -256,6 +261,105 @@ def test_the_expert_clears_the_board_from_every_start(name):
     _, total, alive = jax.jit(jax.vmap(episode))(start)
     assert not np.any(alive)
     np.testing.assert_allclose(total, 1, atol=5e-6)
+
+
+# --- views ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_a_bounce_off_a_brick_or_the_paddle_can_be_told_from_the_state(name):
+    """The rules tell it otherwise: the ball turned and a brick broke, or it turned above row 19."""
+    width, rng, happened = REGISTRY[name].params.paddle_width, np.random.default_rng(1), Counter()
+    states, expected = [], []
+    for _ in range(24):
+        ball = starts(width)[rng.integers(len(starts(width)))]
+        ball = ball._replace(bricks=frozenset(cell for cell in sorted(WALL) if rng.random() < 0.3))
+        sloth = rng.random()
+        for time in range(100):
+            # Follow the ball with any part of the paddle, at times too slowly.
+            off = ball.col + ball.right - ball.paddle - rng.integers(-1, width + 1)
+            action = UP if rng.random() < sloth else RIGHT if off > 0 else LEFT
+            before, (ball, _, lost) = ball, step(ball, action, width)
+            broke, turned = len(ball.bricks) < len(before.bricks), ball.down != before.down
+            saved = turned and not broke and before.row == ROWS - 2 and not lost
+            happened["brick"] += broke
+            happened["paddle"] += saved
+            happened["ceiling"] += turned and ball.row == 0 and not broke
+            happened["wall"] += ball.right != before.right and not saved
+            happened["passed"] += ball.strike and before.strike
+            happened["lost"] += lost
+            states.append(game_state(ball, (before.row, before.col), time=time + 1))
+            expected.append(broke or saved)
+            if lost or not ball.bricks:
+                break
+    states = jax.tree.map(lambda *leaves: np.stack(leaves), *as_numpy(states))
+    np.testing.assert_array_equal(jax.vmap(breakout.bounced)(states), expected)
+    assert min(happened[what] for what in "brick paddle ceiling wall passed lost".split()) > 5
+
+
+def frames_of(balls, partial_obs, **overrides):
+    """The frames of (Ball, its previous cell, time), on the Hard level."""
+    states = [game_state(ball, last, time=time) for ball, last, time in balls]
+    states += states[:1] * (BATCH - len(states))
+    states = jax.tree.map(lambda *leaves: np.stack(leaves), *as_numpy(states))
+    return rendered("BreakoutHard", partial_obs, states, **overrides)[: len(balls)]
+
+
+def test_the_pomdp_shows_the_ball_only_when_it_bounces_off_a_brick_or_the_paddle():
+    ball = Ball(9, 4, -1, 1, paddle=3, bricks=frozenset({(1, 0), (6, 5)}))
+    gone = ball._replace(row=19, col=9), (18, 8), 1  # in another place, and lost
+    hidden = [
+        (ball, (10, 3), 1),  # rising
+        (ball._replace(down=1), (8, 3), 1),  # falling
+        (ball._replace(row=0), (0, 3), 1),  # at the ceiling
+        (ball._replace(col=9, right=-1), (10, 9), 1),  # at a wall
+        (ball._replace(row=5, strike=True), (6, 3), 1),  # it passed a brick
+        (ball._replace(row=18, down=1), (17, 3), 1),  # above the paddle, before it bounces
+    ]
+    frames = frames_of([gone, *hidden], True)
+    np.testing.assert_array_equal(frames[1:], frames[:1].repeat(len(hidden), axis=0))
+    off_brick, off_paddle = (
+        ball._replace(row=7, strike=True, down=1),
+        ball._replace(row=18),
+    )
+    shown_balls = [(off_brick, (7, 3), 1), (off_paddle, (18, 3), 1)]
+    bounces = frames_of(shown_balls, True)
+    assert np.all(np.any(bounces != frames[0], axis=(1, 2, 3)))
+    white = np.all(bounces == np.array(draw.PALETTE["w"]), axis=-1).sum(axis=(1, 2))
+    assert white[0] == white[1]  # the ball is not hollow, though it has just touched a brick
+    # Nothing tells where the ball came from or where it goes.
+    other_ways = [
+        (ball._replace(right=-1, down=-ball.down), (ball.row, 5), 9) for ball, _, _ in shown_balls
+    ]
+    np.testing.assert_array_equal(frames_of(other_ways, True), bounces)
+
+
+def test_the_pomdp_shows_everything_at_time_0():
+    balls = [(Ball(13, 4, -1, right, paddle), (13, 4), 0) for right in (-1, 1) for paddle in (0, 5)]
+    frames = frames_of(balls, True)
+    np.testing.assert_array_equal(frames, frames_of(balls, False))
+    later = frames_of([(ball, last, 1) for ball, last, _ in balls], True)
+    assert np.all(np.any(frames != later, axis=(1, 2, 3)))
+
+
+def test_with_the_flight_visible_the_pomdp_shows_the_rising_ball_with_its_tail_and_no_trail():
+    rising = [Ball(9, 4, -1, right, 3, strike=strike) for right in (-1, 1) for strike in (0, 1)]
+    falling = [ball._replace(down=1) for ball in rising]
+    for time in (0, 1):
+        frames = frames_of([(ball, (9, 4), time) for ball in rising], True, flight_hidden=False)
+        no_trail = [(ball, (19, 0), time) for ball in rising]
+        in_mdp = frames_of([(ball, (9, 4), time) for ball in rising], False)
+        trail_color, ball_color = (np.array(draw.PALETTE[color]) for color in "sw")
+        assert not np.any(np.all(frames[:, 14:110] == trail_color, axis=-1))
+        np.testing.assert_array_equal(
+            np.all(frames == ball_color, axis=-1), np.all(in_mdp == ball_color, axis=-1)
+        )
+        np.testing.assert_array_equal(frames, frames_of(no_trail, True, flight_hidden=False))
+        unseen = frames_of([(ball, (9, 4), time) for ball in falling], True, flight_hidden=False)
+        assert np.all(unseen == unseen[0]) and len(np.unique(frames, axis=0)) == 4
+        assert not np.any(np.all(unseen[:, 14:110] == ball_color, axis=-1))
+    same_mdp = frames_of([(ball, (9, 4), 1) for ball in rising], False, flight_hidden=False)
+    np.testing.assert_array_equal(in_mdp, same_mdp)
 
 
 # --- randomness ----------------------------------------------------------------------------------

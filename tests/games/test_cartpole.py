@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from popgym_arcade import REGISTRY
+from popgym_arcade import REGISTRY, make
+from popgym_arcade import render as draw
 from popgym_arcade.games import cartpole
 from tests.testing import (
     BATCH,
@@ -66,7 +67,7 @@ CASES = [
         moves_by_itself=True,
     )
     for game, limits, sigmas in [
-        (cartpole.NAME, (200, 400, 600), (0.0, 0.0, 0.0)),
+        (cartpole.NAME, (400, 600, 800), (0.0, 0.0, 0.0)),
         (cartpole.NOISY_NAME, (200, 200, 200), (0.1, 0.2, 0.3)),
     ]
 ]
@@ -74,52 +75,124 @@ CASES = [
 
 # --- views ---------------------------------------------------------------------------------------
 
+SMALL_CHANGES = {"x": 3e-3, "theta": 2e-3, "x_dot": 0.03, "theta_dot": 0.03}
+RANGES = {"x": cartpole.X_LIMIT, "theta": cartpole.THETA_LIMIT}
+EVERY_NAME = pytest.mark.parametrize("name", LEVELS + NOISY_LEVELS)
+EVERY_VARIABLE = pytest.mark.parametrize(("variable", "change"), SMALL_CHANGES.items())
 
-@pytest.mark.parametrize("name", LEVELS + NOISY_LEVELS)
-@pytest.mark.parametrize(
-    ("variable", "change", "hidden"),
-    [("x", 3e-3, True), ("theta", 2e-3, True), ("x_dot", 0.03, False), ("theta_dot", 0.03, False)],
-)
-def test_a_small_change_of_the_cart_changes_some_pixel_where_it_is_shown(
-    name, variable, change, hidden
-):
+
+def changes(name, partial_obs, state, changed, **overrides):
+    """Which of the frames of two batches of states differ: bool[count]."""
+    frames = (rendered(name, partial_obs, states, **overrides) for states in (state, changed))
+    return np.any(np.not_equal(*frames), axis=(1, 2, 3))
+
+
+def with_visible_velocities(state, noise=0.0):
+    """The states of an environment with velocities_hidden=False; noise: a number, or float[4]."""
+    return state._replace(noise=np.full((len(state.time), 4), noise, np.float32))
+
+
+@EVERY_NAME
+@EVERY_VARIABLE
+def test_a_small_change_of_the_cart_changes_some_pixel_where_it_is_shown(name, variable, change):
     state = some_states(name, 512)
-    state = state._replace(time=np.maximum(state.time, 1))
+    state = state._replace(time=np.arange(512, dtype=np.int32) % 2)  # time 0 is no exception
     changed = state._replace(**{variable: getattr(state, variable) + change})
-
-    def differs(partial_obs, one, other):
-        frames = (rendered(name, partial_obs, states) for states in (one, other))
-        return np.any(np.not_equal(*frames), axis=(1, 2, 3))
-
-    in_view = np.abs(
-        np.asarray(
-            getattr(state, variable)
-            + state.noise[:, "x x_dot theta theta_dot".split().index(variable)]
-        )
-    )
-    limit = {"x": cartpole.X_LIMIT, "theta": cartpole.THETA_LIMIT}.get(variable, np.inf) - change
-    in_mdp, in_pomdp = differs(False, state, changed), differs(True, state, changed)
-    assert np.all(in_mdp[in_view < limit]) and np.mean(in_view < limit) > 0.25
-    assert not np.any(in_pomdp) if hidden else np.all(in_pomdp)
-    start, changed_start = (
-        states._replace(time=np.zeros_like(state.time)) for states in (state, changed)
-    )
-    assert np.array_equal(
-        differs(True, start, changed_start), in_mdp
-    )  # at time 0 the POMDP shows everything
+    limit = RANGES.get(variable, np.inf) - change
+    in_range = np.abs(getattr(state, variable)) < limit
+    assert np.all(changes(name, False, state, changed)[in_range]) and np.mean(in_range) > 0.9
+    in_pomdp = changes(name, True, state, changed)
+    if variable in ("x_dot", "theta_dot"):
+        assert not np.any(in_pomdp)
+    else:
+        noise = state.noise[:, ["x", "theta"].index(variable)]
+        in_range = np.abs(getattr(state, variable) + noise) < limit
+        assert np.all(in_pomdp[in_range]) and np.mean(in_range) > 0.25
 
 
 @pytest.mark.parametrize("name", ["CartPoleEasy", "NoisyCartPoleEasy"])
-def test_the_noise_is_drawn_and_does_not_move_the_cart(name):
-    functions = compiled(name)
-    state = some_states(name, BATCH)
-    noisy = state._replace(noise=state.noise + jnp.array([0.5, 0.5, 0.05, 0.5]))
-    assert not np.array_equal(*(rendered(name, False, states) for states in (state, noisy)))
-    moved, noisy_moved = (
-        functions.step_env(keys(0), s, jnp.full(BATCH, LEFT), functions.params)[1]
-        for s in (state, noisy)
+@EVERY_VARIABLE
+def test_with_visible_velocities_the_pomdp_shows_only_the_gauges_after_time_0(
+    name, variable, change
+):
+    old = {"velocities_hidden": False}
+    start = with_visible_velocities(some_states(name, BATCH))
+    start = start._replace(time=np.zeros_like(start.time))
+    changed = start._replace(**{variable: getattr(start, variable) + change})
+    np.testing.assert_array_equal(
+        rendered(name, True, start, **old), rendered(name, False, start, **old)
     )
-    assert_same(moved, noisy_moved)
+    assert np.all(changes(name, True, start, changed, **old))
+    later, later_changed = (states._replace(time=1 + states.time) for states in (start, changed))
+    gauges = slice(0, 14 + 21)
+    np.testing.assert_array_equal(
+        rendered(name, True, later, **old)[:, gauges],
+        rendered(name, False, later, **old)[:, gauges],
+    )
+    shown = variable in ("x_dot", "theta_dot")
+    assert np.all(changes(name, True, later, later_changed, **old) == shown)
+
+
+@EVERY_NAME
+def test_the_pomdp_has_no_gauges_and_otherwise_the_pixels_of_the_mdp(name):
+    state = some_states(name, 64)
+    silent = state._replace(noise=np.zeros_like(state.noise))
+    frames, in_mdp = rendered(name, True, silent), rendered(name, False, silent)
+    gauges, rest = slice(14, 14 + 21), slice(14 + 21, 128)
+    assert np.all(frames[:, gauges] == np.array(draw.PALETTE[draw.BACKGROUND]))
+    np.testing.assert_array_equal(frames[:, rest], in_mdp[:, rest])
+
+
+@pytest.mark.parametrize("name", ["CartPoleEasy", "NoisyCartPoleEasy"])
+def test_the_noise_moves_the_drawing_of_the_pomdp_alone_and_within_the_range(name):
+    functions, state = compiled(name), some_states(name, BATCH)
+    silent = state._replace(noise=np.zeros_like(state.noise))
+    noisy = state._replace(noise=np.full_like(state.noise, [0.5, 0.05]))
+    assert not np.any(changes(name, False, silent, noisy))
+    assert np.all(changes(name, True, silent, noisy))
+    moved = silent._replace(x=state.x + np.float32(0.5), theta=state.theta + np.float32(0.05))
+    np.testing.assert_array_equal(rendered(name, True, noisy), rendered(name, True, moved))
+    outside = state._replace(noise=np.full_like(state.noise, [-9, 9]))
+    at_limit = silent._replace(
+        x=np.full_like(state.x, -cartpole.X_LIMIT),
+        theta=np.full_like(state.theta, cartpole.THETA_LIMIT),
+    )
+    np.testing.assert_array_equal(rendered(name, True, outside), rendered(name, True, at_limit))
+    stepped, noisy_stepped = (
+        functions.step_env(keys(0), s, jnp.full(BATCH, LEFT), functions.params)[1]
+        for s in (silent, noisy)
+    )
+    assert_same(stepped, noisy_stepped)
+
+
+def test_with_visible_velocities_the_noise_moves_all_four_variables():
+    name, old = "NoisyCartPoleEasy", {"velocities_hidden": False}
+    for time in (0, 1):
+        state = with_visible_velocities(some_states(name, BATCH))
+        state = state._replace(time=np.full_like(state.time, time))
+        noise = np.array([0.5, 0.3, 0.05, -0.4], np.float32)
+        moved = state._replace(
+            **{
+                variable: getattr(state, variable) + by
+                for variable, by in zip(("x", "x_dot", "theta", "theta_dot"), noise)
+            }
+        )
+        noisy = with_visible_velocities(state, noise)
+        frames, moved_frames = (rendered(name, True, s, **old) for s in (noisy, moved))
+        np.testing.assert_array_equal(frames, moved_frames)
+        assert np.all(changes(name, True, state, noisy, **old))
+        assert not np.any(changes(name, False, state, noisy, **old))
+
+
+@pytest.mark.parametrize(("hidden", "shape"), [(True, (2,)), (False, (4,))])
+def test_the_noise_has_one_number_for_each_variable_that_can_be_drawn(hidden, shape):
+    env, params = make("NoisyCartPoleEasy", velocities_hidden=hidden)
+    _, start = jax.eval_shape(env.reset, jax.random.key(0), params)
+    _, state, *_ = jax.eval_shape(env.step, jax.random.key(0), start, jnp.int32(0), params)
+    assert start.noise.shape == state.noise.shape == shape
+    noise = np.asarray(jax.vmap(cartpole.draw_noise, in_axes=(0, None))(keys(0, 10_000), params))
+    assert all(stats.kstest(one / np.float32(0.1), "norm").pvalue > 1e-4 for one in noise.T)
+    assert np.all(np.abs(np.corrcoef(noise.T) - np.eye(*shape * 2)) < 0.05)
 
 
 # --- randomness ----------------------------------------------------------------------------------
@@ -141,7 +214,7 @@ def test_the_cart_starts_uniformly_and_the_noise_is_normal_and_new_on_every_step
     assert all(
         stats.kstest(noise / np.float32(sigma), "norm").pvalue > 1e-4 for noise in start.noise.T
     )
-    assert np.all(np.abs(np.corrcoef(start.noise.T) - np.eye(4)) < 0.05)
+    assert np.all(np.abs(np.corrcoef(start.noise.T) - np.eye(2)) < 0.05)
     assert not np.any(np.asarray(stepped.noise) == first.noise)
 
 
@@ -167,7 +240,7 @@ def cart_reference(state, force):
 
 def cart_state(x=0.0, x_dot=0.0, theta=0.0, theta_dot=0.0, time=0):
     values = map(jnp.float32, (x, x_dot, theta, theta_dot))
-    return cartpole.State(*values, noise=jnp.zeros(4), time=jnp.int32(time), score=jnp.int32(time))
+    return cartpole.State(*values, noise=jnp.zeros(2), time=jnp.int32(time), score=jnp.int32(time))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from popgym_arcade import REGISTRY, make
 from popgym_arcade.games import minesweeper
+from popgym_arcade.render import OBS_SIZES
 from tests.testing import (
     DOWN,
     FIRE,
@@ -23,6 +24,7 @@ from tests.testing import (
     many_starts,
     rendered,
     run_script,
+    some_states,
 )
 
 LEVELS = [minesweeper.NAME + level for level in minesweeper.LEVELS]
@@ -30,18 +32,20 @@ LEVELS = [minesweeper.NAME + level for level in minesweeper.LEVELS]
 
 def marks_of(mines):
     """What each cell shows once dug: the number of mines around it, or 9 for a mine; int[n, n]."""
-    n = len(mines)
-    counts = np.full((n, n), 9)
-    for row, col in np.argwhere(~mines):
-        counts[row, col] = mines[max(row - 1, 0) : row + 2, max(col - 1, 0) : col + 2].sum()
-    return counts
+    n, padded = len(mines), np.pad(mines, 1).astype(int)
+    around = sum(padded[row : row + n, col : col + n] for row in range(3) for col in range(3))
+    return np.where(mines, 9, around)
 
 
 def shown(state, params, partial_obs):
-    """Score, cursor and its mark or, in the MDP view, all marks and the number of repeats."""
-    marks = np.where(state.dug, marks_of(state.mines), -1)
-    field = marks[state.row, state.col] if partial_obs else (marks.tobytes(), state.repeats)
-    return state.score, state.row, state.col, field
+    """Score, cursor, all marks and the number of repeats.
+
+    The POMDP shows score and cursor at time 0, then the score and the mark of the cursor's cell.
+    """
+    marks, cursor = np.where(state.dug, marks_of(state.mines), -1), (state.row, state.col)
+    if partial_obs:
+        return state.score, cursor if state.time == 0 else marks[cursor]
+    return state.score, cursor, marks.tobytes(), state.repeats
 
 
 def scramble(rng, state, params):
@@ -77,8 +81,11 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("name", LEVELS)
-def test_all_digits_and_the_mine_look_different_with_and_without_the_cursor(name):
+# --- views ---------------------------------------------------------------------------------------
+
+
+def ten_marks_and_covered_cells(name):
+    """16 states: cell (1, 1) is dug and shows 0 to 8 or a mine, and it is covered in the last 6."""
     n, state = (
         REGISTRY[name].params.board_size,
         jax.tree.map(lambda leaf: leaf[:16], many_starts(name, 2000)),
@@ -90,12 +97,57 @@ def test_all_digits_and_the_mine_look_different_with_and_without_the_cursor(name
             mines[number][cell] = True
     mines[9, 1, 1] = True
     dug = np.zeros_like(mines)
-    dug[:10, 1, 1] = True  # ten marks and then covered cells
+    dug[:10, 1, 1] = True
     one = np.ones(16, np.int32)
-    state = state._replace(mines=mines, dug=dug, repeats=0 * one, time=one, score=0 * one)
-    for cursor in (one, 3 * one):
-        frames = rendered(name, False, state._replace(row=cursor, col=cursor)).reshape(16, -1)
+    return state._replace(
+        mines=mines, dug=dug, row=one, col=one, repeats=0 * one, time=one, score=0 * one
+    )
+
+
+@pytest.mark.parametrize("obs_size", OBS_SIZES)
+@pytest.mark.parametrize("name", LEVELS)
+def test_all_digits_and_the_mine_look_different_with_and_without_the_cursor(name, obs_size):
+    state = ten_marks_and_covered_cells(name)
+    away = state._replace(row=3 * state.row, col=3 * state.col)
+    for partial_obs, states in ((False, state), (False, away), (True, state)):
+        frames = rendered(name, partial_obs, states, obs_size=obs_size).reshape(16, -1)
         assert len(np.unique(frames, axis=0)) == 11
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_the_pomdp_enlarges_the_cursors_cell_and_hides_its_place_after_time_0(name):
+    state = ten_marks_and_covered_cells(name)
+    moved = state._replace(  # the whole field is one row lower, and the other cells are dug
+        mines=np.roll(state.mines, 1, axis=1),
+        dug=np.roll(~state.dug, 1, axis=1),
+        row=state.row + 1,
+    )
+    moved.dug[:, 2, 1] = state.dug[:, 1, 1]
+    np.testing.assert_array_equal(rendered(name, True, state), rendered(name, True, moved))
+    start, moved_start = (states._replace(time=0 * states.time) for states in (state, moved))
+    frames, moved_frames = (rendered(name, True, states) for states in (start, moved_start))
+    assert np.all(frames == frames[0]) and np.all(np.any(frames != moved_frames, axis=(1, 2, 3)))
+    covered = start._replace(dug=np.zeros_like(start.dug))
+    board = slice(14, 114)  # below the score and above the bar, which the POMDP lacks
+    np.testing.assert_array_equal(frames[:, board], rendered(name, False, covered)[:, board])
+
+
+def test_with_the_cursor_visible_the_pomdp_is_the_mdp_with_one_cell_and_without_the_bar():
+    name = "MineSweeperEasy"
+    state = jax.tree.map(lambda leaf: leaf[:128], some_states(name))
+    cell = np.arange(128), state.row, state.col
+    only_here = np.zeros_like(state.dug)
+    only_here[cell] = state.dug[cell]
+    assert only_here.any() and not np.array_equal(only_here, state.dug)
+    frames = rendered(name, True, state, cursor_hidden=False)
+    one_cell = rendered(name, False, state._replace(dug=only_here))
+    board = slice(0, 114)
+    np.testing.assert_array_equal(frames[:, board], one_cell[:, board])
+    no_time = state._replace(time=0 * state.time)
+    np.testing.assert_array_equal(frames, rendered(name, True, no_time, cursor_hidden=False))
+    np.testing.assert_array_equal(
+        rendered(name, False, state), rendered(name, False, state, cursor_hidden=False)
+    )
 
 
 # --- randomness ----------------------------------------------------------------------------------
