@@ -11,48 +11,53 @@ import jax
 import jax.numpy as jnp
 
 from popgym_arcade import experts
-from popgym_arcade.registry import NUM_ACTIONS
+from popgym_arcade.registry import NO_ACTION, NUM_ACTIONS
 
 __all__ = [
+    "HIDDEN",
+    "Memory",
     "Player",
     "Policy",
+    "Shown",
     "expert_policy",
-    "mdp_policy",
+    "forgetful_policy",
     "memoryless_policy",
     "random_policy",
     "recall_policy",
 ]
 
+HIDDEN = -1
+"""What stands for a number that a frame does not show."""
+
 Shown = Any
-"""What one frame shows: a game's own NamedTuple of integers, the same for two states exactly if
-their frames are equal. What a view hides has a fixed value in it."""
+"""What one frame shows: a game's own NamedTuple of int32 arrays. Two frames are equal if and only
+if these are. What the frame does not show is HIDDEN, so that both twins' have the same shapes."""
 
 Memory = Any
 """What recall remembers: a game's own pytree."""
 
 
 class Player(NamedTuple):
-    """A game as one sees it who plays it.
+    """A game as those see it who play it, with memory and without.
 
-    All functions work under jit and vmap. params: the game's Params; its ``partial_obs`` says which
-    view is meant.
+    All functions work under jit and vmap, with frames of both twins. params: the game's Params,
+    whose ``partial_obs`` says which twin's.
     """
 
-    shown: Callable[[Any, Any], Shown]  # (state, params) -> what the frame shows
-    # Memoryless play: a table over keys, and a network over features. A key is int32[], in
-    # [0, num_keys(params)).
+    # (state, params) -> what the frame shows
+    shown: Callable[[Any, Any], Shown]
+    # Memoryless play: what a table and a network go by, and policies written by hand.
     num_keys: Callable[[Any], int]  # (params) -> the size of the table
-    key: Callable[[Shown, Any], jax.Array]  # (shown, params) -> the key of what is shown
-    # (shown, params) -> float32[f] in about [-1, 1]; None if keys tell apart all that is shown
+    key: Callable[[Shown, Any], jax.Array]  # (shown, params) -> int32[], in [0, num_keys(params))
+    # (shown, params) -> float32[f], about in [-1, 1]; None if the key tells all frames apart
     features: Callable[[Shown, Any], jax.Array] | None
-    reflexes: Mapping[str, Callable[[Shown, Any], jax.Array]]  # name -> (shown, params) -> action
-    # Play with perfect memory of the POMDP's frames and of one's own actions.
+    # name -> ((shown, params) -> action)
+    reflexes: Mapping[str, Callable[[Shown, Any], jax.Array]]
+    # Recall: play with perfect memory of the frames so far and of one's own actions.
     begin: Callable[[Any], Memory]  # (params) -> the memory before the first frame
-    # (memory, last action or NO_ACTION, shown, params) -> the memory with one more frame
+    # (memory, last action or NO_ACTION, shown, params) -> the memory with this frame
     remember: Callable[[Memory, jax.Array, Shown, Any], Memory]
-    recall: Callable[[Memory, Any], jax.Array]  # (memory, params) -> action
-    # The same play without memory, from the MDP's frames: (shown, params) -> action
-    on_mdp: Callable[[Shown, Any], jax.Array]
+    act: Callable[[Memory, Any], jax.Array]  # (memory, params) -> action
 
 
 class Policy(NamedTuple):
@@ -93,16 +98,21 @@ def memoryless_policy(
     )
 
 
-def mdp_policy(player: Player) -> Policy:
-    """Recall's play without memory. It must get the MDP's params."""
-    return memoryless_policy(player, lambda key, shown, params: player.on_mdp(shown, params))
-
-
 def recall_policy(player: Player) -> Policy:
     """Play with perfect memory of the frames so far, and of one's own actions."""
 
     def act(key, memory, last_action, state, params):
         memory = player.remember(memory, last_action, player.shown(state, params), params)
-        return memory, player.recall(memory, params).astype(jnp.int32)
+        return memory, player.act(memory, params).astype(jnp.int32)
 
     return Policy(player.begin, act)
+
+
+def forgetful_policy(player: Player) -> Policy:
+    """Recall with its memory wiped before every frame. On the MDP it must lose nothing by that."""
+
+    def choose(key, shown, params):
+        memory = player.remember(player.begin(params), jnp.int32(NO_ACTION), shown, params)
+        return player.act(memory, params)
+
+    return memoryless_policy(player, choose)
