@@ -4,7 +4,7 @@ The first frame shows the whole field, every later one only the agent. So the fi
 remembered until the treasure is dug up, for as many steps as the way to it takes.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp

@@ -1,0 +1,143 @@
+"""Compare play with and without memory in one environment: the figures of the certificate."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from popgym_arcade.memory import player as policies
+from popgym_arcade.memory import search
+from popgym_arcade.memory.delay import delays
+from popgym_arcade.memory.episodes import Estimate, estimate, returns
+from popgym_arcade.memory.player import Player, Policy
+from popgym_arcade.memory.players import PLAYERS
+from popgym_arcade.registry import REGISTRY
+
+__all__ = [
+    "REQUIRED_HEADROOM",
+    "STANDARD",
+    "Effort",
+    "certify",
+    "headroom",
+    "memoryless_policies",
+    "searched_policies",
+]
+
+REQUIRED_HEADROOM: float = 0.3
+"""The least headroom that an environment must have."""
+
+Show = Callable[[float, str], None]
+"""Called with the share of the work that is done, in [0, 1], and what is done next."""
+
+
+class Effort(NamedTuple):
+    """How much work goes into the figures."""
+
+    episodes: int = 1024  # for each mean return
+    table: search.Settings = search.Settings(iterations=1500)
+    network: search.NetworkSettings = search.NetworkSettings(iterations=600)
+    delays: int = 256  # rewarded steps
+    seed: int = 0
+
+
+STANDARD: Effort = Effort()
+"""That of the published figures."""
+
+
+def headroom(random: float, memoryless: float, recall: float) -> float:
+    """What memory adds to the best play without it, as a share of what recall adds to chance."""
+    return (recall - memoryless) / (recall - random)
+
+
+def certify(
+    name: str, effort: Effort = STANDARD, show: Show = lambda share, what: None, **overrides: Any
+) -> dict[str, Any]:
+    """Play a POMDP with each kind of player: the figures of the certificate.
+
+    name: a registered environment. overrides: fields of Params, e.g. ``cursor_hidden=False``.
+    Returns, as JSON holds it:
+
+    * random, memoryless, recall, expert: mean returns with 95 % confidence interval, [mean, low,
+      high]. recall_on_mdp: the same of recall on the MDP, with its memory wiped before every frame.
+    * memoryless_by: how the best memoryless policy was found.
+    * headroom: (recall - memoryless) / (recall - random).
+    * delay_median, delay_max: how many steps before a rewarded step the frame lies that it needs.
+    * version: of the game's rules. episodes: played for each return.
+    """
+    entry = REGISTRY[name]
+    mdp = dataclasses.replace(entry.params, **overrides)
+    params, player = dataclasses.replace(mdp, partial_obs=True), PLAYERS[type(mdp)]
+
+    def mean(policy, params=params):
+        values = returns(entry, params, policy, episodes=effort.episodes, seed=effort.seed)
+        return estimate(values)
+
+    show(0.0, "random, recall and expert play")
+    figures = {
+        "random": mean(policies.random_policy()),
+        "recall": mean(policies.recall_policy(player)),
+        "recall_on_mdp": mean(policies.forgetful_policy(player), mdp),
+        "expert": mean(policies.expert_policy()),
+    }
+    without_memory = {
+        by: mean(policy)
+        for by, policy in memoryless_policies(name, player, params, effort, show).items()
+    }
+    best = max(without_memory, key=lambda by: without_memory[by].mean)
+    show(0.95, "delays")
+    needed = delays(entry, params, player, samples=effort.delays, seed=effort.seed)
+    return {
+        **{kind: _rounded(figure) for kind, figure in figures.items()},
+        "memoryless": _rounded(without_memory[best]),
+        "memoryless_by": best,
+        "headroom": round(
+            headroom(figures["random"].mean, without_memory[best].mean, figures["recall"].mean), 3
+        ),
+        "delay_median": int(np.median(needed)),
+        "delay_max": int(needed.max()),
+        "version": entry.version,
+        "episodes": effort.episodes,
+    }
+
+
+def memoryless_policies(
+    name: str, player: Player, params: Any, effort: Effort, show: Show = lambda share, what: None
+) -> dict[str, Policy]:
+    """All policies that know only the present frame: how each was found -> the Policy."""
+    return {
+        "random actions": policies.random_policy(),
+        **{
+            f"reflex: {reflex_name.replace('_', ' ')}": _reflex_policy(player, reflex)
+            for reflex_name, reflex in player.reflexes.items()
+        },
+        **searched_policies(name, player, params, effort, show),
+    }
+
+
+def searched_policies(
+    name: str, player: Player, params: Any, effort: Effort, show: Show = lambda share, what: None
+) -> dict[str, Policy]:
+    """The policies that the searches find: how each was found -> the Policy."""
+    entry, found = REGISTRY[name], {}
+    kinds = {"table": (search.table, search.table_policy, effort.table)}
+    if player.features:
+        kinds["network"] = search.network, search.network_policy, effort.network
+    for number, (kind, (find, policy, settings)) in enumerate(kinds.items()):
+
+        def progress(iterations, mean, number=number, kind=kind, settings=settings):
+            share = (number + iterations / settings.iterations) / len(kinds)
+            show(0.05 + 0.9 * share, f"{kind}: {mean:.3f}")
+
+        result = find(entry, params, player, settings, effort.seed, progress)
+        found[f"{kind}, sampled"] = policy(player, result)
+        found[f"{kind}, greedy"] = policy(player, result, greedy=True)
+    return found
+
+
+def _reflex_policy(player: Player, reflex: Callable[..., Any]) -> Policy:
+    return policies.memoryless_policy(player, lambda key, shown, params: reflex(shown, params))
+
+
+def _rounded(figure: Estimate) -> list[float]:
+    return [round(value, 4) for value in figure]
