@@ -50,9 +50,7 @@ class Rows(NamedTuple):
 
 def _rows_in_view(shown: Shown) -> Rows:
     cols = jnp.argmax(shown.skittles, axis=1)
-    return Rows(
-        shown.score, shown.col, jnp.where(jnp.any(shown.skittles, axis=1), cols, HIDDEN)
-    )
+    return Rows(shown.score, shown.col, jnp.where(jnp.any(shown.skittles, axis=1), cols, HIDDEN))
 
 
 def _chances(rows: Rows, params: skittles.Params) -> jax.Array:
@@ -71,35 +69,35 @@ def _safest_move(
 ) -> jax.Array:
     """The first move of the way that most probably survives all rows of the field: int32[].
 
-    chances: float32[10, 10], of a skittle in each cell. col: the player's. unseen: float32, the
-    share of the unknown skittles that are still so after one more frame. Those of higher rows are
-    likely to be seen, and dodged, before they arrive.
+    chances: float32[10, 10], of a skittle in each cell. col: the player's. unseen: float32[], the
+    share of unknown skittles that are still so one frame later. Those of higher rows will mostly be
+    seen, and dodged, before they arrive. Of ways as safe, the one that leaves more columns open.
     """
     nearness = jnp.where((chances > 0) & (chances < 1), unseen ** (BOTTOM - _ROWS)[:, None], 1)
-    hit = jnp.pad(chances * nearness, ((1, 0), (0, 0)))  # an empty row above the field
-    survival = jnp.ones(SIZE)
-    for row in range(1, SIZE + 1):  # the one that stands at the bottom, in the padded field
-        ways = _after_move(hit[row], (1 - hit[row - 1]) * survival, params)
-        survival = jnp.max(ways, axis=0) + _ROOM * jnp.mean(ways, axis=0)
-    return jnp.array(_MOVES)[jnp.argmax(ways[:, col])]
+    hit = jnp.pad(chances * nearness, ((1, 0), (0, 0)))  # with an empty row above the field
+    survival = jnp.eye(SIZE)  # [last column, present column]
+    for lowest in range(1, SIZE + 1):  # from the last step back to the first
+        ways = _after_move(hit[lowest], (1 - hit[lowest - 1]) * survival, params)
+        survival = jnp.max(ways, axis=0)
+    ways = ways[:, :, col]
+    return jnp.array(_MOVES)[jnp.argmax(jnp.max(ways, axis=1) + _ROOM * jnp.mean(ways, axis=1))]
 
 
-_ROOM = 0.05  # what it is worth to have several ways, in case one gets blocked
+_ROOM = 0.1  # what it is worth that all columns can be reached, in survival
 
 
 def _after_move(hit: jax.Array, survival: jax.Array, params: skittles.Params) -> jax.Array:
-    """The probability of survival after each move from each column: float32[3, 10].
+    """The probability to survive each move in each column: float32[3, ..., 10].
 
-    hit: float32[10], of a skittle in the lowest row, which is not where the player stands. survival:
-    float32[10], once the move is made.
+    hit: float32[10], of a skittle in the lowest row, which is not where the player stands.
+    survival: float32[..., 10], of what follows the move.
     """
     moved = survival * (1 - hit)
-    left, right = jnp.roll(moved, 1), jnp.roll(moved, -1)
     return jnp.stack(
         [
             survival,
-            jnp.where(_COLS == params.first_lane, survival, left),
-            jnp.where(_COLS == params.last_lane, survival, right),
+            jnp.where(_COLS == params.first_lane, survival, jnp.roll(moved, 1, axis=-1)),
+            jnp.where(_COLS == params.last_lane, survival, jnp.roll(moved, -1, axis=-1)),
         ]
     )
 
@@ -162,9 +160,7 @@ def begin(params: skittles.Params) -> Rows:
     return Rows(jnp.int32(0), jnp.int32(HIDDEN), jnp.full(SIZE, HIDDEN, jnp.int32))
 
 
-def remember(
-    memory: Rows, last_action: jax.Array, shown: Shown, params: skittles.Params
-) -> Rows:
+def remember(memory: Rows, last_action: jax.Array, shown: Shown, params: skittles.Params) -> Rows:
     """Move all rows down with every step, and add the skittles in view."""
     fallen = jnp.roll(memory.cols, 1).at[0].set(HIDDEN)
     cols = jnp.where(last_action == NO_ACTION, memory.cols, fallen)
