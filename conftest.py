@@ -51,6 +51,14 @@ def xla_accepts(flag: str) -> bool:
     return not subprocess.run(command, env=environment, capture_output=True).returncode
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests of harder levels as slow: they run the code of the Easy ones on other sizes."""
+    for item in items:
+        if re.search(r"\[.*(Medium|Hard)\b", item.name):
+            item.add_marker(pytest.mark.slow)
+
+
 class ByEnvironment(LoadScopeScheduling):
     """Hand out tests by the environment among their parameters, which is then compiled once.
 

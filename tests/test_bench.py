@@ -102,6 +102,7 @@ def test_bad_options_exit_with_what_is_allowed(arguments, words, capsys):
     assert all(word in printed for word in words), printed
 
 
+@pytest.mark.slow
 def test_the_environments_are_sharded_over_several_devices():
     code = "import jax; from popgym_arcade import bench; bench.RUN_SECONDS = 0.01; bench.main()"
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"

@@ -29,6 +29,7 @@ def test_every_adapter_is_measured_against_the_native_step(capsys):
     } <= set(figures)
 
 
+@pytest.mark.slow
 def test_what_is_not_installed_is_left_out(monkeypatch):
     monkeypatch.setattr(cost, "_installed", lambda library: False)
     assert list(cost._all_rows("AutoEncodeEasy", 2)) == [

@@ -58,6 +58,7 @@ def test_the_table_names_every_section():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "heading, number", [(heading, i) for heading in ALONE for i in range(len(snippets(heading)))]
 )
@@ -134,6 +135,7 @@ def assert_same_arrays(first, second):
     assert len(np.unique(first["frames"].reshape(64, -1), axis=0)) > 10
 
 
+@pytest.mark.slow
 def test_eight_devices_compute_the_frames_of_one(on_one_device, tmp_path):
     flags = f"{FLAGS} --xla_force_host_platform_device_count=8"
     assert "over 8 devices" in printed(
@@ -144,6 +146,7 @@ def test_eight_devices_compute_the_frames_of_one(on_one_device, tmp_path):
     assert_same_arrays(whole, on_one_device)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     jax.__version_info__ < (0, 6), reason="jax 0.5.0 does not compute in several processes on a CPU"
 )

@@ -64,6 +64,7 @@ def new_gallery(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("game", GAMES)
 def test_the_gallery_shows_the_games_as_they_are(new_gallery, game):
     name = make_gallery.file_name(game)

@@ -69,6 +69,7 @@ def broken(monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_a_broken_game_is_found_and_the_printed_command_repeats_it(broken, capsys, monkeypatch):
     arguments = ["--games", "BattleShipEasy", "--seed", "3", "--num-envs", "32"]
     report = soak.soak([*arguments, "--steps", str(32 * 60)])
