@@ -99,19 +99,24 @@ def _column(place: jax.Array) -> jax.Array:
 
 
 def num_keys(params: breakout.Params) -> int:
-    """The size of the table."""
-    return (COLUMNS + 1 - params.paddle_width) * 2 * _NUM_BALLS
+    """The places of the paddle, times those of the ball, times 2 if the ball's flight is hidden."""
+    return (COLUMNS + 1 - params.paddle_width) * _NUM_BALLS * (1 + params.flight_hidden)
 
 
 _NUM_BALLS = 1 + COLUMNS + ROWS * COLUMNS
 
 
 def key(shown: Shown, params: breakout.Params) -> jax.Array:
-    """The paddle, the parity of the score and either where the ball lands or its cell: int32[]."""
+    """The paddle and where the ball will land, or its cell if its direction is hidden: int32[].
+
+    And the parity of the score, if the ball's flight is hidden.
+    """
     cell = 1 + COLUMNS + shown.row * COLUMNS + shown.col
     ball = jnp.where(shown.direction == HIDDEN, cell, 1 + _landing(shown))
     ball = jnp.where(shown.row == HIDDEN, 0, ball)
-    return (shown.paddle * 2 + shown.score % 2) * _NUM_BALLS + ball
+    clock = shown.score % 2 if params.flight_hidden else 0
+    places = COLUMNS + 1 - params.paddle_width
+    return (clock * places + shown.paddle) * _NUM_BALLS + ball
 
 
 def features(shown: Shown, params: breakout.Params) -> jax.Array:
@@ -175,8 +180,8 @@ def remember(
     memory: breakout.State, last_action: jax.Array, shown: Shown, params: breakout.Params
 ) -> breakout.State:
     """Play the last action in the state as remembered, then believe what the frame shows."""
-    key = jax.random.wrap_key_data(jnp.zeros(2, jnp.uint32), impl="threefry2x32")  # never used
-    _, memory, *_ = breakout.step(key, memory, last_action, params)
+    memory, _ = breakout.fly(breakout.move_paddle(memory, last_action, params))
+    memory, _ = breakout.meet_paddle(memory, params)
 
     def latest(seen: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(seen == HIDDEN, old, seen.astype(old.dtype))

@@ -5,14 +5,12 @@ follow from many frames and from one's own pushes. Recall estimates all four wit
 which forgets what it saw within about a second: longer than that no frame matters.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from popgym_arcade import experts
 from popgym_arcade import render as draw
 from popgym_arcade.games import cartpole
 from popgym_arcade.games.cartpole import FIRE, LEFT, RIGHT, START_RANGE, THETA_LIMIT, X_LIMIT
@@ -71,7 +69,7 @@ def shown(state: cartpole.State, params: cartpole.Params) -> Shown:
 
 
 def _measured(shown: Shown, params: cartpole.Params) -> jax.Array:
-    """The variables x, theta, x_dot and theta_dot as a frame shows them, 0 if hidden: float32[4]."""
+    """The x, theta, x_dot and theta_dot that a frame shows, 0 if hidden: float32[4]."""
     units = jnp.stack(shown[1:])
     values = jnp.where(units == HIDDEN, 0, units - _ZERO) / jnp.asarray(
         _scales(params), jnp.float32
@@ -280,20 +278,17 @@ def _project(
     spread: the variance of the measurement before.
     """
     gain = belief.covariance[:, place] / spread
-    return Belief(
-        belief.mean + gain * shift, belief.covariance + change * jnp.outer(gain, gain)
-    )
+    return Belief(belief.mean + gain * shift, belief.covariance + change * jnp.outer(gain, gain))
 
 
 def act(memory: Belief, params: cartpole.Params) -> jax.Array:
-    """Push as the regulator does in the likeliest state: int32[]."""
-    wanted = memory.mean @ _gains(params)
-    return _push_against(wanted, params.force / 2)
+    """Apply -10, 0 or 10 N, whichever is nearest to a linear regulator's force: int32[]."""
+    return _push_against(memory.mean @ jnp.asarray(_GAINS), params.force / 2)
 
 
-def _gains(params: cartpole.Params) -> jax.Array:
-    """The regulator's force per m, m/s, rad and rad/s: float32[4]."""
-    return jnp.asarray(experts._CARTPOLE_GAINS)
+# In N per m, m/s, rad and rad/s, found by the cross-entropy method in NoisyCartPole. Under noise it
+# pays to hold the pole more firmly, and the cart less, than the expert does.
+_GAINS = np.array([5.0, 21.0, 360.0, 48.0], np.float32)
 
 
 _REFLEXES = {
