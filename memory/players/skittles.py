@@ -19,6 +19,8 @@ from popgym_arcade.registry import NO_ACTION
 
 _ROWS, _COLS = np.arange(SIZE), np.arange(SIZE)
 _MOVES = (FIRE, LEFT, RIGHT)
+_COLUMNS_OPEN = 0.1  # what it is worth that all columns stay open, as a probability of survival
+_DOUBT = 0.14  # of a player without memory, who will have forgotten what the plan was made for
 
 
 class Shown(NamedTuple):
@@ -65,29 +67,27 @@ def _chances(rows: Rows, params: skittles.Params) -> jax.Array:
 
 
 def _safest_move(
-    chances: jax.Array, col: jax.Array, unseen: jax.Array, params: skittles.Params
+    rows: Rows, chances: jax.Array, params: skittles.Params, doubt: float = 0.0
 ) -> jax.Array:
     """The first move of the way that most probably survives all rows of the field: int32[].
 
-    chances: float32[10, 10], of a skittle in each cell. col: the player's. unseen: float32[], the
-    share of unknown skittles that are still so one frame later. Those of higher rows will mostly be
-    seen, and dodged, before they arrive. Of ways as safe, the one that leaves more columns open.
+    chances: float32[10, 10], of a skittle in each cell. doubt: how likely each later move is not
+    made as planned, but at random. Of ways that are as safe, the one that leaves more columns open.
     """
-    nearness = jnp.where((chances > 0) & (chances < 1), unseen ** (BOTTOM - _ROWS)[:, None], 1)
-    hit = jnp.pad(chances * nearness, ((1, 0), (0, 0)))  # with an empty row above the field
+    # Skittles out of view will mostly be seen, and dodged, before they arrive.
+    unseen = jnp.where(rows.cols == HIDDEN, (1 - params.visible_share) ** (BOTTOM - _ROWS), 1)
+    hit = jnp.pad(chances * unseen[:, None], ((1, 0), (0, 0)))  # an empty row above the field
     survival = jnp.eye(SIZE)  # [last column, present column]
     for lowest in range(1, SIZE + 1):  # from the last step back to the first
-        ways = _after_move(hit[lowest], (1 - hit[lowest - 1]) * survival, params)
-        survival = jnp.max(ways, axis=0)
-    ways = ways[:, :, col]
-    return jnp.array(_MOVES)[jnp.argmax(jnp.max(ways, axis=1) + _ROOM * jnp.mean(ways, axis=1))]
+        ways = _after_moves(hit[lowest], (1 - hit[lowest - 1]) * survival, params)
+        survival = (1 - doubt) * jnp.max(ways, axis=0) + doubt * jnp.mean(ways, axis=0)
+    ways = ways[:, :, rows.col]
+    value = jnp.max(ways, axis=1) + _COLUMNS_OPEN * jnp.mean(ways, axis=1)
+    return jnp.array(_MOVES)[jnp.argmax(value)]
 
 
-_ROOM = 0.1  # what it is worth that all columns can be reached, in survival
-
-
-def _after_move(hit: jax.Array, survival: jax.Array, params: skittles.Params) -> jax.Array:
-    """The probability to survive each move in each column: float32[3, ..., 10].
+def _after_moves(hit: jax.Array, survival: jax.Array, params: skittles.Params) -> jax.Array:
+    """The probability of survival after each move from each column: float32[3, ..., 10].
 
     hit: float32[10], of a skittle in the lowest row, which is not where the player stands.
     survival: float32[..., 10], of what follows the move.
@@ -104,52 +104,56 @@ def _after_move(hit: jax.Array, survival: jax.Array, params: skittles.Params) ->
 
 # --- without memory ------------------------------------------------------------------------------
 
-# From which row downwards the lowest skittle in view counts, for the columns beside the player.
-_BESIDE = {0: 0, -1: 5, 1: 5, -2: 7, 2: 7}
+_SIGHTS = 6  # rows 5 to 9 and none
 
 
 def num_keys(params: skittles.Params) -> int:
-    """The number of columns times the sights in those around the player."""
-    width = params.last_lane - params.first_lane + 1
-    return width * int(np.prod([SIZE - first + 1 for first in _BESIDE.values()]))
+    """The number of columns times moves times sights in three columns."""
+    return (params.last_lane - params.first_lane + 1) * len(_MOVES) * _SIGHTS**3
 
 
 def key(shown: Shown, params: skittles.Params) -> jax.Array:
-    """The column, and the lowest skittle in view in each of those around it: int32[]."""
+    """The player's column, what a plan says, and the nearest skittles in view: int32[].
+
+    They are the lowest ones in the player's column and in the two beside it, in rows 5 to 9.
+    """
     number = shown.col - params.first_lane
-    in_view = jnp.pad(shown.skittles, ((0, 0), (2, 2)))
-    for beside, first in _BESIDE.items():
-        rows = jnp.where(in_view[:, shown.col + 2 + beside] == 1, _ROWS, -1)
-        number = number * (SIZE - first + 1) + jnp.maximum(jnp.max(rows) - first + 1, 0)
+    plan = _look_ahead(shown, params)
+    number = number * len(_MOVES) + jnp.where(plan == LEFT, 1, jnp.where(plan == RIGHT, 2, 0))
+    around = jax.lax.dynamic_slice(jnp.pad(shown.skittles, 1), (1, shown.col), (SIZE, 3))
+    lowest = jnp.max(jnp.where(around == 1, _ROWS[:, None], 0), axis=0)
+    for sight in jnp.maximum(lowest - (SIZE - _SIGHTS), 0):
+        number = number * _SIGHTS + sight
     return number
 
 
 def features(shown: Shown, params: skittles.Params) -> jax.Array:
-    """The skittles in view from where the player is, the column, the score, the color to come."""
+    """The skittles in view as seen from the player, the column, and clocks: float32[f].
+
+    The score tells the rows' colors.
+    """
     around = jnp.pad(shown.skittles, ((0, 0), (SIZE, SIZE)))
     around = jax.lax.dynamic_slice(around, (0, shown.col + 3), (SIZE, 15))
     clocks = [shown.score % period == np.arange(period) for period in (2, len(COLORS))]
-    parts = [around.ravel(), _COLS == shown.col, *clocks, shown.score[None] / 50 - 1]
+    parts = [around.ravel(), shown.col == _COLS, *clocks, shown.score[None] / 50 - 1]
     return jnp.concatenate([jnp.asarray(part, jnp.float32) for part in parts])
 
 
 def _look_ahead(shown: Shown, params: skittles.Params) -> jax.Array:
-    """Plan as recall does, on what is in view."""
+    """Plan as recall does, but on what is in view."""
     rows = _rows_in_view(shown)
-    return _safest_move(_chances(rows, params), rows.col, 1 - params.visible_share, params)
+    return _safest_move(rows, _chances(rows, params), params, _DOUBT)
 
 
 def _trust_the_column(shown: Shown, params: skittles.Params) -> jax.Array:
-    """Plan the same, but rely on one's column: there, one would have left a skittle seen before.
+    """Plan the same, but take one's own column to be safer than others.
 
-    So the player's place remembers.
+    One would have left it if a skittle had been seen there, so the player's place is a memory.
     """
     rows = _rows_in_view(shown)
     chances = _chances(rows, params)
-    unseen = 1 - params.visible_share
-    trust = jnp.where(rows.cols == HIDDEN, unseen**_ROWS, 1)[:, None]
-    chances = jnp.where(_COLS == rows.col, chances * trust, chances)
-    return _safest_move(chances, rows.col, unseen, params)
+    trusted = (rows.cols == HIDDEN)[:, None] & (rows.col == _COLS)
+    return _safest_move(rows, jnp.where(trusted, chances / 2, chances), params, _DOUBT)
 
 
 # --- with memory ---------------------------------------------------------------------------------
@@ -170,7 +174,7 @@ def remember(memory: Rows, last_action: jax.Array, shown: Shown, params: skittle
 
 def act(memory: Rows, params: skittles.Params) -> jax.Array:
     """Take the way that most probably survives: int32[]."""
-    return _safest_move(_chances(memory, params), memory.col, 1 - params.visible_share, params)
+    return _safest_move(memory, _chances(memory, params), params)
 
 
 PLAYER = Player(

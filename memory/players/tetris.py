@@ -1,0 +1,175 @@
+"""Tetris: where the blocks lie.
+
+No frame shows the blocks on the board, only the falling piece, the next ones, and full rows as they
+vanish. Every block must be remembered until its row is full, for hundreds of steps. Recall plays
+along: it moves the falling piece by its own actions on the board that it believes in, so that it
+knows where each piece locks and which rows vanish.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from popgym_arcade import experts
+from popgym_arcade.games import tetris
+from popgym_arcade.games.tetris import BOX, COLUMNS, NUM_PIECES, ROWS
+from popgym_arcade.memory.player import HIDDEN, Player
+from popgym_arcade.registry import NO_ACTION
+
+_FULL = 1 << 3 * COLUMNS  # a full row
+_LEFTMOST = -2  # column of a box
+
+
+class Shown(NamedTuple):
+    """What a frame shows; P is params.num_previews."""
+
+    score: jax.Array  # int32[]
+    next_pieces: jax.Array  # int32[P]
+    # The falling piece, hidden in the frame of its lock:
+    piece: jax.Array  # int32[]
+    row: jax.Array  # int32[]: its box's
+    col: jax.Array  # int32[]
+    rotation: jax.Array  # int32[]
+    # int32[20]: the blocks of each row, three bits a column, 1 + the kind of the block's piece or
+    # 0. 2^30 if the row is full, which hides the kinds. In the POMDP, hidden if it is not.
+    rows: jax.Array
+
+
+def shown(state: tetris.State, params: tetris.Params) -> Shown:
+    """What the frame of a state shows."""
+    falling = (state.piece, state.row, state.col, state.rotation)
+    falling = [jnp.where(state.just_locked, HIDDEN, part) for part in falling]
+    # Blocks behind the falling piece are hidden; there are some when the game is lost.
+    behind = tetris.on_board(state, tetris.BOX_ROWS) & ~state.just_locked
+    blocks = jnp.where(behind, 0, state.board.astype(jnp.int32))
+    rows = jnp.sum(blocks << 3 * np.arange(COLUMNS), axis=1)
+    rows = jnp.where(params.partial_obs, HIDDEN, rows)
+    rows = jnp.where(jnp.all(state.board > 0, axis=1), _FULL, rows)
+    return Shown(state.score, state.next_pieces, *falling, rows)
+
+
+# --- without memory ------------------------------------------------------------------------------
+
+_BOX_COLS, _BOX_ROWS = 11, 19  # how many columns and rows a box can be in
+_PLACES = BOX * _BOX_COLS * _BOX_ROWS
+
+
+def num_keys(params: tetris.Params) -> int:
+    """The numbers of lines times pieces times places."""
+    return tetris.LINES_TO_WIN * NUM_PIECES * _PLACES
+
+
+def key(shown: Shown, params: tetris.Params) -> jax.Array:
+    """The lines, the piece and its place: int32[].
+
+    The lines are those that have vanished and those that are about to. In the frame of a lock, the
+    piece is the one that is about to enter, and its place where it will enter.
+    """
+    place = (_rotation(shown) * _BOX_COLS + _col(shown) - _LEFTMOST) * _BOX_ROWS + _row(shown)
+    lines = jnp.minimum(_lines(shown), tetris.LINES_TO_WIN - 1)
+    return (lines * NUM_PIECES + _piece(shown)) * _PLACES + place
+
+
+def _lines(shown: Shown) -> jax.Array:
+    return shown.score + jnp.sum(shown.rows == _FULL)
+
+
+def _piece(shown: Shown) -> jax.Array:
+    return jnp.where(shown.piece == HIDDEN, shown.next_pieces[0], shown.piece)
+
+
+def _row(shown: Shown) -> jax.Array:
+    return jnp.maximum(shown.row, 0)
+
+
+def _col(shown: Shown) -> jax.Array:
+    return jnp.where(shown.row == HIDDEN, tetris.START_COL, shown.col)
+
+
+def _rotation(shown: Shown) -> jax.Array:
+    return jnp.maximum(shown.rotation, 0)
+
+
+def features(shown: Shown, params: tetris.Params) -> jax.Array:
+    """All that a POMDP's frame shows, one-hot: float32[f]."""
+    parts = [
+        shown.piece == np.arange(HIDDEN, NUM_PIECES),
+        _rotation(shown) == np.arange(BOX),
+        _col(shown) == _LEFTMOST + np.arange(_BOX_COLS),
+        _row(shown) == np.arange(_BOX_ROWS),
+        (shown.next_pieces[:, None] == np.arange(NUM_PIECES)).ravel(),
+        shown.score == np.arange(tetris.LINES_TO_WIN),
+        shown.rows == _FULL,
+    ]
+    return jnp.concatenate(parts).astype(jnp.float32)
+
+
+# --- with memory ---------------------------------------------------------------------------------
+
+
+def begin(params: tetris.Params) -> tetris.State:
+    """Believe in an empty board."""
+    zero = jnp.int32(0)
+    return tetris.State(
+        board=jnp.zeros((ROWS, COLUMNS), jnp.int8),
+        piece=zero,
+        row=zero,
+        col=jnp.int32(tetris.START_COL),
+        rotation=zero,
+        next_pieces=jnp.zeros(params.num_previews, jnp.int32),
+        bag=jnp.arange(NUM_PIECES),
+        bag_index=zero,
+        lines=zero,
+        just_locked=jnp.bool_(False),
+        fresh=jnp.bool_(True),
+        time=zero,
+        score=zero,
+    )
+
+
+def remember(
+    memory: tetris.State, last_action: jax.Array, shown: Shown, params: tetris.Params
+) -> tetris.State:
+    """Play the last action on the believed board, then believe what the frame shows."""
+    any_key = jax.random.key(0)  # draws only pieces that are not on show yet
+    played = tetris.step(any_key, memory, last_action, params)[1]
+    believed = tetris.choose(last_action == NO_ACTION, memory, played)
+    blocks = (shown.rows[:, None] >> 3 * np.arange(COLUMNS)) & 7
+    blocks = jnp.where((shown.rows == HIDDEN)[:, None], believed.board, blocks)
+    blocks = jnp.where((shown.rows == _FULL)[:, None], 1, blocks)
+    locked = shown.piece == HIDDEN
+
+    def seen(new, old):
+        return jnp.where(new == HIDDEN, old, new)
+
+    return believed._replace(
+        board=blocks.astype(jnp.int8),
+        piece=seen(shown.piece, believed.piece),
+        row=seen(shown.row, believed.row),
+        col=seen(shown.col, believed.col),
+        rotation=seen(shown.rotation, believed.rotation),
+        next_pieces=shown.next_pieces,
+        lines=shown.score,
+        just_locked=locked,
+        fresh=shown.row == 0,  # by the next frame, every piece has fallen
+        score=shown.score,
+    )
+
+
+def act(memory: tetris.State, params: tetris.Params) -> jax.Array:
+    """Turn, shift and drop the piece to the best place on the believed board: int32[]."""
+    return experts.expert(memory, params)
+
+
+PLAYER = Player(
+    shown,
+    num_keys,
+    key,
+    features,
+    reflexes={},
+    begin=begin,
+    remember=remember,
+    act=act,
+)
