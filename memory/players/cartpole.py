@@ -141,7 +141,7 @@ def by_the_place(shown: Shown, params: cartpole.Params) -> jax.Array:
 def by_the_gauges(shown: Shown, params: cartpole.Params) -> jax.Array:
     """Push to the side that the pole and the cart move to: int32[]."""
     _, _, x_dot, theta_dot = _measured(shown, params)
-    return jnp.where(0.105 * x_dot + 0.995 * theta_dot > 0.1, RIGHT, LEFT)
+    return _push_against(0.105 * x_dot + 0.995 * theta_dot, 0.1)
 
 
 def by_the_clock(shown: Shown, params: cartpole.Params) -> jax.Array:
