@@ -67,7 +67,7 @@ def certify(
     """
     entry = REGISTRY[name]
     mdp = dataclasses.replace(entry.params, **overrides)
-    params, player = dataclasses.replace(mdp, partial_obs=True), PLAYERS[type(mdp)]
+    params, player = dataclasses.replace(mdp, partial_obs=True), PLAYERS[entry.game]
 
     def mean(policy, params=params):
         values = returns(entry, params, policy, episodes=effort.episodes, seed=effort.seed)
