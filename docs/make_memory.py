@@ -57,17 +57,18 @@ python -m popgym_arcade.memory --json docs/memory.json
 
 computes the table; with `--games Navigator --quick --json navigator.json`, a rough version for one
 game. The means are over {STANDARD.episodes:,} episodes, which begin alike for all players,
-with 95 % confidence intervals in [memory.json](memory.json). Nothing is drawn while a search runs: policies
-get what a frame shows as integers. Tests check for every game that two frames are equal if and only
-if these integers are, so a policy over the one is a policy over the other.
+with 95 % confidence intervals in [memory.json](memory.json). Nothing is drawn while a search runs:
+policies get what a frame shows as integers. Tests check for every game that two frames are equal if
+and only if these integers are, so a policy over the one is a policy over the other.
 
 * **Random, recall and expert** are plain means.
 * **Memoryless** is a lower bound: a better policy may exist. The searches are policy gradients with
   Monte Carlo returns: a table of action probabilities by what the frame shows and, where frames are
   too many for that, a table by a coarser key and a network with two hidden layers. Their strength
   is tested on the views of version 1 of the rules, which `cursor_hidden=False`,
-  `flight_hidden=False` and `velocities_hidden=False` bring back: there the searches alone, without the reflexes, must find
-  policies that earn 0.9 in BattleShipEasy, BreakoutEasy and CartPoleEasy.
+  `flight_hidden=False` and `velocities_hidden=False` bring back: there the searches alone,
+  without the policies written by hand, must earn 0.9 in BattleShipEasy, BreakoutEasy and
+  CartPoleEasy.
 * **Headroom** is therefore an upper bound as far as memoryless is a lower one, and a lower bound as
   far as a better player than recall may exist.
 
