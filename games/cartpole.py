@@ -26,7 +26,7 @@ Views: the cart with its pole, and one gauge each for x_dot and theta_dot, which
 middle to the side that the velocity points to. The MDP shows all of it. The POMDP shows the cart
 with its pole, but no gauges. In NoisyCartPole, the POMDP draws them with noise, the MDP without.
 
-Levels: CartPole Easy T = 400, Medium T = 600, Hard T = 800, all with sigma = 0. NoisyCartPole T =
+Levels: CartPole Easy T = 600, Medium T = 800, Hard T = 1000, all with sigma = 0. NoisyCartPole T =
 200, Easy sigma = 0.1, Medium sigma = 0.2, Hard sigma = 0.3.
 
 Source: POPGym Arcade 0.0.7.
@@ -41,8 +41,8 @@ Differences from 0.0.7:
 * The POMDP hides the velocities. It hid cart and pole after time 0 and drew the velocities, so a
   policy that pushes against the current gauges balanced: it earned 1.000 / 0.999 / 0.919 in
   CartPole and 0.992 / 0.938 / 0.831 in NoisyCartPole (Easy / Medium / Hard).
-* CartPole lasts 400, 600 and 800 steps. It lasted 200, 400 and 600. Within 200 steps, a policy that
-  looks only at the current position and angle can earn 0.75.
+* CartPole lasts 600, 800 and 1000 steps. It lasted 200, 400 and 600. A policy that looks only at
+  the current frame earns 0.75 within 200 steps and, with the score as a clock, within 400.
 * The MDP of NoisyCartPole has no noise. Two states with the same noisy frame have different
   futures.
 
@@ -130,7 +130,7 @@ class Params:
     # side of a frame in pixels
     obs_size: int = field(default=128, metadata={"static": True, "allowed": draw.OBS_SIZES})
     # T: steps before truncation
-    max_steps_in_episode: int = field(default=400, metadata={"allowed": draw.STEP_LIMITS})
+    max_steps_in_episode: int = field(default=600, metadata={"allowed": draw.STEP_LIMITS})
     # sigma: standard deviation of the noise on what the POMDP draws
     noise_sigma: float = field(default=0.0, metadata={"allowed": (0.0, 1e6)})
     gravity: float = field(default=9.8, metadata={"allowed": (0.0, 1e6)})  # m/s^2
@@ -358,9 +358,9 @@ def _subpixels(units: float, size: int) -> int:
 
 
 LEVELS: dict[str, Params] = {
-    "Easy": Params(max_steps_in_episode=400),
-    "Medium": Params(max_steps_in_episode=600),
-    "Hard": Params(max_steps_in_episode=800),
+    "Easy": Params(max_steps_in_episode=600),
+    "Medium": Params(max_steps_in_episode=800),
+    "Hard": Params(max_steps_in_episode=1000),
 }
 NOISY_LEVELS: dict[str, Params] = {
     "Easy": Params(title=NOISY_NAME, max_steps_in_episode=200, noise_sigma=0.1),

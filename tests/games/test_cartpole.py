@@ -67,7 +67,7 @@ CASES = [
         moves_by_itself=True,
     )
     for game, limits, sigmas in [
-        (cartpole.NAME, (400, 600, 800), (0.0, 0.0, 0.0)),
+        (cartpole.NAME, (600, 800, 1000), (0.0, 0.0, 0.0)),
         (cartpole.NOISY_NAME, (200, 200, 200), (0.1, 0.2, 0.3)),
     ]
 ]

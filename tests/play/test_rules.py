@@ -92,7 +92,7 @@ def test_keys_and_numbers_of_some_levels():
     assert says("BattleShipHard", "on a 12 x 12 sea") and says("BattleShipEasy", "on an 8 x 8 sea")
     assert says("BattleShipEasy", "-1/32") and says("BattleShipMedium", "-0.02")
     assert says("MineSweeperHard", "1/54") and says("MineSweeperHard", "10 mines")
-    assert says("CartPoleHard", "1/800") and says("AutoEncodeHard", "78 cards")
+    assert says("CartPoleHard", "1/1000") and says("AutoEncodeHard", "78 cards")
     assert says("TetrisEasy", "falls by 1 row,") and says("TetrisHard", "falls by 2 rows,")
     assert says("SkittlesHard", "columns 2 to 7")
     actions = dict(rules.player_rules("BattleShipHard"))["Actions"]
