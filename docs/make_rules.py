@@ -84,11 +84,8 @@ when the episode ends, or in later frames have different frames now. There are t
 frames.
 
 **A POMDP needs memory.** It is not enough that something is hidden. The best policy that looks at
-the present frame alone earns clearly less than a player with perfect memory of the same frames. On
-the Easy levels, the best policies of this kind that a search found (tabular policy gradients, so a
-better one may exist) earn 0.30 in AutoEncode, 0.52 in BattleShip, -0.79 in Breakout, 0.39 in
-CartPole, 0.51 in NoisyCartPole, 0.31 in CountRecall, 0.39 in MineSweeper, -0.43 in Navigator and
-0.38 in Skittles. Tetris was not searched.
+the present frame alone earns clearly less than a player with perfect memory of the same frames.
+[memory.md](memory.md) shows by how much.
 
 **Differences from release 0.0.7.** The games are those of POPGym Arcade 0.0.7, corrected where that
 release contradicted its own description. Each game lists its own differences. These concern all or

@@ -1,8 +1,9 @@
 """Breakout: where the ball is and which way it flies.
 
-The first frame shows the ball and its direction. Afterwards the ball is seen only when it bounces
-off a brick or the paddle, and its direction never. But nothing is left to chance: who remembers the
-first frame and counts steps and own moves knows the ball's whole flight, for up to 2000 steps.
+The first frame shows the bricks, the ball and its direction. Afterwards the ball is seen only when
+it bounces off a brick or the paddle, and neither its direction nor any brick. But nothing is left
+to chance: who remembers the first frame and counts steps and own moves knows the ball's whole
+flight, for up to 2000 steps.
 """
 
 from typing import Any, NamedTuple
@@ -34,7 +35,8 @@ class Shown(NamedTuple):
 
     score: jax.Array  # int32[]
     paddle: jax.Array  # int32[], in [0, 10 - w]: its leftmost column
-    bricks: jax.Array  # int32[6, 10]: 1 where a brick is, else 0, in the rows that can have bricks
+    # In the rows that can have bricks; hidden in the POMDP after time 0:
+    bricks: jax.Array  # int32[6, 10]: 1 where a brick is, else 0
     # Hidden where the frame does not draw the ball:
     row: jax.Array  # int32[]: the ball's
     col: jax.Array  # int32[]
@@ -49,10 +51,11 @@ class Shown(NamedTuple):
 def shown(state: breakout.State, params: breakout.Params) -> Shown:
     """What the frame of a state shows."""
     start, bounce = state.time == 0, breakout.bounced(state)
+    bricks = jnp.bool_(True)
     if not params.partial_obs:
         ball = way = trail = jnp.bool_(True)
     elif params.flight_hidden:
-        ball, way, trail = start | bounce, start, start
+        bricks, ball, way, trail = start, start | bounce, start, start
     else:
         ball = way = state.direction < DOWN_RIGHT
         trail = jnp.bool_(False)
@@ -63,7 +66,7 @@ def shown(state: breakout.State, params: breakout.Params) -> Shown:
     return Shown(
         state.score,
         state.paddle,
-        state.bricks[BRICK_ROWS.start : BRICK_ROWS.stop].astype(jnp.int32),
+        *where(bricks, state.bricks[BRICK_ROWS.start : BRICK_ROWS.stop]),
         *where(ball, state.ball_row, state.ball_col),
         *where(way, state.direction, state.strike),
         *where(trail, state.last_row, state.last_col),
@@ -128,7 +131,7 @@ def features(shown: Shown, params: breakout.Params) -> jax.Array:
         jax.nn.one_hot(shown.direction, _NUM_DIRECTIONS),
         jax.nn.one_hot(jnp.where(shown.direction == HIDDEN, HIDDEN, _landing(shown)), COLUMNS),
         jnp.stack([shown.strike == 1, shown.score % 2 == 1]),
-        shown.bricks.ravel(),
+        shown.bricks.ravel() == 1,
         shown.score[None] / breakout.NUM_BRICKS,
     )
     return jnp.concatenate(parts, dtype=jnp.float32)
@@ -158,7 +161,7 @@ def by_the_bounce(shown: Shown, params: breakout.Params) -> jax.Array:
 
 def by_the_gaps(shown: Shown, params: breakout.Params) -> jax.Array:
     """Go to the mirror image of the middle of the gaps in the lowest row with any: int32[]."""
-    gaps = 1 - shown.bricks
+    gaps = jnp.where(shown.bricks == HIDDEN, 0, 1 - shown.bricks)
     lowest = jnp.max(jnp.where(jnp.any(gaps == 1, axis=1), np.arange(len(BRICK_ROWS)), 0))
     row = gaps[lowest]
     middle = jnp.sum(row * np.arange(COLUMNS)) // jnp.maximum(jnp.sum(row), 1)
@@ -182,6 +185,7 @@ def remember(
     """Play the last action in the state as remembered, then believe what the frame shows."""
     memory, _ = breakout.fly(breakout.move_paddle(memory, last_action, params))
     memory, _ = breakout.meet_paddle(memory, params)
+    in_wall = memory.bricks[BRICK_ROWS.start : BRICK_ROWS.stop]
 
     def latest(seen: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(seen == HIDDEN, old, seen.astype(old.dtype))
@@ -193,7 +197,9 @@ def remember(
         last_row=latest(shown.last_row, memory.last_row),
         last_col=latest(shown.last_col, memory.last_col),
         paddle=shown.paddle,
-        bricks=memory.bricks.at[BRICK_ROWS.start : BRICK_ROWS.stop].set(shown.bricks == 1),
+        bricks=memory.bricks.at[BRICK_ROWS.start : BRICK_ROWS.stop].set(
+            latest(shown.bricks, in_wall)
+        ),
         strike=latest(shown.strike, memory.strike),
         score=shown.score,
     )

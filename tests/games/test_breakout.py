@@ -147,14 +147,15 @@ def worst_return(start, params):
 
 
 def shown(state, params, partial_obs):
-    """Score, bricks and paddle, and what the view shows of the ball and its previous cell."""
+    """Score and paddle, and what the view shows of bricks, ball and the ball's previous cell."""
+    bricks = state.bricks.tobytes()
     place = state.ball_row, state.ball_col
     moving = place, state.direction, state.strike, state.last_row, state.last_col
     if partial_obs and state.time > 0:
         at_paddle = state.ball_row == ROWS - 2
         bounced = state.ball_row == state.last_row and (state.strike or at_paddle)
-        moving = place if bounced else None
-    return state.score, state.bricks.tobytes(), state.paddle, moving
+        moving, bricks = place if bounced else None, None
+    return state.score, bricks, state.paddle, moving
 
 
 def scramble(rng, state, params):
@@ -332,6 +333,14 @@ def test_the_pomdp_shows_the_ball_only_when_it_bounces_off_a_brick_or_the_paddle
         (ball._replace(right=-1, down=-ball.down), (ball.row, 5), 9) for ball, _, _ in shown_balls
     ]
     np.testing.assert_array_equal(frames_of(other_ways, True), bounces)
+
+
+def test_the_pomdp_hides_the_bricks_after_time_0():
+    ball = Ball(9, 4, -1, 1, paddle=3, bricks=frozenset({(1, 0), (6, 5)}))
+    other = ball._replace(bricks=frozenset({(2, 0)}))
+    frames = frames_of([(one, (10, 3), time) for time in (1, 0) for one in (ball, other)], True)
+    np.testing.assert_array_equal(frames[0], frames[1])
+    assert np.any(frames[2] != frames[3])
 
 
 def test_the_pomdp_shows_everything_at_time_0():
