@@ -102,24 +102,32 @@ def _column(place: jax.Array) -> jax.Array:
 
 
 def num_keys(params: breakout.Params) -> int:
-    """The places of the paddle, times those of the ball, times 2 if the ball's flight is hidden."""
-    return (COLUMNS + 1 - params.paddle_width) * _NUM_BALLS * (1 + params.flight_hidden)
+    """The places of the paddle, times those of the ball, times the scores that the key tells apart.
+
+    If the ball's flight is hidden, no two frames of the POMDP have the same key.
+    """
+    scores = 1 + breakout.NUM_BRICKS if params.flight_hidden else 1
+    return (COLUMNS + 1 - params.paddle_width) * _NUM_BALLS * scores
 
 
-_NUM_BALLS = 1 + COLUMNS + ROWS * COLUMNS
+_NUM_BALLS = 1 + 2 * COLUMNS + ROWS * COLUMNS
 
 
 def key(shown: Shown, params: breakout.Params) -> jax.Array:
-    """The paddle and where the ball will land, or its cell if its direction is hidden: int32[].
+    """The paddle and the ball's cell or, if its direction is shown, where it lands: int32[].
 
-    And the parity of the score, if the ball's flight is hidden.
+    If the ball's flight is hidden, also the score. Its direction is shown only in the first frame
+    then, and the key has its column and direction.
     """
-    cell = 1 + COLUMNS + shown.row * COLUMNS + shown.col
-    ball = jnp.where(shown.direction == HIDDEN, cell, 1 + _landing(shown))
+    cell = 1 + 2 * COLUMNS + shown.row * COLUMNS + shown.col
+    if not params.flight_hidden:
+        score, moving = 0, 1 + _landing(shown)
+    else:
+        score, moving = shown.score, 1 + 2 * shown.col + shown.direction
+    ball = jnp.where(shown.direction == HIDDEN, cell, moving)
     ball = jnp.where(shown.row == HIDDEN, 0, ball)
-    clock = shown.score % 2 if params.flight_hidden else 0
     places = COLUMNS + 1 - params.paddle_width
-    return (clock * places + shown.paddle) * _NUM_BALLS + ball
+    return (score * places + shown.paddle) * _NUM_BALLS + ball
 
 
 def features(shown: Shown, params: breakout.Params) -> jax.Array:
