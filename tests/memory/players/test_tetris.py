@@ -71,6 +71,17 @@ def test_a_frame_of_a_lock_hides_all_blocks_but_those_of_full_rows():
     assert show(locked, MDP).rows.tolist() == [0] * 18 + [0o1111001111, 1 << 30]
 
 
+def test_one_frame_of_the_mdp_tells_the_state():
+    """A box may be in column -1, which must not be taken for hidden."""
+    start = start_on("####..#### #.........", row=jnp.int32(3), col=jnp.int32(-1))
+    see = jax.jit(
+        lambda state: PLAYER.remember(PLAYER.begin(MDP), NO_ACTION, PLAYER.shown(state, MDP), MDP)
+    )
+    believed = see(start)
+    assert believed.col == -1 and believed.row == 3
+    assert np.array_equal(believed.board, start.board)
+
+
 def test_keys_are_in_range_and_tell_places_apart():
     places = [
         (piece, row, col, turn)
