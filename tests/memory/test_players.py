@@ -161,7 +161,7 @@ def test_two_frames_are_equal_if_and_only_if_what_they_show_is(name, partial_obs
     scrambled = [scramble(name, np.random.default_rng(seed), states) for seed in (1, 2)]
     look_alike = LOOK_ALIKE if case_of(name).shown is None else 0
     frame_of, shown_of = {}, {}
-    for batch in (states, *scrambled):
+    for batch in (states, states._replace(score=states.score + 1), *scrambled):
         frames = rendered(name, partial_obs, batch)
         shown = shown_by(name, partial_obs)(batch)
         for numbers_shown, frame in zip(shown, map(np.ndarray.tobytes, frames)):
