@@ -82,10 +82,10 @@ def _measured(shown: Shown, params: cartpole.Params) -> jax.Array:
 
 # Edges of bins: of x in meters, theta in radians, x_dot in m/s and theta_dot in rad/s.
 _X_BINS = np.array([-1.2, -0.4, 0, 0.4, 1.2])
-_THETA_BINS = np.array([-0.12, -0.06, -0.03, -0.01, 0, 0.01, 0.03, 0.06, 0.12])
+_THETA_BINS = np.array([-0.18, -0.13, -0.08, -0.04, -0.02, 0, 0.02, 0.04, 0.08, 0.13, 0.18])
 _X_DOT_BINS = np.array([-1, -0.5, -0.2, 0, 0.2, 0.5, 1])
 _THETA_DOT_BINS = np.array([-1.2, -0.7, -0.4, -0.2, -0.1, 0, 0.1, 0.2, 0.4, 0.7, 1.2])
-_CLOCK = 3
+_CLOCK = 8  # the score's period as a clock
 
 
 def num_keys(params: cartpole.Params) -> int:

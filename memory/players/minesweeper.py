@@ -24,8 +24,8 @@ NUM_MARKS = 11
 MINE, COVERED = 9, 10  # the marks that are not the number of mines next to a dug cell
 
 _MOST_PLACEMENTS = 1000  # the mines' placements are counted out if there are no more than these
-_ITERATIONS = 10  # of belief propagation; more of them play no better
-_CAUTION = 0.5  # the part of the news that is believed at once, so that messages settle
+_ITERATIONS = 15  # of belief propagation; more of them play no better
+_TRUST = 0.7  # how much of a new message is believed at once; less than 1 lets them settle
 _HALVINGS = 12  # of the interval that holds the prior log-odds
 _SURE = 30.0  # log-odds of what is certain
 _TINY = 1e-30  # keeps logarithms finite
@@ -208,8 +208,8 @@ def _propagate_beliefs(dug: jax.Array, numbers: jax.Array, num_mines: int) -> ja
         believed = belief(messages)
         around = jnp.stack([_seen(believed, way, 0) for way in _NEIGHBORS])
         chance = jnp.where(linked, jax.nn.sigmoid(around - messages), 0)
-        news = _messages(chance, numbers) - messages
-        return jnp.where(linked, messages + _CAUTION * news, 0)
+        news = _messages(chance, numbers)
+        return jnp.where(linked, messages + _TRUST * (news - messages), 0)
 
     messages = jax.lax.fori_loop(0, _ITERATIONS, iterate, jnp.zeros(linked.shape))
     return jnp.where(dug, 0, jax.nn.sigmoid(belief(messages)))

@@ -20,7 +20,8 @@ from popgym_arcade.registry import NO_ACTION
 _ROWS, _COLS = np.arange(SIZE), np.arange(SIZE)
 _MOVES = (FIRE, LEFT, RIGHT)
 _COLUMNS_OPEN = 0.1  # what it is worth that all columns stay open, as a probability of survival
-_DOUBT = 0.14  # of a player without memory, who will have forgotten what the plan was made for
+_TRUST = 0.7  # the probability of a skittle in the player's column, as a share of others'
+_DOUBT = 0.23  # of a player without memory, who will have forgotten what the plan was made for
 
 
 class Shown(NamedTuple):
@@ -72,12 +73,14 @@ def _safest_move(
     """The first move of the way that most probably survives all rows of the field: int32[].
 
     chances: float32[10, 10], of a skittle in each cell. doubt: how likely each later move is not
-    made as planned, but at random. Of ways that are as safe, the one that leaves more columns open.
+    made as planned, but at random. Without doubt, the way among equally safe ones that leaves most
+    columns open.
     """
     # Skittles out of view will mostly be seen, and dodged, before they arrive.
     unseen = jnp.where(rows.cols == HIDDEN, (1 - params.visible_share) ** (BOTTOM - _ROWS), 1)
     hit = jnp.pad(chances * unseen[:, None], ((1, 0), (0, 0)))  # an empty row above the field
-    survival = jnp.eye(SIZE)  # [last column, present column]
+    # [last column, present column]; with doubt, all last columns are the same
+    survival = jnp.ones((1, SIZE)) if doubt else jnp.eye(SIZE)
     for lowest in range(1, SIZE + 1):  # from the last step back to the first
         ways = _after_moves(hit[lowest], (1 - hit[lowest - 1]) * survival, params)
         survival = (1 - doubt) * jnp.max(ways, axis=0) + doubt * jnp.mean(ways, axis=0)
@@ -153,7 +156,7 @@ def _trust_the_column(shown: Shown, params: skittles.Params) -> jax.Array:
     rows = _rows_in_view(shown)
     chances = _chances(rows, params)
     trusted = (rows.cols == HIDDEN)[:, None] & (rows.col == _COLS)
-    return _safest_move(rows, jnp.where(trusted, chances / 2, chances), params, _DOUBT)
+    return _safest_move(rows, jnp.where(trusted, _TRUST * chances, chances), params, _DOUBT)
 
 
 # --- with memory ---------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from popgym_arcade.games import minesweeper
 from popgym_arcade.memory.player import HIDDEN
 from popgym_arcade.memory.players import minesweeper as player
-from popgym_arcade.memory.players.minesweeper import COVERED, PLAYER, Shown, shown
+from popgym_arcade.memory.players.minesweeper import COVERED, PLAYER, Shown
 from popgym_arcade.registry import NO_ACTION, Action
 from tests.testing import board_of
 
@@ -52,7 +52,7 @@ def test_easy_counts_the_placements_that_agree_with_all_numbers():
 )
 def test_beliefs_find_what_follows_from_several_numbers_together(numbers, mines):
     chance = infer(f"000000 000000 {numbers} ...... ...... ......", 6)
-    np.testing.assert_allclose(chance[3], board_of(mines, "X")[0], atol=0.01)
+    np.testing.assert_allclose(chance[3], board_of(mines, "X")[0], atol=0.03)
 
 
 def test_beliefs_know_that_no_more_mines_are_left():
@@ -88,16 +88,17 @@ def test_recall_follows_its_own_moves_and_keeps_the_numbers():
     assert memory.numbers[0].tolist() == [0, 1, 1, 0]
 
 
-def test_recall_digs_at_the_nearest_cell_that_must_be_safe():
-    drawing = "01.. 01.. 01.. 00.."  # mines in the third column: one at the top, ...
-    dug, numbers = read(drawing)
-    memory = PLAYER.begin(PARAMS)._replace(numbers=jnp.asarray(numbers))
-    state = memory.state._replace(dug=jnp.asarray(dug))
-    chance = infer(drawing, 2)
-    act = jax.jit(
-        lambda row, col: PLAYER.act(memory._replace(state=state._replace(row=row, col=col)), PARAMS)
-    )
-    print(chance)
+@pytest.mark.parametrize(
+    ("cell", "action"),
+    [((3, 2), Action.FIRE), ((1, 2), Action.UP), ((2, 3), Action.LEFT), ((3, 0), Action.RIGHT)],
+)
+def test_recall_digs_at_the_nearest_cell_that_must_be_safe(cell, action):
+    # One mine is at (1, 2), the other in the last column.
+    dug, numbers = map(jnp.asarray, read("01.. 01.. 01.. 00.."))
+    row, col = map(jnp.int32, cell)
+    state = PLAYER.begin(PARAMS).state._replace(dug=dug, row=row, col=col)
+    memory = player.Memory(state, numbers)
+    assert jax.jit(PLAYER.act)(memory, PARAMS) == action
 
 
 # --- keys ----------------------------------------------------------------------------------------
@@ -105,13 +106,17 @@ def test_recall_digs_at_the_nearest_cell_that_must_be_safe():
 
 @pytest.mark.parametrize("params", [PARAMS, EDITION_1], ids=["edition 2", "edition 1"])
 def test_the_key_tells_frames_apart(params):
-    size, zero = params.board_size, np.int32(0)
+    size = params.board_size
     places = [(score, HIDDEN, HIDDEN, mark) for score in range(14) for mark in range(11)]
     firsts = [(0, row, col, HIDDEN) for row in range(size) for col in range(size)]
     if not params.cursor_hidden:
-        places, firsts = [(0, row, col, mark) for _, row, col, _ in firsts for mark in range(11)], []
+        places, firsts = (
+            [(0, row, col, mark) for _, row, col, _ in firsts for mark in range(11)],
+            [],
+        )
     fields = np.array(places + firsts, np.int32).T
     boards = np.full((fields.shape[1], size, size), HIDDEN)
-    key = np.asarray(jax.vmap(PLAYER.key, in_axes=(0, None))(Shown(*fields, boards, fields[0]), params))
+    seen = Shown(*fields, boards, fields[0])
+    key = np.asarray(jax.vmap(PLAYER.key, in_axes=(0, None))(seen, params))
     assert len(np.unique(key)) == len(key)
     assert key.min() >= 0 and key.max() < PLAYER.num_keys(params)
