@@ -76,9 +76,7 @@ def module_and_levels(game):
     )
 
 
-@pytest.fixture(
-    scope="module", params=["folder", pytest.param("package", marks=pytest.mark.slow)]
-)
+@pytest.fixture(scope="module", params=["folder", pytest.param("package", marks=pytest.mark.slow)])
 def vendored(request, tmp_path_factory):
     """Vendor all games into one place: (form, place)."""
     place = tmp_path_factory.mktemp(request.param) / "outer" / "arcade"

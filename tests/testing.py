@@ -20,6 +20,7 @@ import pytest
 from scipy import stats
 
 from popgym_arcade import REGISTRY, experts, make
+from popgym_arcade.memory.players import PLAYERS
 from popgym_arcade.render import OBS_SIZES
 
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
@@ -41,13 +42,12 @@ class Case(NamedTuple):
     # (first states [count], params) -> the return of the worst play, perhaps of fewer states
     worst_return: Callable
     lowest_return: float  # no episode returns less
-    # (state, params, partial_obs) -> a tuple of all that the view shows of one state, with NumPy
-    # leaves. Two frames must be equal if and only if these tuples are. None where the state is not
-    # discrete: such a game brings tests of its own for its views.
-    shown: Callable | None = None
+    # Whether no two states differ by less than a frame can show. Otherwise the game brings tests of
+    # its own for its views.
+    is_discrete: bool = True
     # (rng, states [count], params) -> states [count] in which all that any view shows or hides is
-    # random, so that nearly equal states are compared too. They need not be reachable, but
-    # ``shown`` must be true of them.
+    # random, so that nearly equal states are compared too. They need not be reachable, but what the
+    # game's Player says that their frames show must be true. None for a game that is not discrete.
     scramble: Callable | None = None
     perfect_play_lasts: bool = False  # perfect play survives until the limit
     moves_by_itself: bool = False  # the state changes with time alone, whatever the action
@@ -264,16 +264,26 @@ def one_of(batch, i):
     return jax.tree.map(lambda leaf: leaf[i], batch)
 
 
-def each_of(states):
-    """The elements of a batched State with NumPy leaves, one after another."""
-    return [type(states)(*fields) for fields in zip(*states)]
-
-
 def rendered(name, partial_obs, states, obs_size=128, **overrides):
     """The frames of a batch of states, as NumPy. overrides: fields of Params."""
     functions = compiled(name, partial_obs, obs_size)
     params = dataclasses.replace(functions.params, **overrides)
     return np.asarray(functions.render(states, params))
+
+
+@cache
+def shown_by(name, partial_obs):
+    """A function: states [count] -> what a view's frames show, by the Player: int32[count, f]."""
+    player = PLAYERS[REGISTRY[name].game]
+    shown = in_full_batches(player.shown, 4 * BATCH, None)
+    params = dataclasses.replace(REGISTRY[name].params, partial_obs=partial_obs)
+    return lambda states: numbers(shown(states, params))
+
+
+def numbers(shown):
+    """What frames show, one row of numbers for each: int32[count, f]."""
+    leaves = (np.asarray(leaf) for leaf in jax.tree.leaves(shown))
+    return np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
 
 
 # --- comparisons ---------------------------------------------------------------------------------

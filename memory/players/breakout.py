@@ -133,7 +133,7 @@ def key(shown: Shown, params: breakout.Params) -> jax.Array:
 def features(shown: Shown, params: breakout.Params) -> jax.Array:
     """All that is shown, mostly one-hot: float32[f]."""
     parts = (
-        jax.nn.one_hot(shown.paddle, COLUMNS + 1 - params.paddle_width),
+        jax.nn.one_hot(shown.paddle, COLUMNS),
         jax.nn.one_hot(shown.row, ROWS),
         jax.nn.one_hot(shown.col, COLUMNS),
         jax.nn.one_hot(shown.direction, _NUM_DIRECTIONS),

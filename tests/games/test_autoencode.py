@@ -10,13 +10,6 @@ from tests.testing import DOWN, FIRE, LEFT, RIGHT, UP, Case, chi_square_p, many_
 LEVELS = [autoencode.NAME + level for level in autoencode.LEVELS]
 
 
-def shown(state, params, partial_obs):
-    """Score, current card, selected suit and, in the MDP view, the field of cards."""
-    card = state.cards[state.time] if state.time < params.num_cards else None
-    field = state.cards[: min(state.time, params.num_cards - state.answered)]
-    return state.score, card, state.selected, None if partial_obs else field.tobytes()
-
-
 def scramble(rng, state, params):
     """Shuffle the deck, draw the selected suit and, after watching, the number of answers."""
     count = len(state.time)
@@ -36,7 +29,6 @@ CASES = [
         best_return=lambda start, params: np.ones(start.time.shape),
         worst_return=lambda start, params: np.zeros(start.time.shape),
         lowest_return=0,
-        shown=shown,
         scramble=scramble,
         different_first_frames=2,  # they show only the first card
     )

@@ -28,17 +28,6 @@ from tests.testing import (
 LEVELS = [battleship.NAME + level for level in battleship.LEVELS]
 
 
-def shown(state, params, partial_obs):
-    """Score, cursor, all marks and the number of repeats.
-
-    The POMDP shows score and cursor at time 0, then the score and the mark of the cursor's cell.
-    """
-    marks, cursor = state.shots * (1 + state.ships), (state.row, state.col)
-    if partial_obs:
-        return state.score, cursor if state.time == 0 else marks[cursor]
-    return state.score, cursor, marks.tobytes(), state.repeats
-
-
 def scramble(rng, state, params):
     """Exchange the fleets, and draw other shots and repeats."""
     count = len(state.time)
@@ -54,7 +43,6 @@ CASES = [
         best_return=lambda start, params: np.ones(start.time.shape),
         worst_return=lambda start, params: -np.ones(start.time.shape),
         lowest_return=-1,
-        shown=shown,
         scramble=scramble,
     )
 ]

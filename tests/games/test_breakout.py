@@ -146,18 +146,6 @@ def worst_return(start, params):
     )
 
 
-def shown(state, params, partial_obs):
-    """Score and paddle, and what the view shows of bricks, ball and the ball's previous cell."""
-    bricks = state.bricks.tobytes()
-    place = state.ball_row, state.ball_col
-    moving = place, state.direction, state.strike, state.last_row, state.last_col
-    if partial_obs and state.time > 0:
-        at_paddle = state.ball_row == ROWS - 2
-        bounced = state.ball_row == state.last_row and (state.strike or at_paddle)
-        moving, bricks = place if bounced else None, None
-    return state.score, bricks, state.paddle, moving
-
-
 def scramble(rng, state, params):
     """Draw other bricks, and the ball, its previous cell and the paddle anywhere."""
     number = len(state.time)
@@ -183,7 +171,6 @@ CASES = [
         best_return=lambda start, params: np.ones(start.time.shape),
         worst_return=worst_return,
         lowest_return=-0.975,
-        shown=shown,
         scramble=scramble,
         moves_by_itself=True,
         episodes=64,

@@ -63,6 +63,7 @@ CASES = [
         best_return=lambda start, params: np.ones(start.time.shape),
         worst_return=worst_return,
         lowest_return=0,
+        is_discrete=False,
         perfect_play_lasts=True,
         moves_by_itself=True,
     )

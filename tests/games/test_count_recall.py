@@ -11,21 +11,6 @@ from tests.testing import DOWN, FIRE, LEFT, RIGHT, UP, Case, chi_square_p, many_
 LEVELS = [count_recall.NAME + level for level in count_recall.LEVELS]
 
 
-def shown(state, params, partial_obs):
-    """Score, counter, current card, asked suit and, in the MDP view, the cards dealt before."""
-    corners = (
-        (state.values[state.index], state.queries[state.index])
-        if state.index < params.num_cards
-        else None
-    )
-    return (
-        state.score,
-        state.counter,
-        corners,
-        None if partial_obs else state.values[: state.index].tobytes(),
-    )
-
-
 def scramble(rng, state, params):
     """Draw other cards, questions and counters."""
     values, queries = rng.permuted(state.values, axis=1), rng.permuted(state.queries, axis=1)
@@ -44,7 +29,6 @@ CASES = [
         best_return=lambda start, params: np.ones(start.time.shape),
         worst_return=lambda start, params: np.zeros(start.time.shape),
         lowest_return=0,
-        shown=shown,
         scramble=scramble,
         different_first_frames=4,  # two cards and two questions on the Easy level
     )

@@ -37,17 +37,6 @@ def marks_of(mines):
     return np.where(mines, 9, around)
 
 
-def shown(state, params, partial_obs):
-    """Score, cursor, all marks and the number of repeats.
-
-    The POMDP shows score and cursor at time 0, then the score and the mark of the cursor's cell.
-    """
-    marks, cursor = np.where(state.dug, marks_of(state.mines), -1), (state.row, state.col)
-    if partial_obs:
-        return state.score, cursor if state.time == 0 else marks[cursor]
-    return state.score, cursor, marks.tobytes(), state.repeats
-
-
 def scramble(rng, state, params):
     """Draw other mines, dug cells and repeats."""
     count, n = len(state.time), params.board_size
@@ -74,7 +63,6 @@ CASES = [
         best_return=lambda start, params: np.ones(start.time.shape),
         worst_return=worst_return,
         lowest_return=-1,
-        shown=shown,
         scramble=scramble,
         different_first_frames=8,  # 16 cells for the cursor on the Easy level
     )

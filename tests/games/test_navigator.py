@@ -40,12 +40,6 @@ def worst_return(start, params):
     return np.full(start.time.shape, -0.5 - 0.5 * (1 - 1 / params.board_size**2))
 
 
-def shown(state, params, partial_obs):
-    """Score, agent and, where the view shows them, TNT and treasure."""
-    field = state.tnt.tobytes(), state.treasure_row, state.treasure_col
-    return state.score, state.row, state.col, None if partial_obs and state.time > 0 else field
-
-
 def scramble(rng, state, params):
     """Draw another treasure and other TNT."""
     count, n = len(state.time), params.board_size
@@ -62,7 +56,6 @@ CASES = [
         best_return=best_return,
         worst_return=worst_return,
         lowest_return=-1,
-        shown=shown,
         scramble=scramble,
         together=("tnt", "treasure_row", "treasure_col"),  # no TNT lies on the treasure
     )

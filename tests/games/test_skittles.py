@@ -26,17 +26,6 @@ LEVELS = [skittles.NAME + level for level in skittles.LEVELS]
 SIZE = 10
 
 
-def shown(state, params, partial_obs):
-    """Score, player and the visible skittles in the colors of their rows."""
-    enemies = state.enemies & state.visible if partial_obs else state.enemies
-    return (
-        state.score,
-        state.col,
-        enemies.tobytes(),
-        np.where(enemies.any(axis=1), state.row_colors, -1).tobytes(),
-    )
-
-
 def scramble(rng, state, params):
     """Draw other skittles, colors, players and visible cells."""
     count = len(state.time)
@@ -60,7 +49,6 @@ CASES = [
         best_return=None,
         worst_return=lambda start, params: np.full(start.time.shape, 9 / 100),
         lowest_return=0.09,  # the first skittle is down after ten steps
-        shown=shown,
         scramble=scramble,
         moves_by_itself=True,
         different_first_frames=5,  # the columns of the lane

@@ -176,23 +176,6 @@ def test_tetris_plays_like_the_rules_in_plain_python(name):
 # --- the views -----------------------------------------------------------------------------------
 
 
-def shown(state, params, partial_obs):
-    """Score, next pieces, the falling piece with its rotation, and the visible blocks."""
-    board = state.board.astype(int)
-    full = np.all(board > 0, axis=1)
-    board = np.where(full[:, None], 8, np.zeros_like(board) if partial_obs else board)
-    for cell in (
-        [] if state.just_locked else cells_of(state.piece, state.row, state.col, state.rotation)
-    ):
-        board[cell] = 10 + state.piece
-    return (
-        state.score,
-        board.tobytes(),
-        state.next_pieces.tobytes(),
-        None if state.just_locked else state.rotation,
-    )
-
-
 def scramble(rng, state, params):
     """Draw other blocks, another falling piece anywhere, and other next pieces."""
     count = len(state.time)
@@ -224,7 +207,6 @@ CASES = [
         best_return=lambda start, params: np.ones(start.time.shape),
         worst_return=lambda start, params: -np.ones(start.time.shape),
         lowest_return=-1,
-        shown=shown,
         scramble=scramble,
         together=("board", "just_locked"),  # while a piece falls, no row is full
         moves_by_itself=True,

@@ -16,7 +16,7 @@ from popgym_arcade.memory import episodes
 from popgym_arcade.memory.player import Player, forgetful_policy, recall_policy
 from popgym_arcade.memory.players import PLAYERS
 from popgym_arcade.registry import NO_ACTION, NUM_ACTIONS
-from tests.testing import as_numpy, case_of, keys, one_of, rendered
+from tests.testing import as_numpy, case_of, keys, one_of, rendered, shown_by
 
 EPISODES = 16
 STEPS = 128  # of an episode, at most: enough for a good share of the return
@@ -38,6 +38,10 @@ def player_of(name):
 
 every_environment = pytest.mark.parametrize("name", with_players())
 every_game = pytest.mark.parametrize("name", [n for n in with_players() if n.endswith("Easy")])
+# test_games.py tests the frames of all others.
+every_continuous_game = pytest.mark.parametrize(
+    "name", [n for n in with_players() if n.endswith("Easy") and not case_of(n).is_discrete]
+)
 every_player = pytest.mark.parametrize("player", PLAYERS.values(), ids=PLAYERS)
 both_twins = pytest.mark.parametrize(
     "partial_obs", [pytest.param(False, id="MDP"), pytest.param(True, id="POMDP")]
@@ -121,20 +125,6 @@ def before_acting(name, partial_obs):
     return jax.tree.map(lambda leaf: np.resize(leaf, (EPISODES, *np.shape(leaf))), before)
 
 
-@cache
-def shown_by(name, partial_obs):
-    """A compiled function: states [count] -> what their frames show: int32[count, numbers]."""
-    shown = compiled_for_each(player_of(name).shown, params_of(name, partial_obs))
-    return lambda states: numbers(shown(states))
-
-
-def numbers(shown):
-    """What frames show, one row of numbers for each: int32[count, numbers]."""
-    return np.concatenate(
-        [np.asarray(leaf).reshape(len(leaf), -1) for leaf in jax.tree.leaves(shown)], axis=1
-    )
-
-
 def some_states(name, count=512):
     """States before the ends of recall's episodes of the POMDP: State [count]."""
     play = played(name, True)
@@ -154,12 +144,11 @@ def scramble(name, rng, states):
 # --- what a frame shows --------------------------------------------------------------------------
 
 
-@every_game
+@every_continuous_game
 @both_twins
-def test_two_frames_are_equal_if_and_only_if_what_they_show_is(name, partial_obs):
+def test_two_frames_are_equal_if_what_they_show_is_and_only_if_it_is_alike(name, partial_obs):
     states = some_states(name)
     scrambled = [scramble(name, np.random.default_rng(seed), states) for seed in (1, 2)]
-    look_alike = LOOK_ALIKE if case_of(name).shown is None else 0
     frame_of, shown_of = {}, {}
     for batch in (states, states._replace(score=states.score + 1), *scrambled):
         frames = rendered(name, partial_obs, batch)
@@ -169,7 +158,7 @@ def test_two_frames_are_equal_if_and_only_if_what_they_show_is(name, partial_obs
                 f"the frame shows more than {numbers_shown}"
             )
             difference = np.abs(shown_of.setdefault(frame, numbers_shown) - numbers_shown)
-            assert np.max(difference) <= look_alike, (
+            assert np.max(difference) <= LOOK_ALIKE, (
                 f"the frame does not tell {numbers_shown} from {shown_of[frame]}"
             )
 
@@ -202,6 +191,7 @@ def _shape_of(function):
     return partial(jax.eval_shape, function)
 
 
+@pytest.mark.slow
 @every_game
 @both_twins
 def test_keys_features_and_reflexes_actions_are_in_range(name, partial_obs):
@@ -228,6 +218,7 @@ def judged(player, state, params):
 # --- recall --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every_game
 def test_recall_acts_on_nothing_but_what_the_pomdps_frames_show(name):
     steps = jax.tree.map(lambda leaf: leaf[:SEEN_STEPS], played(name, True))
@@ -258,6 +249,7 @@ def with_unseen_changes(name, states):
     return states
 
 
+@pytest.mark.slow
 @every_game
 def test_forgetful_recall_earns_on_the_mdp_what_recall_earns_on_the_pomdp(name):
     forgetful, recall = (played(name, partial_obs).returns() for partial_obs in (False, True))
