@@ -41,9 +41,9 @@ present frame plays it perfectly. Here this is measured for each POMDP, with fou
 
 The **headroom** is what memory adds to the best play without it, as a share of what it adds to
 chance: (recall - memoryless) / (recall - random). Every environment in this package must have at
-least {REQUIRED_HEADROOM}. The **delay** of a rewarded action is how many steps back the
-oldest frame lies that it needs: the smallest number of earlier frames with which, or with more,
-recall acts the same.
+least {REQUIRED_HEADROOM}. The **delay** of an action is how many steps back the oldest
+frame lies that it needs: the smallest number of earlier frames with which, or with more, recall
+acts the same.
 
 """
 

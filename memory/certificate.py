@@ -12,7 +12,7 @@ from popgym_arcade.memory.delay import delays
 from popgym_arcade.memory.episodes import Estimate, estimate, returns
 from popgym_arcade.memory.player import Player, Policy
 from popgym_arcade.memory.players import PLAYERS
-from popgym_arcade.registry import REGISTRY
+from popgym_arcade.registry import REGISTRY, Entry
 
 __all__ = [
     "REQUIRED_HEADROOM",
@@ -37,7 +37,7 @@ class Effort(NamedTuple):
     episodes: int = 1024  # for each mean return
     table: search.Settings = search.Settings(iterations=1500)
     network: search.NetworkSettings = search.NetworkSettings(iterations=600)
-    delays: int = 256  # rewarded steps
+    delays: int = 256  # actions whose delay is measured
     seed: int = 0
 
 
@@ -62,38 +62,42 @@ def certify(
       high]. recall_on_mdp: the same of recall on the MDP, with its memory wiped before every frame.
     * memoryless_by: how the best memoryless policy was found.
     * headroom: (recall - memoryless) / (recall - random).
-    * delay_median, delay_max: how many steps before a rewarded step the frame lies that it needs.
+    * delay_median, delay_max: how many steps back the frame lies that an action of recall needs.
     * version: of the game's rules. episodes: played for each return.
     """
     entry = REGISTRY[name]
     mdp = dataclasses.replace(entry.params, **overrides)
     params, player = dataclasses.replace(mdp, partial_obs=True), PLAYERS[entry.game]
 
-    def mean(policy, params=params):
-        values = returns(entry, params, policy, episodes=effort.episodes, seed=effort.seed)
-        return estimate(values)
+    without_memory = memoryless_policies(entry, params, player, effort, show)
+    show(0.8, "playing")
 
-    show(0.0, "random, recall and expert play")
-    figures = {
-        "random": mean(policies.random_policy()),
-        "recall": mean(policies.recall_policy(player)),
-        "recall_on_mdp": mean(policies.forgetful_policy(player), mdp),
-        "expert": mean(policies.expert_policy()),
-    }
-    without_memory = {
-        by: mean(policy)
-        for by, policy in memoryless_policies(name, player, params, effort, show).items()
-    }
-    best = max(without_memory, key=lambda by: without_memory[by].mean)
-    show(0.95, "delays")
+    def means(params: Any, played: dict[str, Policy]) -> dict[str, Estimate]:
+        values = returns(entry, params, played, episodes=effort.episodes, seed=effort.seed)
+        return {name: estimate(values[name]) for name in played}
+
+    figures = means(
+        params,
+        {
+            "random": policies.random_policy(),
+            "recall": policies.recall_policy(player),
+            "expert": policies.expert_policy(),
+            **without_memory,
+        },
+    )
+    figures |= means(mdp, {"recall_on_mdp": policies.forgetful_policy(player)})
+    best = max(["random", *without_memory], key=lambda by: figures[by].mean)
+    worth = headroom(*(figures[kind].mean for kind in ("random", best, "recall")))
+    show(0.9, "delays")
     needed = delays(entry, params, player, samples=effort.delays, seed=effort.seed)
     return {
-        **{kind: _rounded(figure) for kind, figure in figures.items()},
-        "memoryless": _rounded(without_memory[best]),
+        **{
+            kind: _rounded(figures[kind])
+            for kind in ("random", "recall", "recall_on_mdp", "expert")
+        },
+        "memoryless": _rounded(figures[best]),
         "memoryless_by": best,
-        "headroom": round(
-            headroom(figures["random"].mean, without_memory[best].mean, figures["recall"].mean), 3
-        ),
+        "headroom": round(worth, 3),
         "delay_median": int(np.median(needed)),
         "delay_max": int(needed.max()),
         "version": entry.version,
@@ -102,24 +106,23 @@ def certify(
 
 
 def memoryless_policies(
-    name: str, player: Player, params: Any, effort: Effort, show: Show = lambda share, what: None
+    entry: Entry, params: Any, player: Player, effort: Effort, show: Show = lambda share, what: None
 ) -> dict[str, Policy]:
     """All policies that know only the present frame: how each was found -> the Policy."""
     return {
-        "random actions": policies.random_policy(),
         **{
             f"reflex: {reflex_name.replace('_', ' ')}": _reflex_policy(player, reflex)
             for reflex_name, reflex in player.reflexes.items()
         },
-        **searched_policies(name, player, params, effort, show),
+        **searched_policies(entry, params, player, effort, show),
     }
 
 
 def searched_policies(
-    name: str, player: Player, params: Any, effort: Effort, show: Show = lambda share, what: None
+    entry: Entry, params: Any, player: Player, effort: Effort, show: Show = lambda share, what: None
 ) -> dict[str, Policy]:
     """The policies that the searches find: how each was found -> the Policy."""
-    entry, found = REGISTRY[name], {}
+    found: dict[str, Policy] = {}
     kinds = {"table": (search.table, search.table_policy, effort.table)}
     if player.features:
         kinds["network"] = search.network, search.network_policy, effort.network
@@ -127,7 +130,7 @@ def searched_policies(
 
         def progress(iterations, mean, number=number, kind=kind, settings=settings):
             share = (number + iterations / settings.iterations) / len(kinds)
-            show(0.05 + 0.9 * share, f"{kind}: {mean:.3f}")
+            show(0.8 * share, f"{kind}: {mean:.3f}")
 
         result = find(entry, params, player, settings, effort.seed, progress)
         found[f"{kind}, sampled"] = policy(player, result)

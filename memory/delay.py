@@ -1,7 +1,8 @@
-"""Measure how far back the frame lies that a rewarded action needs.
+"""Measure how far back the frame lies that an action needs.
 
-The delay of a rewarded step is the smallest d for which recall acts the same whenever it remembers
-the last d frames before the present one, or more. So 0 means that the present frame was enough.
+The delay of an action is the smallest d for which recall acts the same whenever it remembers the
+last d frames before the present one, or more. So 0 means that the present frame was enough. It is
+measured for actions that led to a reward, that is, at or before the last reward of an episode.
 """
 
 from functools import partial
@@ -16,7 +17,7 @@ from popgym_arcade.registry import NO_ACTION, Entry
 
 __all__ = ["delays"]
 
-_EPISODES = 32  # to draw rewarded steps from
+_EPISODES = 32  # to draw actions from
 
 
 class History(NamedTuple):
@@ -25,18 +26,18 @@ class History(NamedTuple):
     shown: Any
     last_action: jax.Array  # int32
     action: jax.Array  # int32
-    rewarded: jax.Array  # bool: the reward was positive
+    counts: jax.Array  # bool: a positive reward was still to come
 
 
 def delays(entry: Entry, params: Any, player: Player, *, samples: int, seed: int = 0) -> np.ndarray:
-    """The delays of random rewarded steps, int[samples], in steps.
+    """The delays of random actions that led to a reward, in steps: int[samples].
 
     entry: the game's functions. params: the POMDP's Params. player: the game's Player. Delays up to
     32 are exact; longer ones are tried in steps of a tenth and so rounded up by as much.
     """
     limit = int(params.max_steps_in_episode)
     history = jax.jit(partial(_histories, entry, player, limit, seed))(params)
-    times, episodes = np.nonzero(history.rewarded)
+    times, episodes = np.nonzero(history.counts)
     if not len(times):
         raise ValueError(f"recall earned no reward in {_EPISODES} episodes of {entry.game}")
     chosen = np.random.default_rng(seed).choice(len(times), samples)
@@ -59,7 +60,7 @@ def _lengths(longest: int) -> np.ndarray:
 
 
 def _histories(entry: Entry, player: Player, limit: int, seed: int, params: Any) -> History:
-    """Play episodes with recall; steps after the end are never rewarded."""
+    """Play episodes with recall."""
     start_key, key = jax.random.split(jax.random.key(seed))
     states = jax.vmap(entry.reset, in_axes=(0, None))(
         jax.random.split(start_key, _EPISODES), params
@@ -81,7 +82,8 @@ def _histories(entry: Entry, player: Player, limit: int, seed: int, params: Any)
     begun = player.begin(params), jnp.int32(NO_ACTION)
     carry = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (_EPISODES, *jnp.shape(leaf))), begun)
     carry = (*carry, states, jnp.zeros(_EPISODES, bool))
-    return jax.lax.scan(play_all, carry, jnp.arange(limit))[1]
+    history = jax.lax.scan(play_all, carry, jnp.arange(limit))[1]
+    return history._replace(counts=jax.lax.cummax(history.counts.astype(int), reverse=True) > 0)
 
 
 def _acts_the_same(

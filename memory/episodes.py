@@ -1,6 +1,7 @@
 """Play episodes with a policy, and estimate its mean return."""
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -31,36 +32,59 @@ def estimate(values: np.ndarray) -> Estimate:
 
 
 def returns(
-    entry: Entry, params: Any, policy: Policy, *, episodes: int, seed: int = 0
-) -> np.ndarray:
-    """Play whole episodes side by side: their undiscounted returns, float32[episodes].
+    entry: Entry, params: Any, policies: Mapping[str, Policy], *, episodes: int, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Play whole episodes with each policy: their undiscounted returns, {name: float32[episodes]}.
 
-    entry: the game's functions. params: its Params. policy: a Policy. seed: of the episodes, which
-    are the same for every policy.
+    entry: the game's functions. params: its Params. policies: by name. seed: of the episodes, which
+    begin alike for all policies.
     """
-    return np.asarray(_play(entry.reset, entry.step, policy, episodes, seed, params))
+    play = jax.jit(partial(_play, entry, tuple(policies.values()), episodes))
+    return {name: np.asarray(play(i, seed, params)) for i, name in enumerate(policies)}
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _play(
-    reset: Any, step: Any, policy: Policy, episodes: int, seed: jax.Array, params: Any
+    entry: Entry,
+    policies: tuple[Policy, ...],
+    episodes: int,
+    chosen: jax.Array,
+    seed: jax.Array,
+    params: Any,
 ) -> jax.Array:
-    """Play until every episode has ended: the returns, float32[episodes]."""
+    """Play with the chosen policy until every episode has ended: the returns, float32[episodes].
+
+    All policies are in one program, which compiles the game only once.
+    """
     start_key, key = jax.random.split(jax.random.key(seed))
-    _, states = jax.vmap(reset, in_axes=(0, None))(jax.random.split(start_key, episodes), params)
-    carry = jax.vmap(lambda _: policy.begin(params))(jnp.arange(episodes))
-    last = jnp.full(episodes, NO_ACTION, jnp.int32)
+    start_keys = jax.random.split(start_key, episodes)
+    _, states = jax.vmap(entry.reset, in_axes=(0, None))(start_keys, params)
+    step = jax.vmap(entry.step, in_axes=(0, 0, 0, None))
+
+    def with_policy(number):
+        def act(keys, carries, *arguments):
+            carry, action = jax.vmap(policies[number].act, in_axes=(0, 0, 0, 0, None))(
+                keys, carries[number], *arguments, params
+            )
+            return (*carries[:number], carry, *carries[number + 1 :]), action
+
+        return act
 
     def body(loop):
-        time, carry, last, states, over, total = loop
+        time, carries, last, states, over, total = loop
         step_key, act_key = jax.random.split(jax.random.fold_in(key, time))
-        carry, action = jax.vmap(policy.act, in_axes=(0, 0, 0, 0, None))(
-            jax.random.split(act_key, episodes), carry, last, states, params
+        carries, action = jax.lax.switch(
+            chosen,
+            [with_policy(number) for number in range(len(policies))],
+            jax.random.split(act_key, episodes),
+            carries,
+            last,
+            states,
         )
-        _, states, reward, done, _ = jax.vmap(step, in_axes=(0, 0, 0, None))(
-            jax.random.split(step_key, episodes), states, action, params
-        )
-        return time + 1, carry, action, states, over | done, total + jnp.where(over, 0, reward)
+        step_keys = jax.random.split(step_key, episodes)
+        _, states, reward, done, _ = step(step_keys, states, action, params)
+        return time + 1, carries, action, states, over | done, total + jnp.where(over, 0, reward)
 
-    loop = (jnp.int32(0), carry, last, states, jnp.zeros(episodes, bool), jnp.zeros(episodes))
+    begun = jax.vmap(lambda _: tuple(policy.begin(params) for policy in policies))(start_keys)
+    nothing = jnp.full(episodes, NO_ACTION, jnp.int32)
+    loop = jnp.int32(0), begun, nothing, states, jnp.zeros(episodes, bool), jnp.zeros(episodes)
     return jax.lax.while_loop(lambda loop: ~jnp.all(loop[4]), body, loop)[-1]
