@@ -190,12 +190,12 @@ def _count_placements(dug: jax.Array, numbers: jax.Array, num_mines: int) -> jax
 def _placements(size: int, num_mines: int) -> tuple[np.ndarray, np.ndarray]:
     """All placements of the mines, bool[p, n, n], and the numbers next to them, int[p, n, n]."""
     cells = np.array(list(itertools.combinations(range(size * size), num_mines)))
-    mines = np.zeros((len(cells), size * size), bool)
-    np.put_along_axis(mines, cells, True, axis=1)
-    mines = mines.reshape(-1, size, size)
+    on_line = np.zeros((len(cells), size * size), bool)
+    np.put_along_axis(on_line, cells, True, axis=1)
+    mines = on_line.reshape(-1, size, size)
     padded = np.pad(mines, ((0, 0), (1, 1), (1, 1))).astype(int)
-    around = sum(padded[:, 1 + i :, 1 + j :][:, :size, :size] for i, j in _NEIGHBORS)
-    return mines, around
+    views = [padded[:, 1 + i :, 1 + j :][:, :size, :size] for i, j in _NEIGHBORS]
+    return mines, np.sum(views, axis=0)
 
 
 def _propagate_beliefs(dug: jax.Array, numbers: jax.Array, num_mines: int) -> jax.Array:
