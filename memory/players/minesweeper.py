@@ -69,16 +69,24 @@ def shown(state: minesweeper.State, params: minesweeper.Params) -> Shown:
 
 
 def num_keys(params: minesweeper.Params) -> int:
-    """The number of marks times that of cells and, for a hidden cursor, of scores."""
-    return NUM_MARKS * (2 * params.board_size**2 - params.num_mines + 1)
+    """The number of cells and one more, times that of scores, times that of marks."""
+    return (params.board_size**2 + 1) * _num_scores(params) * NUM_MARKS
 
 
 def key(shown: Shown, params: minesweeper.Params) -> jax.Array:
-    """The mark and the cursor's cell or, if that is hidden, the mark and the score: int32[]."""
-    cells = params.board_size**2
+    """The cursor's cell or that it is hidden, the score, and the mark: int32[].
+
+    Where the cursor is in view the score is worth knowing, for it tells how far a fixed order of
+    digging has come, and so which cells have been dug up.
+    """
     cell = shown.row * params.board_size + shown.col
-    place = jnp.where(shown.row == HIDDEN, cells + shown.score, cell)
-    return place * NUM_MARKS + jnp.where(shown.mark == HIDDEN, COVERED, shown.mark)
+    place = jnp.where(shown.row == HIDDEN, params.board_size**2, cell)
+    mark = jnp.where(shown.mark == HIDDEN, COVERED, shown.mark)
+    return (place * _num_scores(params) + shown.score) * NUM_MARKS + mark
+
+
+def _num_scores(params: minesweeper.Params) -> int:
+    return params.board_size**2 - params.num_mines + 1
 
 
 def walk_the_loop(shown: Shown, params: minesweeper.Params) -> jax.Array:
@@ -182,12 +190,12 @@ def _count_placements(dug: jax.Array, numbers: jax.Array, num_mines: int) -> jax
 def _placements(size: int, num_mines: int) -> tuple[np.ndarray, np.ndarray]:
     """All placements of the mines, bool[p, n, n], and the numbers next to them, int[p, n, n]."""
     cells = np.array(list(itertools.combinations(range(size * size), num_mines)))
-    mines = np.zeros((len(cells), size * size), bool)
-    np.put_along_axis(mines, cells, True, axis=1)
-    mines = mines.reshape(-1, size, size)
+    on_line = np.zeros((len(cells), size * size), bool)
+    np.put_along_axis(on_line, cells, True, axis=1)
+    mines = on_line.reshape(-1, size, size)
     padded = np.pad(mines, ((0, 0), (1, 1), (1, 1))).astype(int)
-    around = sum(padded[:, 1 + i :, 1 + j :][:, :size, :size] for i, j in _NEIGHBORS)
-    return mines, around
+    views = [padded[:, 1 + i :, 1 + j :][:, :size, :size] for i, j in _NEIGHBORS]
+    return mines, np.sum(views, axis=0)
 
 
 def _propagate_beliefs(dug: jax.Array, numbers: jax.Array, num_mines: int) -> jax.Array:

@@ -107,14 +107,13 @@ def test_recall_digs_at_the_nearest_cell_that_must_be_safe(cell, action):
 @pytest.mark.parametrize("params", [PARAMS, EDITION_1], ids=["edition 2", "edition 1"])
 def test_the_key_tells_frames_apart(params):
     size = params.board_size
-    places = [(score, HIDDEN, HIDDEN, mark) for score in range(14) for mark in range(11)]
-    firsts = [(0, row, col, HIDDEN) for row in range(size) for col in range(size)]
-    if not params.cursor_hidden:
-        places, firsts = (
-            [(0, row, col, mark) for _, row, col, _ in firsts for mark in range(11)],
-            [],
-        )
-    fields = np.array(places + firsts, np.int32).T
+    cells = [(row, col) for row in range(size) for col in range(size)]
+    places = [(HIDDEN, HIDDEN)] if params.cursor_hidden else cells
+    frames = [
+        (score, *place, mark) for score in range(15) for place in places for mark in range(11)
+    ]
+    firsts = [(0, *cell, HIDDEN) for cell in cells] if params.cursor_hidden else []
+    fields = np.array(frames + firsts, np.int32).T
     boards = np.full((fields.shape[1], size, size), HIDDEN)
     seen = Shown(*fields, boards, fields[0])
     key = np.asarray(jax.vmap(PLAYER.key, in_axes=(0, None))(seen, params))
