@@ -43,7 +43,8 @@ The **headroom** is what memory adds to the best play without it, as a share of 
 chance: (recall - memoryless) / (recall - random). Every environment in this package must have at
 least {REQUIRED_HEADROOM}. The **delay** of an action is how many steps back the oldest
 frame lies that it needs: the smallest number of earlier frames with which, or with more, recall
-acts the same.
+acts the same. The table has the share of actions that need any, and for these the median delay and
+the maximum.
 
 """
 
@@ -92,14 +93,15 @@ def _table(figures: Mapping[str, Mapping[str, Any]]) -> str:
     """All environments, a row each."""
     rows = [
         "| environment | random | memoryless | found by | recall | expert | headroom "
-        "| delay: median (maximum) |",
-        "|---|---:|---:|---|---:|---:|---:|---:|",
+        "| actions that need memory | delay: median (maximum) |",
+        "|---|---:|---:|---|---:|---:|---:|---:|---:|",
     ]
     for name, row in figures.items():
         random, memoryless, recall, expert = (f"{row[player][0]:.2f}" for player in PLAYED)
         rows.append(
             f"| {name} | {random} | {memoryless} | {row['memoryless_by']} | {recall} | {expert} "
-            f"| **{row['headroom']:.2f}** | {row['delay_median']} ({row['delay_max']}) |"
+            f"| **{row['headroom']:.2f}** | {row['delay_share']:.0%} "
+            f"| {row['delay_median']} ({row['delay_max']}) |"
         )
     return "\n".join(rows) + "\n"
 

@@ -62,7 +62,8 @@ def certify(
       high]. recall_on_mdp: the same of recall on the MDP, with its memory wiped before every frame.
     * memoryless_by: how the best memoryless policy was found.
     * headroom: (recall - memoryless) / (recall - random).
-    * delay_median, delay_max: how many steps back the frame lies that an action of recall needs.
+    * delay_share: the share of recall's actions for which the present frame is not enough.
+      delay_median, delay_max: how many steps back the frame lies that such an action needs.
     * version: of the game's rules. episodes: played for each return.
     """
     entry = REGISTRY[name]
@@ -98,7 +99,8 @@ def certify(
         "memoryless": _rounded(figures[best]),
         "memoryless_by": best,
         "headroom": round(worth, 3),
-        "delay_median": int(np.median(needed)),
+        "delay_share": round(float(np.mean(needed > 0)), 3),
+        "delay_median": int(np.median(needed[needed > 0])) if np.any(needed > 0) else 0,
         "delay_max": int(needed.max()),
         "version": entry.version,
         "episodes": effort.episodes,
