@@ -34,6 +34,8 @@ __all__ = [
     "StatePolicy",
     "distances",
     "expert",
+    "fire_at_nearest",
+    "loop_through",
     "worst",
 ]
 
@@ -71,15 +73,15 @@ def _autoencode_worst(state: autoencode.State, params: autoencode.Params) -> jax
 
 def _battleship_expert(state: battleship.State, params: battleship.Params) -> jax.Array:
     """Move to the nearest unhit ship cell and fire: a return of 1."""
-    return _fire_at_nearest(state.row, state.col, state.ships & ~state.shots)
+    return fire_at_nearest(state.row, state.col, state.ships & ~state.shots)
 
 
 def _battleship_worst(state: battleship.State, params: battleship.Params) -> jax.Array:
     """Miss once, then fire at that cell until the repeat budget is used up: a return of -1."""
-    return _fire_at_nearest(state.row, state.col, state.shots | ~state.ships)
+    return fire_at_nearest(state.row, state.col, state.shots | ~state.ships)
 
 
-def _fire_at_nearest(row: jax.Array, col: jax.Array, targets: jax.Array) -> jax.Array:
+def fire_at_nearest(row: jax.Array, col: jax.Array, targets: jax.Array) -> jax.Array:
     """Move to the nearest target on a board and fire there: int[]. targets: bool[n, n]."""
     rows, cols = np.indices(targets.shape)
     distance = jnp.where(targets, jnp.abs(rows - row) + jnp.abs(cols - col), _FAR)
@@ -214,7 +216,7 @@ def _minesweeper_expert(state: minesweeper.State, params: minesweeper.Params) ->
     cell. The direction is the one in which the last safe cell comes sooner.
     """
     size = params.board_size
-    order, moves = _loop_through(size)
+    order, moves = loop_through(size)
     here = jnp.asarray(order)[state.row, state.col]
     safe = ~state.mines & ~state.dug
     ahead = jnp.max(jnp.where(safe, (order - here) % size**2, 0))
@@ -223,7 +225,7 @@ def _minesweeper_expert(state: minesweeper.State, params: minesweeper.Params) ->
     return jnp.where(safe[state.row, state.col], FIRE, walk)
 
 
-def _loop_through(size: int) -> tuple[np.ndarray, np.ndarray]:
+def loop_through(size: int) -> tuple[np.ndarray, np.ndarray]:
     """Build a loop through all cells of a board with an even side, as NumPy arrays.
 
     It runs along the first row, back and forth through the other rows without their first column,
@@ -247,7 +249,7 @@ def _minesweeper_worst(state: minesweeper.State, params: minesweeper.Params) -> 
 
     Digging up a mine would end the game before that.
     """
-    return _fire_at_nearest(
+    return fire_at_nearest(
         state.row, state.col, jnp.where(jnp.any(state.dug), state.dug, ~state.mines)
     )
 

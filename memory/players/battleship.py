@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from popgym_arcade.experts import _loop_through
+from popgym_arcade.experts import loop_through
 from popgym_arcade.games import battleship
 from popgym_arcade.memory.player import HIDDEN, Player
 from popgym_arcade.registry import Action
@@ -96,7 +96,7 @@ def _is_open(shown: Shown) -> jax.Array:
 
 def _along_the_loop(row: jax.Array, col: jax.Array, params: battleship.Params) -> jax.Array:
     """The action from a cell to the next one on the loop through all cells: int32[]."""
-    order, moves = _loop_through(params.board_size)
+    order, moves = loop_through(params.board_size)
     return jnp.asarray(moves[0][order], jnp.int32)[row, col]
 
 

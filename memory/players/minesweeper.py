@@ -119,7 +119,7 @@ def _is_covered(shown: Shown) -> jax.Array:
 
 def _along_the_loop(row: jax.Array, col: jax.Array, params: minesweeper.Params) -> jax.Array:
     """The action from a cell to the next one on the loop through all cells: int32[]."""
-    order, moves = experts._loop_through(params.board_size)
+    order, moves = experts.loop_through(params.board_size)
     return jnp.asarray(moves[0][order], jnp.int32)[row, col]
 
 
@@ -166,7 +166,7 @@ def act(memory: Memory, params: minesweeper.Params) -> jax.Array:
     risk = mine_probability(state.dug, memory.numbers, params.num_mines)
     cost = jnp.where(state.dug, jnp.inf, risk + _RISK_OF_A_STEP * distance)
     target = jnp.zeros(state.dug.size, bool).at[jnp.argmin(cost)].set(True)
-    return experts._fire_at_nearest(state.row, state.col, target.reshape(state.dug.shape))
+    return experts.fire_at_nearest(state.row, state.col, target.reshape(state.dug.shape))
 
 
 def mine_probability(dug: jax.Array, numbers: jax.Array, num_mines: int) -> jax.Array:
