@@ -125,7 +125,7 @@ def searched_policies(
 ) -> dict[str, Policy]:
     """The policies that the searches find: how each was found -> the Policy."""
     found: dict[str, Policy] = {}
-    kinds = {"table": (search.table, search.table_policy, effort.table)}
+    kinds: dict[str, Any] = {"table": (search.table, search.table_policy, effort.table)}
     if player.features:
         kinds["network"] = search.network, search.network_policy, effort.network
     for number, (kind, (find, policy, settings)) in enumerate(kinds.items()):

@@ -147,6 +147,7 @@ def network(
     Arguments as those of ``table``. Raises ValueError if the player has no features.
     """
     num_keys, limit = player.num_keys(params), int(params.max_steps_in_episode)
+    features = _features_of(player)
     weights = _initial_weights(entry, params, player, settings.width, jax.random.key(seed))
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(settings.learning_rate))
 
@@ -154,7 +155,7 @@ def network(
         weights, moments = carry
 
         def choose(key, shown, params):
-            return jax.random.categorical(key, _logits(weights, player.features(shown, params)))
+            return jax.random.categorical(key, _logits(weights, features(shown, params)))
 
         play_key, sample_key = jax.random.split(_key(seed, number))
         batch = _play(
@@ -175,22 +176,29 @@ def network(
 
 def network_policy(player: Player, weights: Any, *, greedy: bool = False) -> Policy:
     """The policy of a network's weights: sampled, or the likeliest action."""
+    features = _features_of(player)
 
     def choose(key, shown, params):
-        row = _logits(weights, player.features(shown, params))
+        row = _logits(weights, features(shown, params))
         return jnp.argmax(row) if greedy else jax.random.categorical(key, row)
 
     return memoryless_policy(player, choose)
+
+
+def _features_of(player: Player) -> Callable[[Any, Any], jax.Array]:
+    """The player's features. Raises ValueError if it has none."""
+    if player.features is None:
+        raise ValueError("this player has no features, since its keys tell all: search a table")
+    return player.features
 
 
 def _initial_weights(
     entry: Entry, params: Any, player: Player, width: int, key: jax.Array
 ) -> list[tuple[jax.Array, jax.Array]]:
     """Random weights of two hidden layers; those of the last are zero: a uniform policy."""
-    if player.features is None:
-        raise ValueError(f"{entry.game} has no features, since its keys tell all: search a table")
     features = jax.eval_shape(
-        lambda key: player.features(player.shown(entry.reset(key, params)[1], params), params), key
+        lambda key: _features_of(player)(player.shown(entry.reset(key, params)[1], params), params),
+        key,
     )
     sizes = (features.size, width, width)
     hidden = [
@@ -291,7 +299,7 @@ def _play(
         shown = player.shown(state, params)
         action = choose(act_key, shown, params).astype(jnp.int32)
         _, state, reward, done, _ = entry.step(step_key, state, action, params)
-        features = player.features(shown, params) if with_features else None
+        features = _features_of(player)(shown, params) if with_features else None
         return state, done, Batch(player.key(shown, params), features, action, reward, ~done)
 
     shapes = jax.eval_shape(jax.vmap(step), start_keys, states)[2]

@@ -88,8 +88,8 @@ def _submit(suit: jax.Array, selected: jax.Array) -> jax.Array:
 class Memory(NamedTuple):
     """The cards seen and not answered yet."""
 
-    cards: jax.Array  # int32[N]: the first ``count`` are their suits in the order of dealing
-    count: jax.Array  # int32[], in [0, N]
+    cards: jax.Array  # int32[N]: the first ``size`` are their suits in the order of dealing
+    size: jax.Array  # int32[], in [0, N]
     watching: jax.Array  # bool[]: whether the last frame showed a card
     selected: jax.Array  # int32[]: the suit that fire would submit
 
@@ -106,10 +106,10 @@ def remember(
     """Take off the card that was answered, and put the card on show on top."""
     answered = ~memory.watching & (last_action == autoencode.FIRE)
     cards = jnp.where(shown.field == HIDDEN, memory.cards, shown.field)
-    count = jnp.maximum(memory.count - answered, jnp.sum(shown.field != HIDDEN))
+    size = jnp.maximum(memory.size - answered, jnp.sum(shown.field != HIDDEN))
     watching = shown.card != HIDDEN
-    cards = jnp.where(watching & (np.arange(params.num_cards) == count), shown.card, cards)
-    return Memory(cards, (count + watching).astype(jnp.int32), watching, shown.selected)
+    cards = jnp.where(watching & (np.arange(params.num_cards) == size), shown.card, cards)
+    return Memory(cards, (size + watching).astype(jnp.int32), watching, shown.selected)
 
 
 def act(memory: Memory, params: autoencode.Params) -> jax.Array:
@@ -121,7 +121,7 @@ def _believed(memory: Memory, params: autoencode.Params) -> autoencode.State:
     """The state that the memory describes, as far as the expert looks at it."""
     return autoencode.State(
         memory.cards,
-        answered=params.num_cards - memory.count,
+        answered=params.num_cards - memory.size,
         selected=memory.selected,
         time=jnp.int32(0),
         score=jnp.int32(0),

@@ -184,7 +184,9 @@ def begin(params: breakout.Params) -> breakout.State:
     """Remember nothing: any state, for the first frame replaces all of it."""
     zero = jnp.int32(0)
     bricks = jnp.zeros((ROWS, COLUMNS), bool)
-    return breakout.State(*[zero] * 6, bricks, strike=jnp.bool_(False), time=zero, score=zero)
+    return breakout.State(
+        zero, zero, zero, zero, zero, zero, bricks, strike=jnp.bool_(False), time=zero, score=zero
+    )
 
 
 def remember(

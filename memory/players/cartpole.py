@@ -255,14 +255,14 @@ def _within(
     """
     spread = belief.covariance[place, place] + variance
     deviation = jnp.sqrt(spread)
-    low, high = ((edge - belief.mean[place]) / deviation for edge in (low, high))
     # At most this far from the mean: beyond, float32 has no probability left.
-    low, high = jnp.minimum(low, _FAR), jnp.maximum(high, -_FAR)
-    heights = jnp.exp(-(low**2) / 2), jnp.exp(-(high**2) / 2)
-    mass = jnp.sqrt(2 * jnp.pi) * (jax.scipy.special.ndtr(high) - jax.scipy.special.ndtr(low))
+    left = jnp.minimum((low - belief.mean[place]) / deviation, _FAR)
+    right = jnp.maximum((high - belief.mean[place]) / deviation, -_FAR)
+    heights = jnp.exp(-(left**2) / 2), jnp.exp(-(right**2) / 2)
+    mass = jnp.sqrt(2 * jnp.pi) * (jax.scipy.special.ndtr(right) - jax.scipy.special.ndtr(left))
     mass = jnp.maximum(mass, 1e-6)
     shift = (heights[0] - heights[1]) / mass
-    edges = [jnp.where(jnp.isinf(e), 0, e) * h for e, h in zip((low, high), heights)]
+    edges = [jnp.where(jnp.isinf(e), 0, e) * h for e, h in zip((left, right), heights)]
     change = (edges[0] - edges[1]) / mass - shift**2
     return _project(belief, place, spread, shift * deviation, jnp.clip(change, -0.999, 0) * spread)
 

@@ -267,7 +267,8 @@ def _prior(evidence: jax.Array, covered: jax.Array, num_mines: int) -> jax.Array
         return jnp.where(few, middle, low), jnp.where(few, high, middle)
 
     bounds = jnp.float32(-_SURE / 2), jnp.float32(_SURE / 2)
-    return sum(jax.lax.fori_loop(0, _HALVINGS, halve, bounds)) / 2
+    low, high = jax.lax.fori_loop(0, _HALVINGS, halve, bounds)
+    return (low + high) / 2
 
 
 PLAYER = Player(

@@ -81,10 +81,10 @@ def _safest_move(
     hit = jnp.pad(chances * unseen[:, None], ((1, 0), (0, 0)))  # an empty row above the field
     # [last column, present column]; with doubt, all last columns are the same
     survival = jnp.ones((1, SIZE)) if doubt else jnp.eye(SIZE)
-    for lowest in range(1, SIZE + 1):  # from the last step back to the first
+    for lowest in range(1, SIZE):  # from the last step back to the second
         ways = _after_moves(hit[lowest], (1 - hit[lowest - 1]) * survival, params)
         survival = (1 - doubt) * jnp.max(ways, axis=0) + doubt * jnp.mean(ways, axis=0)
-    ways = ways[:, :, rows.col]
+    ways = _after_moves(hit[SIZE], (1 - hit[SIZE - 1]) * survival, params)[:, :, rows.col]
     value = jnp.max(ways, axis=1) + _COLUMNS_OPEN * jnp.mean(ways, axis=1)
     return jnp.array(_MOVES)[jnp.argmax(value)]
 

@@ -40,14 +40,14 @@ class Shown(NamedTuple):
 def shown(state: tetris.State, params: tetris.Params) -> Shown:
     """What the frame of a state shows."""
     falling = (state.piece, state.row, state.col - _LEFTMOST, state.rotation)
-    falling = [jnp.where(state.just_locked, HIDDEN, part) for part in falling]
+    piece, row, col, rotation = (jnp.where(state.just_locked, HIDDEN, part) for part in falling)
     # Blocks behind the falling piece are hidden; there are some when the game is lost.
     behind = tetris.on_board(state, tetris.BOX_ROWS) & ~state.just_locked
     blocks = jnp.where(behind, 0, state.board.astype(jnp.int32))
     rows = jnp.sum(blocks << 3 * np.arange(COLUMNS), axis=1)
     rows = jnp.where(params.partial_obs, HIDDEN, rows)
     rows = jnp.where(jnp.all(state.board > 0, axis=1), _FULL, rows)
-    return Shown(state.score, state.next_pieces, *falling, rows)
+    return Shown(state.score, state.next_pieces, piece, row, col, rotation, rows)
 
 
 # --- without memory ------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def test_recall_puts_cards_on_a_stack_and_takes_them_off_in_reverse():
     ]
     for last_action, seen, cards in script:
         memory = REMEMBER(memory, np.int32(last_action), seen)
-        assert memory.cards[: memory.count].tolist() == cards
+        assert memory.cards[: memory.size].tolist() == cards
         turns = (cards[-1] - int(seen.selected)) % 4
         assert ACT(memory) == [FIRE, LEFT, LEFT, RIGHT][turns]
 
@@ -52,7 +52,7 @@ def test_recall_reads_the_mdps_field():
     for field, card, top in (([3, 0, HIDDEN], HIDDEN, 0), ([3, HIDDEN, HIDDEN], 1, 1)):
         seen = frame(card=card, selected=top, field=field)
         memory = REMEMBER(PLAYER.begin(PARAMS), np.int32(NO_ACTION), seen)
-        assert memory.count == 2 and memory.cards[1] == top
+        assert memory.size == 2 and memory.cards[1] == top
         assert ACT(memory) == FIRE
 
 
