@@ -106,9 +106,14 @@ def _table(figures: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(rows) + "\n"
 
 
+def _measured_levels(game: str, figures: Mapping[str, Any]) -> list[str]:
+    """The levels of a game that have figures."""
+    return [level for level in GAMES[game][1] if game + level in figures]
+
+
 def _game_section(game: str, figures: Mapping[str, Mapping[str, Any]]) -> str:
     """A game's picture, and what must be remembered in it."""
-    levels = GAMES[game][1]
+    levels = _measured_levels(game, figures)
     docstring = inspect.getdoc(inspect.getmodule(PLAYERS[game].shown)) or ""
     summary, _, text = docstring.partition("\n")
     subject = summary.partition(": ")[2].rstrip(".")
@@ -132,7 +137,7 @@ def draw_game(game: str, figures: Mapping[str, Mapping[str, Any]], path: Path) -
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    levels = GAMES[game][1]
+    levels = _measured_levels(game, figures)
     figure, axes = plt.subplots(figsize=(6.4, 2.2), layout="constrained")
     for row, level in enumerate(levels):
         means = {player: figures[game + level][player] for player in PLAYED}

@@ -35,8 +35,9 @@ class Effort(NamedTuple):
     """How much work goes into the figures."""
 
     episodes: int = 1024  # for each mean return
-    table: search.Settings = search.Settings(iterations=1500)
-    network: search.NetworkSettings = search.NetworkSettings(iterations=600)
+    table: search.Settings = search.Settings(iterations=400)
+    network: search.NetworkSettings = search.NetworkSettings(iterations=150)
+    steps: int = 1 << 17  # of an iteration, at most: long games get fewer episodes
     delays: int = 256  # actions whose delay is measured
     seed: int = 0
 
@@ -125,10 +126,12 @@ def searched_policies(
 ) -> dict[str, Policy]:
     """The policies that the searches find: how each was found -> the Policy."""
     found: dict[str, Policy] = {}
+    most = max(1, effort.steps // int(params.max_steps_in_episode))
     kinds: dict[str, Any] = {"table": (search.table, search.table_policy, effort.table)}
     if player.features:
         kinds["network"] = search.network, search.network_policy, effort.network
     for number, (kind, (find, policy, settings)) in enumerate(kinds.items()):
+        settings = settings._replace(episodes=min(settings.episodes, most))
 
         def progress(iterations, mean, number=number, kind=kind, settings=settings):
             share = (number + iterations / settings.iterations) / len(kinds)
