@@ -6,7 +6,7 @@ and its own actions, and the expert, which sees the whole state. An environment 
 worth enough: its headroom, (recall - memoryless) / (recall - random), must be at least 0.3.
 
 Results are written after every environment. Those that the file already holds, of the same rules
-and with as many episodes, are not computed again.
+and with as many episodes and iterations, are not computed again.
 """
 
 import argparse
@@ -122,7 +122,11 @@ def _effort(options: argparse.Namespace) -> Effort:
 
 def _is_done(name: str, row: dict[str, Any] | None, options: argparse.Namespace) -> bool:
     """Whether these figures need not be computed again."""
-    wanted = {"version": REGISTRY[name].version, "episodes": options.episodes}
+    wanted = {
+        "version": REGISTRY[name].version,
+        "episodes": options.episodes,
+        "iterations": _effort(options).table.iterations,
+    }
     return row is not None and all(row.get(key) == value for key, value in wanted.items())
 
 
@@ -130,9 +134,14 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     """The figures in a file, if there is one. Raises ValueError if it is not the command's."""
     if not path.exists():
         return {}
-    figures = json.loads(path.read_text())
+    try:
+        figures = json.loads(path.read_text())
+    except json.JSONDecodeError:
+        figures = None
     if not isinstance(figures, dict) or not figures.keys() <= REGISTRY.keys():
-        raise ValueError(f"--json: {path} holds something else than this command's figures")
+        raise ValueError(
+            f"--json: {path} holds something else than this command's figures; name another file"
+        )
     return figures
 
 

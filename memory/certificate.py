@@ -65,7 +65,8 @@ def certify(
     * headroom: (recall - memoryless) / (recall - random).
     * delay_share: the share of recall's actions for which the present frame is not enough.
       delay_median, delay_max: how many steps back the frame lies that such an action needs.
-    * version: of the game's rules. episodes: played for each return.
+    * version: of the game's rules. episodes: played for each return. iterations: of the search with
+      a table.
     """
     entry = REGISTRY[name]
     mdp = dataclasses.replace(entry.params, **overrides)
@@ -105,6 +106,7 @@ def certify(
         "delay_max": int(needed.max()),
         "version": entry.version,
         "episodes": effort.episodes,
+        "iterations": effort.table.iterations,
     }
 
 
