@@ -122,6 +122,7 @@ def test_observations_lie_in_the_observation_space(name, partial_obs, obs_size):
     assert len(np.unique(obs)) > 4
 
 
+@pytest.mark.slow
 @every_game
 @both_twins
 def test_jit_vmap_a_loop_and_eager_agree(name, partial_obs):
@@ -153,6 +154,7 @@ def compiled_for_one(name):
     return env, params, jax.jit(env.reset), jax.jit(env.step)
 
 
+@pytest.mark.slow
 @every_game
 def test_jit_of_one_is_one_of_a_batch(name):
     functions = compiled(name)
@@ -562,6 +564,13 @@ def write_golden():
 # --- what the views show and hide ----------------------------------------------------------------
 
 
+def fingerprints(frames):
+    """A number for each frame, equal for equal frames and very rarely for others: list of int."""
+    words = frames.reshape(len(frames), -1).view(np.uint64)
+    weights = np.random.default_rng(0).integers(0, 2**64, words.shape[1], np.uint64) | np.uint64(1)
+    return (words @ weights).tolist()
+
+
 @every_discrete_environment
 @both_twins
 def test_two_frames_are_equal_if_and_only_if_what_the_view_shows_is(name, partial_obs):
@@ -573,8 +582,7 @@ def test_two_frames_are_equal_if_and_only_if_what_the_view_shows_is(name, partia
     other_score = jax.tree.map(lambda leaf: leaf[:256], played._replace(score=played.score + 1))
     for states in (played, otherwise_dealt, other_score, *scrambled):
         all_shown = shown_by(name, partial_obs)(states)
-        for shown, frame in zip(all_shown, rendered(name, partial_obs, states)):
-            frame = hashlib.sha1(frame).digest()
+        for shown, frame in zip(all_shown, fingerprints(rendered(name, partial_obs, states))):
             assert frame_of.setdefault(shown.tobytes(), frame) == frame, (
                 f"the view leaks: {shown} is drawn in two ways"
             )

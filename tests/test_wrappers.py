@@ -474,6 +474,7 @@ STACKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STACKS)
 def test_wrappers_compose_under_jit_and_vmap_and_match_their_space(name):
     wrap, shape, dtype = STACKS[name]

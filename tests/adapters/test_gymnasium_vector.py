@@ -31,6 +31,7 @@ from tests.adapters.short_navigator import (  # noqa: E402
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", RESETTING)
 def test_a_vector_plays_what_gymnasiums_own_vector_of_single_environments_plays(mode):
     sync = SyncVectorEnv([short_env] * NUM_ENVS, autoreset_mode=mode)

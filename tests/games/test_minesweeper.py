@@ -9,7 +9,6 @@ import pytest
 
 from popgym_arcade import REGISTRY, make
 from popgym_arcade.games import minesweeper
-from popgym_arcade.render import OBS_SIZES
 from tests.testing import (
     DOWN,
     FIRE,
@@ -92,7 +91,7 @@ def ten_marks_and_covered_cells(name):
     )
 
 
-@pytest.mark.parametrize("obs_size", OBS_SIZES)
+@pytest.mark.parametrize("obs_size", [128, pytest.param(256, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", LEVELS)
 def test_all_digits_and_the_mine_look_different_with_and_without_the_cursor(name, obs_size):
     state = ten_marks_and_covered_cells(name)
