@@ -13,7 +13,7 @@ from typing import Any
 
 from popgym_arcade.memory.certificate import REQUIRED_HEADROOM, STANDARD
 from popgym_arcade.memory.players import PLAYERS
-from popgym_arcade.registry import GAMES
+from popgym_arcade.registry import GAMES, REGISTRY
 
 DOCS: Path = Path(__file__).parent
 FIGURES: Path = DOCS / "memory.json"
@@ -103,6 +103,9 @@ def _table(figures: Mapping[str, Mapping[str, Any]]) -> str:
             f"| **{row['headroom']:.2f}** | {row['delay_share']:.0%} "
             f"| {row['delay_median']} ({row['delay_max']}) |"
         )
+    missing = [name for name in REGISTRY if name not in figures]
+    if missing:
+        rows += ["", f"Not measured yet: {', '.join(missing)}."]
     return "\n".join(rows) + "\n"
 
 
