@@ -34,7 +34,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from popgym_arcade import spaces
-from popgym_arcade.registry import TWINS, Environment, make, matching_names, twin_name
+from popgym_arcade.registry import (
+    TWINS,
+    Environment,
+    add_games_option,
+    make,
+    matching_names,
+    twin_name,
+)
 from popgym_arcade.render import OBS_SIZES
 
 __all__ = [
@@ -273,13 +280,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Measure frames per second of every environment, next to the device's limit."
     )
-    parser.add_argument(
-        "--games",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="games or environments, e.g. Navigator BattleShipEasy (default: all)",
-    )
+    add_games_option(parser)
     parser.add_argument(
         "--num-envs",
         type=spaces.number_argument(1),

@@ -3,6 +3,7 @@
 To add a game, import its module and add it to GAMES: every level is then registered.
 """
 
+import argparse
 import dataclasses
 import enum
 import typing
@@ -43,6 +44,7 @@ __all__ = [
     "Action",
     "Entry",
     "Environment",
+    "add_games_option",
     "make",
     "matching_names",
     "registered_game",
@@ -166,6 +168,17 @@ def matching_names(words: Iterable[str]) -> list[str]:
         if not any(name.lower().startswith(prefix) for name in REGISTRY):
             spaces.check_name("environment", word, REGISTRY)
     return [name for name in REGISTRY if not prefixes or name.lower().startswith(tuple(prefixes))]
+
+
+def add_games_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--games`` to a command line: words for ``matching_names``, by default none."""
+    parser.add_argument(
+        "--games",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="games or environments, e.g. Navigator BattleShipEasy (default: all)",
+    )
 
 
 # --- make ----------------------------------------------------------------------------------------

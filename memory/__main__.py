@@ -17,7 +17,7 @@ from typing import Any
 
 from popgym_arcade.bench import progress
 from popgym_arcade.memory.certificate import REQUIRED_HEADROOM, STANDARD, Effort, certify
-from popgym_arcade.registry import REGISTRY, matching_names
+from popgym_arcade.registry import REGISTRY, add_games_option, matching_names
 from popgym_arcade.spaces import number_argument
 from popgym_arcade.vendor import write_files
 
@@ -33,13 +33,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m popgym_arcade.memory",
         description="Measure how much memory is worth in each POMDP.",
     )
-    parser.add_argument(
-        "--games",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="games or environments, e.g. Navigator BattleShipEasy (default: all)",
-    )
+    add_games_option(parser)
     parser.add_argument(
         "--episodes",
         type=number_argument(2),

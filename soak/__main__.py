@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from popgym_arcade.bench import machine, progress
-from popgym_arcade.registry import matching_names
+from popgym_arcade.registry import add_games_option, matching_names
 from popgym_arcade.render import OBS_SIZES
 from popgym_arcade.soak import loop, report
 from popgym_arcade.soak.loop import Options
@@ -39,13 +39,7 @@ def parse(arguments: list[str]) -> tuple[Options, Path | None]:
         prog="python -m popgym_arcade.soak",
         description="Step every environment many times and check its invariants on each step.",
     )
-    parser.add_argument(
-        "--games",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="games or environments, e.g. Navigator BattleShipEasy (default: all)",
-    )
+    add_games_option(parser)
     parser.add_argument(
         "--steps",
         type=number_argument(1),

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from popgym_arcade.experts import loop_through
 from popgym_arcade.games import battleship
 from popgym_arcade.memory.player import HIDDEN, Player
+from popgym_arcade.memory.players import cursor
 from popgym_arcade.registry import Action
 
 NUM_MARKS = 3
@@ -39,16 +40,7 @@ def shown(state: battleship.State, params: battleship.Params) -> Shown:
     marks = state.shots * (1 + state.ships.astype(jnp.int32))
     mark = marks[state.row, state.col]
     everything = Shown(state.score, state.row, state.col, mark, marks, state.repeats)
-    if not params.partial_obs:
-        return everything
-    first, periscope = state.time == 0, params.cursor_hidden
-    return everything._replace(
-        row=jnp.where(first | (not periscope), state.row, HIDDEN),
-        col=jnp.where(first | (not periscope), state.col, HIDDEN),
-        mark=jnp.where(first & periscope, HIDDEN, mark),
-        marks=jnp.full_like(marks, HIDDEN),
-        repeats=jnp.full_like(state.repeats, HIDDEN),
-    )
+    return cursor.seen_by(everything, state, params)
 
 
 # --- without memory ------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import numpy as np
 from popgym_arcade import experts
 from popgym_arcade.games import minesweeper
 from popgym_arcade.memory.player import HIDDEN, Player
+from popgym_arcade.memory.players import cursor
 from popgym_arcade.registry import Action
 
 NUM_MARKS = 11
@@ -53,16 +54,7 @@ def shown(state: minesweeper.State, params: minesweeper.Params) -> Shown:
     marks = jnp.where(state.dug, numbers, COVERED)
     mark = marks[state.row, state.col]
     everything = Shown(state.score, state.row, state.col, mark, marks, state.repeats)
-    if not params.partial_obs:
-        return everything
-    first, enlarged = state.time == 0, params.cursor_hidden
-    return everything._replace(
-        row=jnp.where(first | (not enlarged), state.row, HIDDEN),
-        col=jnp.where(first | (not enlarged), state.col, HIDDEN),
-        mark=jnp.where(first & enlarged, HIDDEN, mark),
-        marks=jnp.full_like(marks, HIDDEN),
-        repeats=jnp.full_like(state.repeats, HIDDEN),
-    )
+    return cursor.seen_by(everything, state, params)
 
 
 # --- without memory ------------------------------------------------------------------------------
