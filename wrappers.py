@@ -379,8 +379,8 @@ def resize(env: Environment, height: int = 84, width: int = 84) -> Environment:
             frame.astype(jnp.float32), (height, width, frame.shape[2]), "linear"
         )
         if frame.dtype == jnp.uint8:
-            image = jnp.clip(jnp.round(image), 0, 255)
-        return image.astype(frame.dtype)
+            return jnp.clip(jnp.round(image), 0, 255).astype(jnp.uint8)
+        return jnp.clip(image, 0, 1)  # rounding errors may exceed what was normalized to [0, 1]
 
     return _with_observations(
         env, resized, lambda box: box._replace(shape=(height, width, box.shape[2]))

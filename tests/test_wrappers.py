@@ -20,6 +20,7 @@ from popgym_arcade.wrappers import (
     resize,
     sticky_actions,
 )
+from tests import toy
 
 LIMIT = 5
 NUM_ENVS = 8
@@ -30,11 +31,8 @@ LOG_NAMES = {"returned_episode", "returned_episode_returns", "returned_episode_l
 
 @functools.cache
 def short_game(times_wrapped):
-    """A Navigator in log_episodes, nested this many times.
-
-    Its episodes end after at most LIMIT steps, often earlier: the board is full of TNT.
-    """
-    env, params = make("NavigatorEasy", board_size=4, max_steps_in_episode=LIMIT)
+    """The toy game in log_episodes, nested this many times."""
+    env, params = toy.make(max_steps_in_episode=LIMIT)
     for _ in range(times_wrapped):
         env = log_episodes(env)
     return env, params
@@ -254,8 +252,8 @@ BLOCK = 20  # steps played in the short games below
 
 @functools.cache
 def game(**options):
-    """The short game without a wrapper, and its params. options: for ``make``."""
-    return make("NavigatorEasy", board_size=4, max_steps_in_episode=LIMIT, **options)
+    """The toy game without a wrapper, and its params. options: for ``make``."""
+    return toy.make(**{"max_steps_in_episode": LIMIT, **options})
 
 
 @functools.cache
@@ -323,6 +321,21 @@ def test_the_final_observation_is_a_stack_of_the_episode_that_ended():
     assert (info["final_observation"][dones] != frames[dones]).any()
 
 
+def test_the_final_observation_is_the_frame_before_the_reset():
+    env, params = game(final_observation=True)
+    step, step_env = jax.jit(env.step), jax.jit(env.step_env)
+    _, state = env.reset(jax.random.key(0), params)
+    ends = 0
+    for key in jax.random.split(jax.random.key(1), 2 * LIMIT):
+        last = step_env(jax.random.split(key)[0], state, jnp.int32(RIGHT), params)
+        observation, state, reward, done, info = step(key, state, jnp.int32(RIGHT), params)
+        assert_same(info.pop("final_observation"), last[0])
+        assert_same((reward, done, info), last[2:])
+        assert np.array_equal(observation, last[0]) != done
+        ends += done
+    assert ends > 1
+
+
 def test_a_stack_can_be_rendered_again():
     env, params = game()
     stacked = frame_stack(env, 2)
@@ -349,16 +362,12 @@ def test_sticky_actions_repeat_with_their_probability_but_not_across_episodes():
 
 
 def test_probability_0_repeats_nothing_and_1_repeats_no_action():
-    env, params = make("BattleShipEasy")
+    env, params = game(max_steps_in_episode=BLOCK + 1)
     (_, states, *_), (_, first) = play(sticky_actions(env, 1.0), params, frames=False)
-    assert (states.env_state.row == first.env_state.row).all() and (
-        states.env_state.col == first.env_state.col
-    ).all()
-    assert (
-        states.env_state.time == np.arange(1, BLOCK + 1)
-    ).all() and not states.env_state.shots.any()
+    assert (states.env_state.position == first.env_state.position).all()
+    assert (states.env_state.time == np.arange(1, BLOCK + 1)).all()
     actions = jax.random.randint(jax.random.split(jax.random.key(0), 3)[1], (BLOCK,), 0, 5)
-    (_, states, *_), _ = play(sticky_actions(env, 0.0), params, frames=False)
+    (_, states, *_), _ = play(sticky_actions(env, 0.0), params, "step_env", frames=False)
     np.testing.assert_array_equal(states.last_action, actions)
 
 
