@@ -110,6 +110,7 @@ def _effort(options: argparse.Namespace) -> Effort:
             kind: settings._replace(iterations=settings.iterations // _QUICK)
             for kind, settings in (("table", effort.table), ("network", effort.network))
         },
+        by_heart=effort.by_heart._replace(rounds=1, steps=effort.by_heart.steps // _QUICK),
         delays=effort.delays // 4,
     )
 

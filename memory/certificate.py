@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from popgym_arcade.memory import by_heart as heart
 from popgym_arcade.memory import player as policies
 from popgym_arcade.memory import search
 from popgym_arcade.memory.delay import delays
@@ -37,6 +38,7 @@ class Effort(NamedTuple):
     episodes: int = 1024  # for each mean return
     table: search.Settings = search.Settings(iterations=400)
     network: search.NetworkSettings = search.NetworkSettings(iterations=150)
+    by_heart: heart.Settings = heart.Settings()
     steps: int = 1 << 17  # of an iteration, at most: long games get fewer episodes
     delays: int = 256  # actions whose delay is measured
     seed: int = 0
@@ -127,22 +129,56 @@ def searched_policies(
     entry: Entry, params: Any, player: Player, effort: Effort, show: Show = lambda share, what: None
 ) -> dict[str, Policy]:
     """The policies that the searches find: how each was found -> the Policy."""
-    found: dict[str, Policy] = {}
-    most = max(1, effort.steps // int(params.max_steps_in_episode))
-    kinds: dict[str, Any] = {"table": (search.table, search.table_policy, effort.table)}
+    searches = {"table": _by_table}
     if player.features:
-        kinds["network"] = search.network, search.network_policy, effort.network
-    for number, (kind, (find, policy, settings)) in enumerate(kinds.items()):
-        settings = settings._replace(episodes=min(settings.episodes, most))
+        searches["network"] = _by_network
+    if heart.distinct_starts(entry, params) is not None:
+        searches["by heart"] = _by_heart
+    found: dict[str, Policy] = {}
+    for number, (kind, search_for) in enumerate(searches.items()):
 
-        def progress(iterations, mean, number=number, kind=kind, settings=settings):
-            share = (number + iterations / settings.iterations) / len(kinds)
-            show(0.8 * share, f"{kind}: {mean:.3f}")
+        def progress(share, mean, number=number, kind=kind):
+            show(0.8 * (number + share) / len(searches), f"{kind}: {mean:.3f}")
 
-        result = find(entry, params, player, settings, effort.seed, progress)
-        found[f"{kind}, sampled"] = policy(player, result)
-        found[f"{kind}, greedy"] = policy(player, result, greedy=True)
+        found |= search_for(entry, params, player, effort, progress)
     return found
+
+
+def _by_table(entry, params, player, effort, progress):
+    settings = _affordable(effort.table, params, effort)
+    logits = search.table(
+        entry, params, player, settings, effort.seed, _by_iterations(progress, settings)
+    )
+    return {
+        "table, sampled": search.table_policy(player, logits),
+        "table, greedy": search.table_policy(player, logits, greedy=True),
+    }
+
+
+def _by_network(entry, params, player, effort, progress):
+    settings = _affordable(effort.network, params, effort)
+    weights = search.network(
+        entry, params, player, settings, effort.seed, _by_iterations(progress, settings)
+    )
+    return {
+        "network, sampled": search.network_policy(player, weights),
+        "network, greedy": search.network_policy(player, weights, greedy=True),
+    }
+
+
+def _by_heart(entry, params, player, effort, progress):
+    actions = heart.by_heart(entry, params, player, effort.by_heart, effort.seed, progress)
+    return {"by heart": heart.by_heart_policy(player, actions)}
+
+
+def _affordable(settings: Any, params: Any, effort: Effort) -> Any:
+    """A search's settings with as many episodes as effort.steps allows."""
+    most = max(1, effort.steps // int(params.max_steps_in_episode))
+    return settings._replace(episodes=min(settings.episodes, most))
+
+
+def _by_iterations(progress: Callable[[float, float], None], settings: Any) -> search.Progress:
+    return lambda iterations, mean: progress(iterations / settings.iterations, mean)
 
 
 def _reflex_policy(player: Player, reflex: Callable[..., Any]) -> Policy:

@@ -23,7 +23,15 @@ import optax
 from popgym_arcade.memory.player import Player, Policy, memoryless_policy
 from popgym_arcade.registry import NUM_ACTIONS, Entry
 
-__all__ = ["Settings", "network", "network_policy", "table", "table_policy"]
+__all__ = [
+    "NetworkSettings",
+    "Progress",
+    "Settings",
+    "network",
+    "network_policy",
+    "table",
+    "table_policy",
+]
 
 Progress = Callable[[int, float], None]
 """Called after every iteration with the number of iterations so far and the mean return."""

@@ -65,6 +65,7 @@ def test_quick_searches_a_tenth(certified, tmp_path):
     (_, effort), standard = certified[0], command.STANDARD
     assert effort.table.iterations == standard.table.iterations // 10
     assert effort.network.iterations == standard.network.iterations // 10
+    assert effort.by_heart.steps == standard.by_heart.steps // 10
     command.run(["--games", "NavigatorEasy", "--json", str(tmp_path / "figures.json")])
     assert certified[1][1] == standard  # the quick figures do not stand for the standard ones
 
