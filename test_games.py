@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from popgym_arcade import GAMES, REGISTERED_ENVIRONMENTS, REGISTRY, experts, make
+from popgym_arcade import GAMES, REGISTERED_ENVIRONMENTS, REGISTRY, experts, make, registry
 from popgym_arcade import render as draw
 from popgym_arcade.play.rules import rules_of
 from tests.testing import (
@@ -215,17 +215,15 @@ def test_typed_and_raw_keys_both_work(name):
     env, params = functions.env, functions.params
 
     @jax.jit
-    def two_steps(key):
+    def reset_and_step(key):
         _, state = env.reset(key, params)
-        first = env.step(key, state, np.int32(FIRE), params)[1]
-        return first, env.step(key, first, np.int32(LEFT), params)[1]
+        return state, *env.step_env(key, state, np.int32(FIRE), params)[1:]
 
     typed = jax.random.key(7)[None]
-    _, state = functions.reset(typed, params)
-    first = functions.step(typed, state, np.array([FIRE], np.int32), params)[1]
-    second = functions.step(typed, first, np.array([LEFT], np.int32), params)[1]
-    raw = two_steps(jax.random.PRNGKey(7))
-    assert_same(raw, one_of((first, second), 0), exact=False)
+    _, start = functions.reset(typed, params)
+    stepped = functions.step_env(typed, start, np.array([FIRE], np.int32), params)
+    raw = reset_and_step(jax.random.PRNGKey(7))
+    assert_same(raw, one_of((start, *stepped[1:]), 0), exact=False)
 
 
 @every_environment
@@ -501,13 +499,13 @@ def test_importing_the_package_touches_no_device():
 # --- golden frames -------------------------------------------------------------------------------
 
 
-def golden_hash(name, partial_obs):
+def golden_hash(name, partial_obs, for_users=False):
     """Hash the frames of 32 steps of BATCH episodes, half of them played by the expert.
 
     Float state is rounded to 1 / 1024 before it is drawn, so that last-bit differences between
     devices do not matter.
     """
-    programs, params = compiled_programs(name), REGISTRY[name].params
+    programs, params = compiled_programs(name, for_users), REGISTRY[name].params
     state = programs.reset(keys(11), params)[partial_obs]
     states, outcomes, number = [], [], np.arange(BATCH, dtype=np.int32)
     for i in range(32):
@@ -520,9 +518,9 @@ def golden_hash(name, partial_obs):
         actions = programs.expert(state, number % 2 == 0, (7 * i + number) % 5, params)
         state, reward, done, _ = programs.step(keys(i), state, actions, params)[partial_obs]
         outcomes.append((np.asarray(reward), np.asarray(done)))
-    frames = rendered(
-        name, partial_obs, jax.tree.map(lambda *leaves: np.concatenate(leaves), *states)
-    )
+    every_state = jax.tree.map(lambda *leaves: np.concatenate(leaves), *states)
+    view = dataclasses.replace(params, partial_obs=partial_obs)
+    frames = np.asarray(programs.render(every_state, view))
     digest = hashlib.sha256()
     for some_frames, (reward, done) in zip(np.split(frames, len(states)), outcomes):
         digest.update(some_frames.tobytes())
@@ -543,6 +541,14 @@ def test_frames_are_the_golden_ones(name):
         assert [golden["MDP"], golden["POMDP"]] == frames, (
             "the VERSION changed: run python test_games.py --write-golden"
         )
+
+
+@pytest.mark.slow
+@every_game
+def test_frames_as_users_compile_them_are_the_golden_ones(name):
+    golden = json.loads(GOLDEN.read_text())[name]
+    for twin, partial_obs in registry.TWINS.items():
+        assert golden_hash(name, partial_obs, for_users=True) == golden[twin]
 
 
 def write_golden():

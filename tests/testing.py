@@ -162,15 +162,15 @@ class Programs(NamedTuple):
 
 
 @cache
-def compiled_programs(name):
+def compiled_programs(name, for_users=False):
     """The Programs of an environment, compiled for as many environments as its rollouts have.
 
-    Those of an Easy level are what a user gets. The other levels run the same code on other sizes.
+    for_users: whether to compile them as users do. It takes longer, so only a slow test does it.
     """
     env, _ = make(name)
-    as_for_users = AS_FOR_USERS if name.endswith("Easy") else NEARLY_AS_FOR_USERS
+    options = AS_FOR_USERS if for_users else NEARLY_AS_FOR_USERS
 
-    def program(function, options=as_for_users):
+    def program(function):
         return in_full_batches(function, episodes_of(name), options)
 
     def of_both(function):
@@ -190,7 +190,7 @@ def compiled_programs(name):
     return Programs(
         reset=of_both(lambda *arguments: env.reset(*arguments)[1]),
         step=of_both(lambda *arguments: env.step(*arguments)[1:]),
-        step_env=program(lambda *arguments: env.step_env(*arguments)[1:], NEARLY_AS_FOR_USERS),
+        step_env=program(lambda *arguments: env.step_env(*arguments)[1:]),
         render=program(env.render),
         expert=where_chosen(experts.expert),
         worst=where_chosen(experts.worst),

@@ -25,10 +25,14 @@ LEFT, RIGHT, FIRE = 2, 3, 4
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Params:
+    """As those of a game."""
+
     max_steps_in_episode: int = 2
 
 
 class State(NamedTuple):
+    """One episode."""
+
     number: jax.Array
     place: jax.Array
     time: jax.Array
