@@ -31,7 +31,6 @@ from tests.testing import (
     BATCH,
     DOWN,
     FIRE,
-    LEFT,
     UP,
     as_numpy,
     assert_same,
