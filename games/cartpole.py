@@ -81,6 +81,8 @@ __all__ = [
     "State",
     "advance",
     "draw_noise",
+    "drawn_variables",
+    "half_widths",
     "in_range",
     "push",
     "render",
@@ -239,9 +241,9 @@ def in_range(state: State) -> jax.Array:
 def render(state: State, params: Params) -> jax.Array:
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
     size = params.obs_size
-    x, x_dot, theta, theta_dot = _drawn_variables(state, params)
+    x, x_dot, theta, theta_dot = drawn_variables(state, params)
     cart = _subpixels(_MIDDLE, size) + draw.fixed_point(
-        jnp.clip(x, -X_LIMIT, X_LIMIT), scale=_subpixels(_REACH, size) / X_LIMIT
+        jnp.clip(x, -X_LIMIT, X_LIMIT), scale=half_widths(size)[0] / X_LIMIT
     )
     gauges = draw.field(size, top=_GAUGES_BAND[0], bottom=_GAUGES_BAND[1])
     if not (params.partial_obs and params.velocities_hidden):
@@ -253,7 +255,7 @@ def render(state: State, params: Params) -> jax.Array:
     return draw.frame(bands, score=state.score, name=params.title)
 
 
-def _drawn_variables(state: State, params: Params) -> tuple[jax.Array, ...]:
+def drawn_variables(state: State, params: Params) -> tuple[jax.Array, ...]:
     """The four variables as the view draws them, in the POMDP with noise: float32[] each."""
     if not params.partial_obs:
         return state[:4]
@@ -290,7 +292,7 @@ def _draw_gauges(canvas: jax.Array, x_dot: jax.Array, theta_dot: jax.Array) -> j
         )
         here = (rows >= top) & (rows < bottom)
         start, end = np.where(here, left, start), np.where(here, right, end)
-        length = draw.fixed_point(velocity / (1 + jnp.abs(velocity)), scale=right - middle)
+        length = draw.fixed_point(velocity / (1 + jnp.abs(velocity)), scale=half_widths(size)[1])
         bar_start = jnp.where(here, middle + jnp.minimum(length, 0), bar_start)
         bar_end = jnp.where(here, middle + jnp.maximum(length, 0), bar_end)
     half_mark = np.where(end > start, _subpixels(0.5, size), 0)
@@ -334,7 +336,7 @@ def _cart_band(cart: jax.Array, size: int) -> jax.Array:
     half_wheel = draw.disc_half_widths(height, top=wheels_top, diameter=track_top - wheels_top)
     half_hinge = draw.disc_half_widths(height, top=0, diameter=draw.pixels(size, _HINGE))
 
-    reach = np.where(on_track, _subpixels(_REACH, size), 0)
+    reach = np.where(on_track, half_widths(size)[0], 0)
     canvas = draw.spans(
         canvas,
         left=_subpixels(_MIDDLE, size) - reach,
@@ -349,6 +351,13 @@ def _cart_band(cart: jax.Array, size: int) -> jax.Array:
     half = np.where(in_body, half_hinge, half_wheel)
     return draw.spans(
         canvas, left=cart + wheel - half, right=cart + wheel + half, colors=colors.replace("c", "b")
+    )
+
+
+def half_widths(size: int) -> tuple[int, int]:
+    """Sub-pixels from the middle of the track to X_LIMIT, and half the width of a gauge."""
+    return _subpixels(_REACH, size), _subpixels(_GAUGE_RIGHT, size) - _subpixels(
+        _GAUGE_MIDDLE, size
     )
 
 

@@ -3,9 +3,9 @@
 The first frame shows the bricks, the ball and its direction. Afterwards the ball is seen only when
 it bounces off a brick or the paddle, and neither its direction nor any brick. But nothing is left
 to chance: who remembers the first frame and counts steps and own moves knows the ball's whole
-flight, for up to 2000 steps. For the same reason a policy may learn the whole course of the game by
-heart, frame by frame; a depth-first search through the 100 starts of Easy found one that earns
-0.02, more than the searches here do.
+flight, for up to 2000 steps. For the same reason a policy may learn the course of a game by heart,
+frame by frame, and have the paddle's place tell it where the ball is. That earns most among the
+policies found here that have no memory.
 """
 
 from typing import Any, NamedTuple

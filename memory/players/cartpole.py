@@ -38,22 +38,13 @@ _ZERO = 1 << 14  # what stands for 0 m, 0 rad and no velocity
 
 def _scales(params: cartpole.Params) -> np.ndarray:
     """Units of Shown per meter, radian, and full gauge, twice: float64[4]."""
-    return np.array(
-        [
-            cartpole._subpixels(cartpole._REACH, params.obs_size) / X_LIMIT,
-            draw.ANGLE_UNIT,
-            *2
-            * [
-                cartpole._subpixels(cartpole._GAUGE_RIGHT, params.obs_size)
-                - cartpole._subpixels(cartpole._GAUGE_MIDDLE, params.obs_size)
-            ],
-        ]
-    )
+    reach, gauge = cartpole.half_widths(params.obs_size)
+    return np.array([reach / X_LIMIT, draw.ANGLE_UNIT, gauge, gauge])
 
 
 def shown(state: cartpole.State, params: cartpole.Params) -> Shown:
     """What the frame of a state shows."""
-    x, x_dot, theta, theta_dot = cartpole._drawn_variables(state, params)
+    x, x_dot, theta, theta_dot = cartpole.drawn_variables(state, params)
     place = jnp.clip(x, -X_LIMIT, X_LIMIT), jnp.clip(theta, -THETA_LIMIT, THETA_LIMIT)
     speed = (velocity / (1 + jnp.abs(velocity)) for velocity in (x_dot, theta_dot))
     cart, angle, *gauges = (
