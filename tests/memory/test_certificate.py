@@ -25,13 +25,13 @@ FIGURES = json.loads((ROOT / "docs" / "memory.json").read_text())
 
 
 def test_the_published_figures_are_those_of_the_present_rules():
-    assert set(EASY) <= set(FIGURES) <= set(REGISTRY)
+    assert list(FIGURES) == list(REGISTRY)
     for name, row in FIGURES.items():
         assert row["version"] == REGISTRY[name].version, name
         assert row["episodes"] >= 1024, name
 
 
-@pytest.mark.parametrize("name", sorted(FIGURES))
+@pytest.mark.parametrize("name", FIGURES)
 def test_the_published_headroom_is_enough_and_follows_from_the_means(name):
     row = FIGURES[name]
     means = {player: row[player][0] for player in ("random", "memoryless", "recall", "expert")}
