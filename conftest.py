@@ -40,13 +40,16 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault(name, value)
     has_workers = getattr(config.option, "numprocesses", None)
     if has_workers and not os.environ.get("COMPILE_AS_FOR_USERS"):
-        flags = [*filter(xla_accepts, QUICK_TO_COMPILE), os.environ.get("XLA_FLAGS", "")]
+        accepted = QUICK_TO_COMPILE
+        if not xla_accepts(*accepted):
+            accepted = filter(xla_accepts, QUICK_TO_COMPILE)
+        flags = [*accepted, os.environ.get("XLA_FLAGS", "")]
         os.environ["XLA_FLAGS"] = " ".join(flags)  # the last one of a kind counts: the user's
 
 
-def xla_accepts(flag: str) -> bool:
-    """Whether this version of XLA has a flag. XLA aborts a process that sets an unknown one."""
-    environment = {**os.environ, "XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
+def xla_accepts(*flags: str) -> bool:
+    """Whether this version of XLA has these flags. XLA aborts a process that sets unknown ones."""
+    environment = {**os.environ, "XLA_FLAGS": " ".join(flags), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", "import jax; jax.devices()"]
     return not subprocess.run(command, env=environment, capture_output=True).returncode
 

@@ -17,7 +17,7 @@ import re
 import subprocess
 import sys
 import typing
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -209,7 +209,18 @@ def test_same_key_same_everything_and_other_key_another_episode(name, partial_ob
 
 
 @every_game
-def test_typed_and_raw_keys_both_work(name):
+def test_raw_keys_work(name):
+    env, params = make(name)
+    raw, typed = jax.random.PRNGKey(7), jax.random.key(7)
+    (_, state), (_, same_state) = (jax.eval_shape(env.reset, key, params) for key in (raw, typed))
+    assert state == same_state
+    stepped = [jax.eval_shape(env.step, key, state, 4, params) for key in (raw, typed)]
+    assert stepped[0] == stepped[1]
+
+
+@pytest.mark.slow
+@every_game
+def test_typed_and_raw_keys_give_the_same_episode(name):
     functions = compiled(name)
     env, params = functions.env, functions.params
 
@@ -412,9 +423,14 @@ def test_params_can_be_swept_with_vmap(name):
     limits = jnp.array([1, 2, 50])
     swept = dataclasses.replace(params, max_steps_in_episode=limits)
     axes = dataclasses.replace(jax.tree.map(lambda leaf: None, params), max_steps_in_episode=0)
-    _, state = env.reset(jax.random.key(0), params)
-    step = jax.jit(jax.vmap(env.step_env, in_axes=(None, None, None, axes)))
-    *_, info = step(jax.random.key(1), state, np.int32(UP), swept)
+    state = one_of(compiled(name).reset(keys(0), params)[1], 0)
+
+    @jax.jit
+    @partial(jax.vmap, in_axes=(None, None, None, axes))
+    def flags(key, state, action, params):
+        return env.step_env(key, state, action, params)[4]
+
+    info = flags(jax.random.key(1), state, np.int32(UP), swept)
     assert info["truncated"].tolist() == [True, False, False]
 
 
@@ -483,7 +499,7 @@ def test_bad_input_is_answered_at_make_in_one_sentence(error, words, arguments):
 @every_game
 def test_another_frame_size_needs_no_change_in_a_game(name, obs_size):
     entry = REGISTRY[name]
-    _, state = entry.reset(jax.random.key(0), entry.params)
+    state = one_of(compiled(name).reset(keys(0), entry.params)[1], 0)
     obs = jax.jit(entry.render)(state, dataclasses.replace(entry.params, obs_size=obs_size))
     assert obs.shape == (obs_size, obs_size, 3) and len(np.unique(np.asarray(obs))) > 4
 
