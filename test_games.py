@@ -495,7 +495,7 @@ def test_bad_input_is_answered_at_make_in_one_sentence(error, words, arguments):
     assert "\n" not in message and len(message) < 250
 
 
-@pytest.mark.parametrize("obs_size", (96, 192))
+@pytest.mark.parametrize("obs_size", [96, pytest.param(192, marks=pytest.mark.slow)])
 @every_game
 def test_another_frame_size_needs_no_change_in_a_game(name, obs_size):
     entry = REGISTRY[name]

@@ -286,7 +286,7 @@ def test_a_box_checks_each_element_of_a_batch_under_vmap():
 # --- the spaces of an environment ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("obs_size", [128, 256])
+@pytest.mark.parametrize("obs_size", [128, pytest.param(256, marks=pytest.mark.slow)])
 def test_an_environments_spaces_contain_its_actions_and_frames(obs_size):
     env, params = make("NavigatorEasy", obs_size=obs_size)
     observation, _ = jax.jit(env.reset)(jax.random.key(0), params)

@@ -233,7 +233,7 @@ def test_a_step_keeps_all_types_and_is_traced_once(form):
     assert first_types[1:] == 2 * (((), np.dtype("float32"), False), ((), np.dtype("int32"), False))
 
 
-@pytest.mark.parametrize("form", ["step", "step_env"])
+@pytest.mark.parametrize("form", ["step", pytest.param("step_env", marks=pytest.mark.slow)])
 def test_two_nested_logs_agree(form):
     twice, params = short_game(2)
     _, states, _, _, info = rollout(1, form, params)
