@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from popgym_arcade import spaces
 from popgym_arcade.games import (
@@ -44,6 +45,7 @@ __all__ = [
     "Action",
     "Entry",
     "Environment",
+    "UnknownParameterError",
     "add_games_option",
     "make",
     "matching_names",
@@ -203,18 +205,36 @@ def make(
     Returns (Environment, params). Observations are uint8[obs_size, obs_size, 3]: rows, columns,
     RGB.
 
-    Raises ValueError for an unknown name or override or an invalid value, and TypeError for a value
-    of the wrong type; the message names what is allowed and the nearest valid choice.
+    NumPy's scalars count as Python's. Raises ValueError for an unknown name or an invalid value,
+    TypeError for a value of the wrong type, and UnknownParameterError for an unknown override; the
+    message names what is allowed and the nearest valid choice.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"an environment's name is a str, e.g. 'NavigatorEasy', but it is {name!r}")
     spaces.check_name("environment", name, REGISTRY)
+    final_observation = _plain(final_observation)
     if not isinstance(final_observation, bool):
         raise TypeError(f"final_observation must be True or False, but it is {final_observation!r}")
     entry = REGISTRY[name]
     values = {"partial_obs": partial_obs, "obs_size": obs_size, **overrides}
+    values = {field_name: _plain(value) for field_name, value in values.items()}
     for field_name, value in values.items():
         _check_override(name, entry.params, field_name, value)
     params = dataclasses.replace(entry.params, **values)
     return _environment(name, entry, params, final_observation), params
+
+
+class UnknownParameterError(TypeError, ValueError):
+    """An override that is not a field of the game's Params.
+
+    It is a TypeError, as for any unexpected keyword argument, because some libraries try one and
+    leave it out only after that error.
+    """
+
+
+def _plain(value: Any) -> Any:
+    """The Python value of a NumPy scalar; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _check_override(name: str, params: Any, field_name: str, value: Any) -> None:
@@ -225,8 +245,9 @@ def _check_override(name: str, params: Any, field_name: str, value: Any) -> None
     """
     fields = {field.name: field for field in dataclasses.fields(params)}
     if field_name not in fields:
-        raise ValueError(
-            f"{name} has no parameter {field_name!r}; {spaces.nearest_names(field_name, fields)}"
+        raise UnknownParameterError(
+            f"unexpected keyword argument {field_name!r} for {name}; "
+            f"{spaces.nearest_names(field_name, fields)}"
         )
     expected = typing.get_type_hints(type(params))[field_name]
     int_for_float = expected is float and isinstance(value, int) and not isinstance(value, bool)

@@ -8,6 +8,7 @@ choice.
 import argparse
 import difflib
 import math
+import numbers
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
@@ -226,12 +227,16 @@ def check_multiple(what: str, value: int, of: str, factor: int) -> None:
 
 
 def check_choice(what: str, value: Any, allowed: Collection[Any]) -> None:
-    """Raise ValueError unless value is in allowed: a range, or a collection of its type."""
+    """Raise ValueError unless value is in allowed: a range, or a collection of values of one type.
+
+    Raises TypeError for a value that cannot be compared with these.
+    """
     if value not in allowed:
-        nearest = _closest(value, allowed)
-        raise ValueError(
-            f"{what} must be {listed(allowed)}, but it is {value!r}; the nearest is {nearest!r}"
-        )
+        message = f"{what} must be {listed(allowed)}, but it is {value!r}"
+        type_ = str if isinstance(next(iter(allowed)), str) else numbers.Real
+        if not isinstance(value, type_):
+            raise TypeError(message)
+        raise ValueError(f"{message}; the nearest is {_closest(value, allowed)!r}")
 
 
 def listed(allowed: Collection[Any]) -> str:

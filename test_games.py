@@ -495,6 +495,27 @@ def test_bad_input_is_answered_at_make_in_one_sentence(error, words, arguments):
     assert "\n" not in message and len(message) < 250
 
 
+@pytest.mark.parametrize("error", [TypeError, ValueError])
+def test_an_unknown_override_is_an_unexpected_keyword_argument(error):
+    with pytest.raises(error, match="unexpected keyword argument 'frameskip' for TetrisEasy"):
+        make("TetrisEasy", frameskip=4)
+
+
+@pytest.mark.parametrize("name", [3, None, ["TetrisEasy"], b"TetrisEasy"])
+def test_a_name_that_is_not_a_str_is_a_type_error(name):
+    with pytest.raises(TypeError, match="name is a str, e.g. 'NavigatorEasy', but it is"):
+        make(name)
+
+
+def test_numpy_scalars_are_as_good_as_pythons():
+    as_numpy = dict(partial_obs=np.bool_(True), obs_size=np.int64(256), board_size=np.uint8(6))
+    env, params = make("NavigatorEasy", final_observation=np.bool_(True), **as_numpy)
+    assert params == make("NavigatorEasy", partial_obs=True, obs_size=256, board_size=6)[1]
+    assert all(type(getattr(params, name)) in (bool, int) for name in as_numpy)
+    sigma = make("CartPoleEasy", noise_sigma=np.float64(0.125))[1].noise_sigma
+    assert sigma == 0.125 and type(sigma) is float
+
+
 @pytest.mark.parametrize("obs_size", [96, pytest.param(192, marks=pytest.mark.slow)])
 @every_game
 def test_another_frame_size_needs_no_change_in_a_game(name, obs_size):

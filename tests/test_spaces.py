@@ -416,6 +416,14 @@ def test_a_choice_that_is_not_allowed_is_answered_with_the_nearest(value, allowe
         spaces.check_choice("size", choice, allowed)
 
 
+@pytest.mark.parametrize(
+    "value, allowed", [(3, ("full", "cut")), ("full", (128, 256)), (None, range(4)), ([], ("a",))]
+)
+def test_a_choice_of_another_type_is_a_type_error(value, allowed):
+    with pytest.raises(TypeError, match=re.escape(f"but it is {value!r}")):
+        spaces.check_choice("size", value, allowed)
+
+
 def test_a_number_on_the_command_line_is_checked(capsys):
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=spaces.number_argument(1, 8))

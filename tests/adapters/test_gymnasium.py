@@ -217,7 +217,8 @@ def test_an_action_outside_the_space_is_refused(action):
 
 def test_arguments_are_checked():
     with pytest.raises(
-        ValueError, match="NavigatorEasy has no parameter 'bord_size'; the nearest are: board_size"
+        TypeError,
+        match="unexpected keyword argument 'bord_size' for NavigatorEasy; the nearest are: board_",
     ):
         ArcadeEnv("NavigatorEasy", bord_size=4)
     with pytest.raises(
