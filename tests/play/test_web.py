@@ -948,6 +948,16 @@ def test_a_phone_has_touch_keys_and_nothing_sticks_out(server, new_page):
     assert not page.is_visible("#rules")
 
 
+def test_a_small_phone_in_landscape_shows_all_buttons(new_page):
+    page = new_page("#NavigatorEasy/POMDP", width=568, height=320, has_touch=True, is_mobile=True)
+    wait_for_step(page, 0, "POMDP")
+    page.evaluate("document.getElementById('level').textContent = 'Medium'")  # the widest
+    for name in ("leave", "restart", "swap", "help", "gif"):
+        box = page.locator(f"#{name}").bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 568, name
+        assert page.is_visible(f"#{name}")
+
+
 def no_wider_than_the_screen(page):
     """Whether the page has no horizontal scroll."""
     return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
