@@ -20,6 +20,7 @@ __all__ = [
     "Box",
     "Dict",
     "Discrete",
+    "MAX_SEED",
     "check_choice",
     "check_multiple",
     "check_name",
@@ -29,6 +30,10 @@ __all__ = [
     "nearest_names",
     "number_argument",
 ]
+
+
+MAX_SEED: int = 2**31 - 1
+"""The largest seed that JAX takes without 64-bit integers."""
 
 
 class Discrete(NamedTuple):

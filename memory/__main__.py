@@ -18,7 +18,7 @@ from typing import Any
 from popgym_arcade.bench import progress
 from popgym_arcade.memory.certificate import REQUIRED_HEADROOM, STANDARD, Effort, certify
 from popgym_arcade.registry import REGISTRY, add_games_option, matching_names
-from popgym_arcade.spaces import number_argument
+from popgym_arcade.spaces import MAX_SEED, number_argument
 from popgym_arcade.vendor import write_files
 
 __all__ = ["main", "run"]
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--seed",
-        type=number_argument(0, 2**31 - 1),
+        type=number_argument(0, MAX_SEED),
         default=STANDARD.seed,
         help="random seed (default: %(default)s)",
     )

@@ -14,7 +14,7 @@ from typing import NoReturn
 from popgym_arcade.play import cabinet, record, rules, session
 from popgym_arcade.registry import GAMES, REGISTRY, registered_name
 from popgym_arcade.render import OBS_SIZES
-from popgym_arcade.spaces import number_argument
+from popgym_arcade.spaces import MAX_SEED, number_argument
 
 __all__ = ["HOST", "PORT", "main", "parser"]
 
@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--seed",
-        type=number_argument(0, session.MAX_SEED),
+        type=number_argument(0, MAX_SEED),
         metavar="N",
         help="random seed (default: a random one, which is printed)",
     )
@@ -143,7 +143,7 @@ def _play_in_window(options: argparse.Namespace) -> None:
     except ModuleNotFoundError as error:
         _exit_without_library(error)
     with window.display():
-        seed = random.randrange(session.MAX_SEED + 1) if options.seed is None else options.seed
+        seed = random.randrange(MAX_SEED + 1) if options.seed is None else options.seed
         print(f"{options.name}, rule version {REGISTRY[options.name].version}, seed {seed}")
         print("compiling ...", end=" ", flush=True)
         start = time.perf_counter()

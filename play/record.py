@@ -25,7 +25,7 @@ from PIL import Image
 
 from popgym_arcade import experts, spaces
 from popgym_arcade.play import cabinet
-from popgym_arcade.registry import NUM_ACTIONS, REGISTERED_ENVIRONMENTS
+from popgym_arcade.registry import NUM_ACTIONS, REGISTERED_ENVIRONMENTS, registered_name
 from popgym_arcade.render import OBS_SIZES
 from popgym_arcade.vendor import write_files
 
@@ -120,12 +120,18 @@ def rollout(
 
     name, partial_obs, obs_size and overrides are passed to ``make``. policy: a name in POLICIES or
     a function (observation) -> action; it sees the twin that partial_obs selects, even when
-    ``both`` twins are recorded. seed: determines the episode, given name and policy. max_steps:
-    stop after this many steps, if the episode is not over before.
+    ``both`` twins are recorded. seed: in [0, spaces.MAX_SEED]; determines the episode, given name
+    and policy. max_steps: stop after this many steps, at least 1, if the episode is not over
+    before.
 
-    Raises what ``make`` raises, and ValueError for an unknown policy or an action that is not an
-    int in [0, 4].
+    Raises what ``make`` raises, and ValueError for a number out of range, an unknown policy, or an
+    action that is not an int in [0, 4].
     """
+    spaces.check_range("seed", seed, 0, spaces.MAX_SEED)
+    if max_steps is not None:
+        spaces.check_range("max_steps", max_steps, 1)
+    if isinstance(policy, str):
+        spaces.check_name("policy", policy, POLICIES, "; or pass a function")
     machine = cabinet.build(name, obs_size, **overrides)
     episode_key, policy_key = jax.random.split(jax.random.key(seed))
     choose = _chooser(policy, machine, partial_obs, policy_key)
@@ -239,10 +245,9 @@ def write_sheet(
 def _chooser(
     policy: str | Policy, machine: cabinet.Cabinet, partial_obs: bool, key: jax.Array
 ) -> Callable[[cabinet.Episode], Any]:
-    """A policy as a function (episode) -> action. Raises ValueError for an unknown one."""
+    """A policy as a function (episode) -> action. policy: one of POLICIES, or a function."""
     if not isinstance(policy, str):
         return lambda episode: policy(cabinet.observe(machine, episode, partial_obs))
-    spaces.check_name("policy", policy, POLICIES, "; or pass a function")
     if policy == "random":
         generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
         return lambda episode: int(generator.integers(NUM_ACTIONS))
@@ -378,16 +383,29 @@ def _parser() -> argparse.ArgumentParser:
         default=OBS_SIZES[0],
         help="frame size in pixels (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
-    parser.add_argument("--max-steps", type=int, metavar="N", help="stop after this many steps")
+    parser.add_argument(
+        "--seed",
+        type=spaces.number_argument(0, spaces.MAX_SEED),
+        default=0,
+        help="random seed (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-steps",
+        type=spaces.number_argument(1),
+        metavar="N",
+        help="stop after this many steps",
+    )
     parser.add_argument(
         "--fps",
-        type=float,
+        type=spaces.number_argument(*RATES, float),
         default=FRAMES_PER_SECOND,
         help="frames per second of an animation (default: %(default)s)",
     )
     parser.add_argument(
-        "--scale", type=int, default=1, help="output pixels per frame pixel (default: %(default)s)"
+        "--scale",
+        type=spaces.number_argument(*_SCALES),
+        default=1,
+        help="output pixels per frame pixel (default: %(default)s)",
     )
     return parser
 
@@ -397,9 +415,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
+        name = registered_name(options.name)
         recording = record(
             options.path,
-            options.name,
+            name,
             _policy_from(options.policy),
             frames_per_second=options.fps,
             scale=options.scale,
@@ -412,7 +431,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     steps, total = len(recording.actions), recording.rewards.sum()
-    print(f"wrote {options.path}: {options.name}, {steps} steps, return {total:.3f}")
+    counted = "1 step" if steps == 1 else f"{steps} steps"
+    print(f"wrote {options.path}: {name}, {counted}, return {total:.3f}")
 
 
 if __name__ == "__main__":

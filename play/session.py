@@ -11,10 +11,9 @@ import numpy as np
 from popgym_arcade.play import cabinet, record
 from popgym_arcade.registry import NO_ACTION, REGISTRY, Action, twin_name
 
-__all__ = ["CLOCKS", "MAX_FPS", "MAX_SEED", "Session"]
+__all__ = ["CLOCKS", "MAX_FPS", "Session"]
 
 MAX_FPS: int = 60
-MAX_SEED: int = 2**31 - 1
 
 CLOCKS: dict[str, float] = {
     "Breakout": 10,
@@ -45,7 +44,7 @@ class Session:
     ) -> None:
         """Begin the first episode.
 
-        seed: in [0, MAX_SEED]; determines all episodes of the session. partial_obs: show the
+        seed: in [0, spaces.MAX_SEED]; determines all episodes of the session. partial_obs: show the
         POMDP. both: show the twins side by side. fps: steps per second, or 0 to step when a key is
         pressed; by default the game's own. keep_all: keep the frames of all episodes, not only of
         the current one.

@@ -42,7 +42,7 @@ from PIL import Image
 
 from popgym_arcade import spaces
 from popgym_arcade.play import cabinet, record, rules
-from popgym_arcade.play.session import CLOCKS, MAX_FPS, MAX_SEED, Session
+from popgym_arcade.play.session import CLOCKS, MAX_FPS, Session
 from popgym_arcade.registry import GAMES, NUM_ACTIONS, registered_name
 from popgym_arcade.render import FONT, OBS_SIZES
 
@@ -116,7 +116,7 @@ def _check_environment(field: str, value: Any) -> str:
 def _check_seed(field: str, value: Any) -> int | None:
     """Check a seed, or None for a random one."""
     if value is not None:
-        spaces.check_range(field, _integer(field, value), 0, MAX_SEED, " or null")
+        spaces.check_range(field, _integer(field, value), 0, spaces.MAX_SEED, " or null")
     return value
 
 
@@ -306,7 +306,7 @@ class PageConnection:
             _log.exception("could not compile %s", name)
             self._tell(error=f"could not compile {name}: {error}")
             return
-        seed = random.randrange(MAX_SEED + 1) if seed is None else seed
+        seed = random.randrange(spaces.MAX_SEED + 1) if seed is None else seed
         self._session, self._shown = Session(machine, seed=seed, **options), None
         self._news.set()
 
@@ -466,7 +466,7 @@ async def _serve_games(request: web.Request) -> web.Response:
         "seed": options.seed,
         "fps": options.fps,
     }
-    limits = {"sizes": OBS_SIZES, "max_seed": MAX_SEED, "max_fps": MAX_FPS}
+    limits = {"sizes": OBS_SIZES, "max_seed": spaces.MAX_SEED, "max_fps": MAX_FPS}
     return web.json_response({"games": _games(), "start": start, "font": _glyphs(), **limits})
 
 

@@ -211,6 +211,8 @@ BAD_OPTIONS = [
         dict(frames_per_second=1000),
         r"frames_per_second must be in \[0.1, 50\], but it is 1000; the nearest is 50",
     ),
+    (dict(seed=2**32), r"seed must be in \[0, 2147483647\], but it is 4294967296"),
+    (dict(max_steps=0), "max_steps must be at least 1, but it is 0"),
     (dict(policy="expret"), "no policy 'expret'; the nearest are: expert"),
     (dict(name="NavigatorEsay"), "the nearest are: NavigatorEasy"),
 ]
@@ -265,6 +267,12 @@ def test_the_command_writes_a_recording_and_says_what_it_played(tmp_path, capsys
     assert animation(path)[0].shape[1:] == (256, 2 * (2 * 128 + 4), 3)
 
 
+def test_the_command_finds_an_environment_in_any_case(tmp_path, capsys):
+    path = str(tmp_path / "a.png")
+    record.main(["navigatoreasy", path, "--max-steps", "1"])
+    assert capsys.readouterr().out.startswith(f"wrote {path}: NavigatorEasy, 1 step,")
+
+
 def test_the_command_takes_a_users_policy(tmp_path, monkeypatch, capsys):
     (tmp_path / "my_policy.py").write_text(
         "def always_left(observation):\n    return 2\n\nnot_a_function = 3\n"
@@ -280,7 +288,14 @@ def test_the_command_takes_a_users_policy(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     "words, message",
-    [(["Navigator", "a.gif"], "NavigatorEasy"), (["NavigatorEasy", "a.txt"], ".gif or .png")],
+    [
+        (["Navigator", "a.gif"], "NavigatorEasy"),
+        (["NavigatorEasy", "a.txt"], ".gif or .png"),
+        (["NavigatorEasy", "a.gif", "--seed", str(10**23)], "--seed: must be in [0, 2147483647]"),
+        (["NavigatorEasy", "a.gif", "--max-steps", "-5"], "--max-steps: must be at least 1"),
+        (["NavigatorEasy", "a.gif", "--scale", "0"], "--scale: must be in [1, 64]"),
+        (["NavigatorEasy", "a.gif", "--fps", "nan"], "--fps: must be in [0.1, 50]"),
+    ],
 )
 def test_bad_input_to_the_command_exits_with_2(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -22,8 +22,9 @@ from PIL import Image, ImageSequence
 from popgym_arcade import GAMES
 from popgym_arcade.play import __main__ as play
 from popgym_arcade.play import cabinet, rules
-from popgym_arcade.play.session import CLOCKS, MAX_SEED, Session
+from popgym_arcade.play.session import CLOCKS, Session
 from popgym_arcade.registry import NO_ACTION
+from popgym_arcade.spaces import MAX_SEED
 from tests.testing import program
 
 aiohttp = pytest.importorskip("aiohttp", reason="the web page needs the extra 'human'")

@@ -14,7 +14,8 @@ from PIL import Image, ImageGrab, ImageSequence
 
 from popgym_arcade import GAMES, experts
 from popgym_arcade.play import cabinet
-from popgym_arcade.play.session import MAX_SEED, Session
+from popgym_arcade.play.session import Session
+from popgym_arcade.spaces import MAX_SEED
 from tests.testing import program
 
 pygame = pytest.importorskip("pygame", reason="the window needs the extra 'human'")
