@@ -36,8 +36,7 @@ ACTION_KEYS: dict[int, Action] = {
 _KEY_HINTS = "R: new episode   P: swap view   H: rules   Esc: quit"
 _REPEAT_DELAY, _REPEAT_INTERVAL = 350, 90  # milliseconds, of keys that are held
 _LISTEN_INTERVAL = 250  # milliseconds: Python notices Ctrl-C only between pygame's waits
-_PICTURE_SIDE = 640  # screen pixels, the most that a frame is scaled up to by default
-_DESKTOP_SHARE = 0.85  # the most of the desktop that the window takes
+_WIDTH_SHARE, _HEIGHT_SHARE = 0.9, 0.75  # the most of the desktop that the picture takes
 _BACKGROUND, _PANEL, _TEXT, _FAINT, _ACCENT = (PALETTE[key] for key in "kdwsy")
 _HIDDEN_DRIVERS = ("dummy", "offscreen")  # SDL's video drivers that show nothing
 
@@ -92,11 +91,7 @@ def layout(picture: np.ndarray, scale: int | None = None) -> Layout:
     height, width = picture.shape[:2]
     if scale is None:
         desktop = pygame.display.get_desktop_sizes()[0]
-        fits = min(
-            desktop[0] * _DESKTOP_SHARE / width,
-            desktop[1] * _DESKTOP_SHARE / height,
-            _PICTURE_SIDE / height,
-        )
+        fits = min(desktop[0] * _WIDTH_SHARE / width, desktop[1] * _HEIGHT_SHARE / height)
         scale = max(1, int(fits))
     return Layout(scale, (width * scale, height * scale), row=max(16, min(36, width * scale // 18)))
 

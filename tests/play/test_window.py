@@ -238,16 +238,25 @@ def test_waiting_for_a_key_takes_no_processor_time(display):
 
 
 @pytest.mark.parametrize(
-    "obs_size, both, scale", [(128, False, 5), (256, False, 2), (128, True, 3), (256, True, 1)]
+    "desktop, obs_size, both, scale",
+    [
+        ((1024, 800), 128, False, 4),
+        ((1024, 800), 256, False, 2),
+        ((1024, 800), 128, True, 3),
+        ((1024, 800), 256, True, 1),
+        ((1920, 1080), 256, False, 3),
+        ((3840, 2160), 256, False, 6),
+        ((3840, 2160), 256, True, 6),
+    ],
 )
 def test_the_window_is_a_whole_multiple_of_the_frame_and_fits_the_desktop(
-    obs_size, both, scale, display, monkeypatch
+    desktop, obs_size, both, scale, display, monkeypatch
 ):
-    monkeypatch.setattr(pygame.display, "get_desktop_sizes", lambda: [(1024, 800)])
+    monkeypatch.setattr(pygame.display, "get_desktop_sizes", lambda: [desktop])
     width = (2 * obs_size + obs_size // 32) if both else obs_size
     place = window.layout(np.zeros((obs_size, width, 3), np.uint8))
     assert place.scale == scale and place.picture == (scale * width, scale * obs_size)
-    assert place.size[0] <= 1024 and place.size[1] <= 800
+    assert place.size[0] <= 0.95 * desktop[0] and place.size[1] <= 0.9 * desktop[1]
 
 
 @pytest.mark.parametrize("fps", [0.01, 60])
@@ -322,6 +331,8 @@ def test_a_real_window_shows_the_frames_and_takes_keys(x_display, tmp_path):
         "--seed",
         "3",
         "--both",
+        "-o",
+        "128",
         "--scale",
         "3",
         "--record",
