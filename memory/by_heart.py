@@ -50,14 +50,14 @@ class Settings(NamedTuple):
     steps: int = 20_000  # for each start
 
 
-class Decisions(NamedTuple):
+class _Decisions(NamedTuple):
     """Actions by key, with leaves [orders, limit]: those of one episode, in their order."""
 
     key: jax.Array  # int32
     action: jax.Array  # int8
 
 
-class Stack(NamedTuple):
+class _Stack(NamedTuple):
     """What is needed to go back to a decision, with leaves [orders, limit, ...]."""
 
     state: Any  # where it was taken
@@ -67,19 +67,19 @@ class Stack(NamedTuple):
     left: jax.Array  # int32: the number of actions not yet tried
 
 
-class Search(NamedTuple):
+class _Search(NamedTuple):
     """Depth-first searches from one start each, with leaves [orders, ...]."""
 
     state: Any  # of the present episode
     total: jax.Array  # float32: its return so far
     depth: jax.Array  # int32: its number of decisions
-    decisions: Decisions
-    stack: Stack
+    decisions: _Decisions
+    stack: _Stack
     slot: jax.Array  # int32[..., num_keys]: where the decision about a key is, if there is one
     again: jax.Array  # bool: the latest decision is to be taken once more
     best_total: jax.Array  # float32: the highest return of an episode so far
     best_depth: jax.Array  # int32
-    best: Decisions
+    best: _Decisions
     over: jax.Array  # bool: perfect, or all is tried
 
 
@@ -202,22 +202,22 @@ def _learn(
     return table, jnp.maximum(found.best_total, entry.return_range[0])
 
 
-def _begin(table: jax.Array, start: Any, limit: int) -> Search:
+def _begin(table: jax.Array, start: Any, limit: int) -> _Search:
     """A search that has not taken a step. limit: the greatest number of decisions."""
     orders = len(table)
 
     def zeros(dtype, *shape):
         return jnp.zeros((orders, *shape), dtype)
 
-    stack = Stack(
+    stack = _Stack(
         jax.tree.map(lambda leaf: zeros(leaf.dtype, limit, *leaf.shape[1:]), start),
         zeros(jnp.float32, limit),
         zeros(jnp.float32, limit, NUM_ACTIONS),
         zeros(jnp.uint32, limit, NUM_ACTIONS),
         zeros(jnp.int32, limit),
     )
-    none = Decisions(zeros(jnp.int32, limit), zeros(jnp.int8, limit))
-    return Search(
+    none = _Decisions(zeros(jnp.int32, limit), zeros(jnp.int8, limit))
+    return _Search(
         start,
         zeros(jnp.float32),
         zeros(jnp.int32),
@@ -233,9 +233,9 @@ def _begin(table: jax.Array, start: Any, limit: int) -> Search:
 
 
 def _decide(
-    chance: jax.Array, player: Player, table: jax.Array, search: Search, params: Any
-) -> tuple[Search, jax.Array, jax.Array]:
-    """Choose actions: the Search with what is decided anew, actions int32[orders], bool[orders].
+    chance: jax.Array, player: Player, table: jax.Array, search: _Search, params: Any
+) -> tuple[_Search, jax.Array, jax.Array]:
+    """Choose actions: the search with what is decided anew, actions int32[orders], bool[orders].
 
     The last says where something was decided.
     """
@@ -266,7 +266,7 @@ def _decide(
 
     choice = jnp.argmin(stack.rank[every, slot], axis=1).astype(jnp.int32)
     place = jnp.where(is_new, slot, _NO_SLOT)
-    decisions = Decisions(
+    decisions = _Decisions(
         search.decisions.key.at[every, place].set(frame, mode="drop"),
         search.decisions.action.at[every, place].set(choice.astype(jnp.int8), mode="drop"),
     )
@@ -293,8 +293,8 @@ def _outcome(
 
 
 def _note_outcome(
-    search: Search, action: jax.Array, is_new: jax.Array, after: Any
-) -> tuple[Search, jax.Array]:
+    search: _Search, action: jax.Array, is_new: jax.Array, after: Any
+) -> tuple[_Search, jax.Array]:
     """Note what came of the latest decisions, and whether an earlier choice came to the same."""
     every, slot = jnp.arange(len(action)), search.depth - 1
     seen = _fingerprint(after)
@@ -315,7 +315,7 @@ def _fingerprint(states: Any) -> jax.Array:
     return total
 
 
-def _keep_best(search: Search, done: jax.Array) -> Search:
+def _keep_best(search: _Search, done: jax.Array) -> _Search:
     """Keep the decisions of episodes that ended better than any before."""
     better = done & ~search.over & (search.total > search.best_total + _SLACK)
 
@@ -328,10 +328,10 @@ def _keep_best(search: Search, done: jax.Array) -> Search:
 
     best = search.best_total, search.best_depth, *search.best
     total, depth, *decisions = jax.lax.cond(jnp.any(better), keep, lambda best: best, best)
-    return search._replace(best_total=total, best_depth=depth, best=Decisions(*decisions))
+    return search._replace(best_total=total, best_depth=depth, best=_Decisions(*decisions))
 
 
-def _go_back(chance: jax.Array, search: Search, ended: jax.Array) -> Search:
+def _go_back(chance: jax.Array, search: _Search, ended: jax.Array) -> _Search:
     """Where an episode ended, go back to the latest decision that may be taken otherwise."""
     every, limit = jnp.arange(len(ended)), search.stack.total.shape[1]
     jump = jnp.where(chance[:, 0] < _JUMPS, -_JUMP * jnp.log(chance[:, 1]), 0).astype(jnp.int32)

@@ -59,7 +59,7 @@ class NetworkSettings(NamedTuple):
     clip: float = 0.2  # by how much the ratio of probabilities may differ from 1
 
 
-class Batch(NamedTuple):
+class _Batch(NamedTuple):
     """Whole episodes, with leaves [steps, episodes]."""
 
     key: jax.Array  # int32
@@ -69,7 +69,7 @@ class Batch(NamedTuple):
     valid: jax.Array  # bool: before the end
 
 
-class Samples(NamedTuple):
+class _Samples(NamedTuple):
     """Steps to learn from, with leaves [samples]."""
 
     features: jax.Array  # float32[samples, f]
@@ -124,7 +124,7 @@ def table_policy(player: Player, logits: jax.Array, *, greedy: bool = False) -> 
 
 
 def _table_gradient(
-    logits: jax.Array, batch: Batch, advantage: jax.Array, entropy: jax.Array
+    logits: jax.Array, batch: _Batch, advantage: jax.Array, entropy: jax.Array
 ) -> jax.Array:
     """The gradient of minus the mean of (advantage * log-probability + entropy bonus)."""
     num_keys = len(logits)
@@ -231,8 +231,8 @@ def _log_probability(weights: Any, features: jax.Array, action: jax.Array) -> ja
 
 
 def _sampled(
-    key: jax.Array, batch: Batch, advantage: jax.Array, weights: Any, count: int
-) -> Samples:
+    key: jax.Array, batch: _Batch, advantage: jax.Array, weights: Any, count: int
+) -> _Samples:
     """Draw steps before the ends of their episodes, with replacement."""
     valid_so_far = jnp.cumsum(batch.valid.ravel())
     chosen = jnp.searchsorted(
@@ -242,10 +242,10 @@ def _sampled(
         leaf.reshape(-1, *leaf.shape[2:])[chosen]
         for leaf in (batch.features, batch.action, advantage)
     )
-    return Samples(features, action, advantage, _log_probability(weights, features, action))
+    return _Samples(features, action, advantage, _log_probability(weights, features, action))
 
 
-def _clipped_loss(weights: Any, samples: Samples, entropy: jax.Array, clip: float) -> jax.Array:
+def _clipped_loss(weights: Any, samples: _Samples, entropy: jax.Array, clip: float) -> jax.Array:
     """PPO's clipped loss, without a value function: float32[]."""
     log_policy = jax.nn.log_softmax(_logits(weights, samples.features))
     log_probability = jnp.take_along_axis(log_policy, samples.action[:, None], axis=1)[:, 0]
@@ -283,7 +283,7 @@ def _annealed_entropy(settings: Settings | NetworkSettings, number: jax.Array) -
     return settings.entropy * (1 - number / settings.iterations)
 
 
-def _mean_return(batch: Batch) -> jax.Array:
+def _mean_return(batch: _Batch) -> jax.Array:
     return jnp.sum(batch.reward) / batch.reward.shape[1]
 
 
@@ -296,7 +296,7 @@ def _play(
     limit: int,
     episodes: int,
     with_features: bool = False,
-) -> Batch:
+) -> _Batch:
     """Play whole episodes. choose: (key, shown, params) -> action. limit: their greatest length."""
     start_key, key = jax.random.split(key)
     start_keys = jax.random.split(start_key, episodes)
@@ -308,7 +308,7 @@ def _play(
         action = choose(act_key, shown, params).astype(jnp.int32)
         _, state, reward, done, _ = entry.step(step_key, state, action, params)
         features = _features_of(player)(shown, params) if with_features else None
-        return state, done, Batch(player.key(shown, params), features, action, reward, ~done)
+        return state, done, _Batch(player.key(shown, params), features, action, reward, ~done)
 
     shapes = jax.eval_shape(jax.vmap(step), start_keys, states)[2]
     batch = jax.tree.map(lambda leaf: jnp.zeros((limit, *leaf.shape), leaf.dtype), shapes)
@@ -325,7 +325,7 @@ def _play(
     return jax.lax.while_loop(lambda loop: ~jnp.all(loop[2]), body, loop)[3]
 
 
-def _advantages(batch: Batch, num_keys: int) -> jax.Array:
+def _advantages(batch: _Batch, num_keys: int) -> jax.Array:
     """How much more than expected each step brought, in standard deviations: [steps, episodes].
 
     That is the return from the step onwards, minus its mean at the same key, minus a linear fit to
