@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 import typing
+from contextlib import contextmanager
 from functools import cache, partial
 
 import jax
@@ -328,6 +329,60 @@ def test_an_unknown_action_only_lets_time_pass(name):
     )
     if not case_of(name).moves_by_itself:
         assert_same(state._replace(time=state.time - 1), same_start)
+
+
+# --- jax_enable_x64 ------------------------------------------------------------------------------
+
+
+@contextmanager
+def x64():
+    """JAX with 64-bit types."""
+    jax.config.update("jax_enable_x64", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", False)
+
+
+def half_expert(env, params, key, steps):
+    """Play in one scan, every other action by the expert: what ``step`` returns, [steps, ...]."""
+    _, start = env.reset(key, params)
+
+    def body(state, number):
+        by_expert = experts.expert(state, params)
+        action = jnp.where(number % 2 == 0, by_expert, jnp.int32(number % 5))
+        transition = env.step(jax.random.fold_in(key, number), state, action, params)
+        return transition[1], (transition, by_expert, experts.worst(state, params))
+
+    return jax.lax.scan(body, start, jnp.arange(steps, dtype=jnp.int32))[1]
+
+
+@every_game
+@both_twins
+def test_x64_changes_no_dtype(name, partial_obs):
+    env, params = make(name, partial_obs=partial_obs)
+
+    def types():
+        played = jax.eval_shape(partial(half_expert, env, params, steps=2), jax.random.key(0))
+        return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), played)
+
+    expected = types()
+    with x64():
+        assert types() == expected
+
+
+@pytest.mark.slow
+@every_game
+def test_x64_changes_no_episode(name):
+    env, params = make(name, partial_obs=True)
+
+    def played():
+        play = jax.jit(jax.vmap(partial(half_expert, env, params, steps=40)))
+        return as_numpy(play(keys(0)))
+
+    expected = played()
+    with x64():
+        assert_same(played(), expected, exact=False)
 
 
 # --- auto-reset, overrides, errors ---------------------------------------------------------------

@@ -145,7 +145,7 @@ def shuffle_deck(key: jax.Array, num_cards: int) -> jax.Array:
     """
     # The lowest seven bits hold the position, which makes the numbers distinct.
     positions = np.arange(num_cards, dtype=np.uint32)
-    bits = jax.random.bits(key, (num_cards,)) & ~np.uint32(127) | positions
+    bits = jax.random.bits(key, (num_cards,), jnp.uint32) & ~np.uint32(127) | positions
     # In bytes and along this axis, the comparison is twice as fast.
     rank = jnp.sum(bits[:, None] < bits[None, :], axis=0, dtype=jnp.uint8)
     return rank.astype(jnp.int32) % NUM_SUITS

@@ -244,7 +244,7 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     """
     size = params.board_size
     cursor_key, fleet_key = jax.random.split(key)
-    row, col = divmod(jax.random.randint(cursor_key, (), 0, size * size), size)
+    row, col = divmod(jax.random.randint(cursor_key, (), 0, size * size, jnp.int32), size)
     ships, shots = place_fleet(fleet_key, size), jnp.zeros((size, size), bool)
     state = State(
         ships, shots, row, col, repeats=jnp.int32(0), time=jnp.int32(0), score=jnp.int32(0)
@@ -318,7 +318,7 @@ def _pick_bit(key: jax.Array, words: jax.Array, width: int) -> tuple[jax.Array, 
     """Pick a uniform set bit: (index of its word, int32[]; its position in it, uint32[])."""
     counts = jax.lax.population_count(words).astype(jnp.int32)
     up_to_here = jnp.cumsum(counts)
-    pick = jax.random.randint(key, (), 0, up_to_here[-1])
+    pick = jax.random.randint(key, (), 0, up_to_here[-1], jnp.int32)
     word = jnp.sum(pick >= up_to_here)
     here = np.arange(words.shape[0]) == word
     pick = pick - jnp.sum(jnp.where(here, up_to_here - counts, 0))

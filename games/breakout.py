@@ -114,10 +114,10 @@ START_ROW, PADDLE_ROW = 13, ROWS - 1
 
 # Directions of the ball, and tables over them.
 UP_LEFT, UP_RIGHT, DOWN_RIGHT, DOWN_LEFT = range(4)
-ROW_STEP, COLUMN_STEP = np.array([-1, -1, 1, 1]), np.array([-1, 1, 1, -1])
-MIRROR_SIDEWAYS = np.array([UP_RIGHT, UP_LEFT, DOWN_LEFT, DOWN_RIGHT])
-MIRROR_VERTICALLY = np.array([DOWN_LEFT, DOWN_RIGHT, UP_RIGHT, UP_LEFT])
-REVERSE = np.array([DOWN_RIGHT, DOWN_LEFT, UP_LEFT, UP_RIGHT])
+ROW_STEP, COLUMN_STEP = np.array([[-1, -1, 1, 1], [-1, 1, 1, -1]], np.int32)
+MIRROR_SIDEWAYS = np.array([UP_RIGHT, UP_LEFT, DOWN_LEFT, DOWN_RIGHT], np.int32)
+MIRROR_VERTICALLY = np.array([DOWN_LEFT, DOWN_RIGHT, UP_RIGHT, UP_LEFT], np.int32)
+REVERSE = np.array([DOWN_RIGHT, DOWN_LEFT, UP_LEFT, UP_RIGHT], np.int32)
 
 _BALL = """
 .....####..
@@ -210,9 +210,9 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     key: a typed or raw PRNG key. params: Params. Returns (observation uint8[S, S, 3], State).
     """
     ball_key, paddle_key = jax.random.split(key)
-    direction, column = divmod(jax.random.randint(ball_key, (), 0, 2 * COLUMNS), COLUMNS)
+    direction, column = divmod(jax.random.randint(ball_key, (), 0, 2 * COLUMNS, jnp.int32), COLUMNS)
     row, zero = jnp.int32(START_ROW), jnp.int32(0)
-    paddle = jax.random.randint(paddle_key, (), 0, COLUMNS + 1 - params.paddle_width)
+    paddle = jax.random.randint(paddle_key, (), 0, COLUMNS + 1 - params.paddle_width, jnp.int32)
     bricks = jnp.asarray(np.isin(np.arange(ROWS), BRICK_ROWS)[:, None] & np.ones(COLUMNS, bool))
     state = State(
         row,

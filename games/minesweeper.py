@@ -179,7 +179,7 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     """
     size = params.board_size
     cursor_key, mines_key = jax.random.split(key)
-    row, col = divmod(jax.random.randint(cursor_key, (), 0, size * size), size)
+    row, col = divmod(jax.random.randint(cursor_key, (), 0, size * size, jnp.int32), size)
     mines, dug = place_mines(mines_key, params.num_mines, size), jnp.zeros((size, size), bool)
     state = State(mines, dug, row, col, repeats=jnp.int32(0), time=jnp.int32(0), score=jnp.int32(0))
     return render(state, params), state
@@ -218,7 +218,7 @@ def place_mines(key: jax.Array, count: int, size: int) -> jax.Array:
     1987).
     """
     cells, last = np.arange(size * size), size * size - count + np.arange(count)
-    drawn = jnp.floor(jax.random.uniform(key, (count,)) * (last + 1)).astype(jnp.int32)
+    drawn = jnp.floor(jax.random.uniform(key, (count,), jnp.float32) * (last + 1)).astype(jnp.int32)
     mines = jnp.zeros(size * size, bool)
     for number in range(count):
         cell = cells == drawn[number]

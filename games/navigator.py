@@ -217,8 +217,8 @@ def place_agent_and_treasure(
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
     """Two distinct uniform cells: ((row, column), (row, column)), int32[] each."""
     first_key, second_key = jax.random.split(key)
-    first = jax.random.randint(first_key, (), 0, size * size)
-    second = jax.random.randint(second_key, (), 0, size * size - 1)
+    first = jax.random.randint(first_key, (), 0, size * size, jnp.int32)
+    second = jax.random.randint(second_key, (), 0, size * size - 1, jnp.int32)
     second = second + (second >= first)  # skip the first cell
     return divmod(first, size), divmod(second, size)
 
@@ -251,7 +251,7 @@ def random_path(
 
     most_steps = 2 * size - 2
     steps_left = jnp.abs(to_row - row) + jnp.abs(to_col - col) - np.arange(most_steps)
-    draws = jax.random.uniform(key, (most_steps,)) * steps_left
+    draws = jax.random.uniform(key, (most_steps,), jnp.float32) * steps_left
     start = mark(jnp.zeros(size, jnp.uint32), row, col)
     (path, _, _), _ = jax.lax.scan(walk, (start, row, col), draws)
     return (path[:, None] >> np.arange(size, dtype=np.uint32)) & 1 == 1
@@ -275,7 +275,9 @@ def _distinct_numbers(key: jax.Array, count: jax.Array) -> list[jax.Array]:
     taken already takes that new number instead (Bentley and Floyd, 1987).
     """
     highest = count - NUM_TNT + np.arange(NUM_TNT)
-    draws = jnp.floor(jax.random.uniform(key, (NUM_TNT,)) * (highest + 1)).astype(jnp.int32)
+    draws = jnp.floor(jax.random.uniform(key, (NUM_TNT,), jnp.float32) * (highest + 1)).astype(
+        jnp.int32
+    )
     chosen = []
     for number, top in zip(draws, highest):
         taken = jnp.any(jnp.stack([number == earlier for earlier in chosen])) if chosen else False

@@ -207,13 +207,13 @@ def step(
 
 def lane_column(key: jax.Array, params: Params) -> jax.Array:
     """A uniform column of the lane: int32[]."""
-    return jax.random.randint(key, (), params.first_lane, params.last_lane + 1)
+    return jax.random.randint(key, (), params.first_lane, params.last_lane + 1, jnp.int32)
 
 
 def draw_visible(key: jax.Array, params: Params) -> jax.Array:
     """Draw which cells are visible until the next step: bool[10, 10]."""
     # Half a random word per cell is enough, and most of this game's time goes into random words.
-    words = jax.random.bits(key, (SIZE * SIZE // 2,))
+    words = jax.random.bits(key, (SIZE * SIZE // 2,), jnp.uint32)
     halves = jnp.concatenate([words & np.uint32(0xFFFF), words >> 16]).reshape(SIZE, SIZE)
     return halves < jnp.float32(params.visible_share) * 2**16
 

@@ -314,7 +314,7 @@ def shuffle_bag(key: jax.Array) -> jax.Array:
     """One piece of every kind in uniformly random order: int32[7]."""
     # The lowest three bits hold the position, which makes the numbers distinct; ranks are pieces.
     positions = np.arange(NUM_PIECES, dtype=np.uint32)
-    bits = jax.random.bits(key, (NUM_PIECES,)) & ~np.uint32(7) | positions
+    bits = jax.random.bits(key, (NUM_PIECES,), jnp.uint32) & ~np.uint32(7) | positions
     return jnp.sum(bits[None, :] < bits[:, None], axis=1, dtype=jnp.int32)
 
 
@@ -375,7 +375,7 @@ def fits(state: State) -> jax.Array:
 
 def landing_row(state: State) -> jax.Array:
     """The lowest row that the piece can fall to from its position: int32[]."""
-    rows = np.arange(ROWS + 1)
+    rows = np.arange(ROWS + 1, dtype=np.int32)
     return jnp.min(jnp.where(blocked_rows(state) & (rows > state.row), rows, ROWS + 1)) - 1
 
 
