@@ -358,7 +358,10 @@ def half_expert(env, params, key, steps):
 
 
 @every_game
-@both_twins
+@pytest.mark.parametrize(
+    "partial_obs",
+    [pytest.param(False, id="MDP", marks=pytest.mark.slow), pytest.param(True, id="POMDP")],
+)
 def test_x64_changes_no_dtype(name, partial_obs):
     env, params = make(name, partial_obs=partial_obs)
 
