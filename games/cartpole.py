@@ -356,9 +356,8 @@ def _cart_band(cart: jax.Array, size: int) -> jax.Array:
 
 def half_widths(size: int) -> tuple[int, int]:
     """Sub-pixels from the middle of the track to X_LIMIT, and half the width of a gauge."""
-    return _subpixels(_REACH, size), _subpixels(_GAUGE_RIGHT, size) - _subpixels(
-        _GAUGE_MIDDLE, size
-    )
+    middle, right = (_subpixels(units, size) for units in (_GAUGE_MIDDLE, _GAUGE_RIGHT))
+    return _subpixels(_REACH, size), right - middle
 
 
 def _subpixels(units: float, size: int) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -129,56 +130,44 @@ def searched_policies(
     entry: Entry, params: Any, player: Player, effort: Effort, show: Show = lambda share, what: None
 ) -> dict[str, Policy]:
     """The policies that the searches find: how each was found -> the Policy."""
-    searches = {"table": _by_table}
+    searches: dict[str, Callable[[heart.Progress], dict[str, Policy]]] = {}
+    gradients: dict[str, Any] = {"table": (search.table, search.table_policy, effort.table)}
     if player.features:
-        searches["network"] = _by_network
+        gradients["network"] = search.network, search.network_policy, effort.network
+    for kind, (find, policy, settings) in gradients.items():
+        searches[kind] = partial(
+            _by_gradient, kind, find, policy, settings, entry, params, player, effort
+        )
     if heart.distinct_starts(entry, params) is not None:
-        searches["by heart"] = _by_heart
+        searches["by heart"] = partial(_by_heart, entry, params, player, effort)
     found: dict[str, Policy] = {}
     for number, (kind, search_for) in enumerate(searches.items()):
 
         def progress(share, mean, number=number, kind=kind):
             show(0.8 * (number + share) / len(searches), f"{kind}: {mean:.3f}")
 
-        found |= search_for(entry, params, player, effort, progress)
+        found |= search_for(progress)
     return found
 
 
-def _by_table(entry, params, player, effort, progress):
-    settings = _affordable(effort.table, params, effort)
-    logits = search.table(
-        entry, params, player, settings, effort.seed, _by_iterations(progress, settings)
-    )
-    return {
-        "table, sampled": search.table_policy(player, logits),
-        "table, greedy": search.table_policy(player, logits, greedy=True),
-    }
+def _by_gradient(kind, find, policy, settings, entry, params, player, effort, progress):
+    """Search with one of search.py's functions, with the episodes that effort.steps allows."""
+    most = max(1, effort.steps // int(params.max_steps_in_episode))
+    settings = settings._replace(episodes=min(settings.episodes, most))
 
+    def by_iterations(iterations, mean):
+        progress(iterations / settings.iterations, mean)
 
-def _by_network(entry, params, player, effort, progress):
-    settings = _affordable(effort.network, params, effort)
-    weights = search.network(
-        entry, params, player, settings, effort.seed, _by_iterations(progress, settings)
-    )
+    result = find(entry, params, player, settings, effort.seed, by_iterations)
     return {
-        "network, sampled": search.network_policy(player, weights),
-        "network, greedy": search.network_policy(player, weights, greedy=True),
+        f"{kind}, sampled": policy(player, result),
+        f"{kind}, greedy": policy(player, result, greedy=True),
     }
 
 
 def _by_heart(entry, params, player, effort, progress):
     actions = heart.by_heart(entry, params, player, effort.by_heart, effort.seed, progress)
     return {"by heart": heart.by_heart_policy(player, actions)}
-
-
-def _affordable(settings: Any, params: Any, effort: Effort) -> Any:
-    """A search's settings with as many episodes as effort.steps allows."""
-    most = max(1, effort.steps // int(params.max_steps_in_episode))
-    return settings._replace(episodes=min(settings.episodes, most))
-
-
-def _by_iterations(progress: Callable[[float, float], None], settings: Any) -> search.Progress:
-    return lambda iterations, mean: progress(iterations / settings.iterations, mean)
 
 
 def _reflex_policy(player: Player, reflex: Callable[..., Any]) -> Policy:
