@@ -104,4 +104,7 @@ def check(config: Config, environment: tuple[Environment, Any] | None = None) ->
         )
     canonical_memory_name(config.memory)
     if environment is None:
-        make_environment(config)
+        try:
+            make_environment(config)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
