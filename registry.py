@@ -4,6 +4,7 @@ To add a game, import its module and add it to GAMES: every level is then regist
 """
 
 import argparse
+import ast
 import dataclasses
 import enum
 import typing
@@ -49,6 +50,7 @@ __all__ = [
     "add_games_option",
     "make",
     "matching_names",
+    "overrides_from",
     "registered_game",
     "registered_name",
     "twin_name",
@@ -222,6 +224,28 @@ def make(
         _check_override(name, entry.params, field_name, value)
     params = dataclasses.replace(entry.params, **values)
     return _environment(name, entry, params, final_observation), params
+
+
+def overrides_from(text: str) -> dict[str, Any]:
+    """Read overrides for ``make`` from text, as on a command line: name -> bool, int, float or str.
+
+    text: e.g. "board_size=4,max_steps_in_episode=50"; "" has none. Raises ValueError if it is
+    written otherwise. ``make`` checks names and values.
+    """
+    overrides: dict[str, Any] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = (word.strip() for word in part.partition("="))
+        if not (name and equals and value):
+            raise ValueError(
+                f"parameters are written NAME=VALUE,NAME=VALUE, e.g. board_size=4, not {part!r}"
+            )
+        if name in overrides:
+            raise ValueError(f"the parameter {name} is given twice")
+        try:
+            overrides[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            overrides[name] = value
+    return overrides
 
 
 class UnknownParameterError(TypeError, ValueError):

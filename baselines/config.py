@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 import popgym_arcade
 from popgym_arcade import spaces
 from popgym_arcade.baselines.model.memory import canonical_memory_name
+from popgym_arcade.registry import overrides_from
 from popgym_arcade.wrappers import Environment
 
-__all__ = ["Config", "check", "with_defaults"]
+__all__ = ["Config", "check", "make_environment", "with_defaults"]
 
 _SHORT_GAMES = ("CartPole", "NoisyCartPole", "AutoEncode")  # learned in fewer steps than the others
 _SHORT_STEPS, _LONG_STEPS = 10_000_000, 20_000_000
@@ -35,6 +36,8 @@ class Config:
 
     env: str
     """Environment name, e.g. NavigatorEasy."""
+    params: str = ""
+    """Other parameters than the level's, e.g. board_size=4,max_steps_in_episode=50."""
     partial: bool = False
     """Train on the POMDP instead of the MDP."""
     obs_size: int = 128
@@ -73,6 +76,13 @@ def with_defaults(config: _ConfigT, always_short: bool = False) -> _ConfigT:
     return dataclasses.replace(config, memory=memory, total_steps=steps)
 
 
+def make_environment(config: Config) -> tuple[Environment, Any]:
+    """Make the environment that a config names: (env, params). Raises what ``make`` raises."""
+    return popgym_arcade.make(
+        config.env, config.partial, config.obs_size, **overrides_from(config.params)
+    )
+
+
 def check(config: Config, environment: tuple[Environment, Any] | None = None) -> None:
     """Raise ValueError for an option out of range, or for options that do not fit together.
 
@@ -94,4 +104,7 @@ def check(config: Config, environment: tuple[Environment, Any] | None = None) ->
         )
     canonical_memory_name(config.memory)
     if environment is None:
-        popgym_arcade.make(config.env, config.partial, config.obs_size)
+        try:
+            make_environment(config)
+        except TypeError as error:
+            raise ValueError(str(error)) from error

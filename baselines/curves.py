@@ -197,7 +197,8 @@ def _grouped(
     """Group runs whose configs differ only in the seed and in ignored fields."""
     groups: dict[_CurveKey, list[LoggedRun]] = {}
     for run in runs:
-        values = {name: json.dumps(value, sort_keys=True) for name, value in run.config.items()}
+        config = {"params": "", **run.config}  # runs of older versions have no params
+        values = {name: json.dumps(value, sort_keys=True) for name, value in config.items()}
         excluded = {"env", "partial", "memory", *NOT_COMPARED, *ignored}
         key = _CurveKey(
             run.algorithm,

@@ -22,7 +22,7 @@ from popgym_arcade.baselines.algorithms import ALGORITHMS
 from popgym_arcade.baselines.checkpoint import Agent, check_rules, load_agent
 from popgym_arcade.baselines.table import with_interval
 from popgym_arcade.play import record
-from popgym_arcade.registry import NO_ACTION, TWINS, twin_name
+from popgym_arcade.registry import NO_ACTION, TWINS, overrides_from, twin_name
 
 __all__ = ["evaluate_agent", "main", "policy", "returns_table"]
 
@@ -41,7 +41,12 @@ def evaluate_agent(
     """
     twin = twin_name(agent.config["partial"]) if twin is None else twin
     spaces.check_name("twin", twin, TWINS)
-    env, params = popgym_arcade.make(agent.config["env"], TWINS[twin], agent.config["obs_size"])
+    env, params = popgym_arcade.make(
+        agent.config["env"],
+        TWINS[twin],
+        agent.config["obs_size"],
+        **overrides_from(agent.config.get("params", "")),
+    )
     arrays, static = eqx.partition(agent.network, eqx.is_array)
     act = ALGORITHMS[agent.algorithm].act
     play = jax.jit(
@@ -163,6 +168,7 @@ def _report(agent: Agent, options: argparse.Namespace) -> None:
             seed=options.seed,
             partial_obs=config["partial"],
             obs_size=config["obs_size"],
+            **overrides_from(config.get("params", "")),
         )
         steps, total = len(played.actions), played.rewards.sum()
         print(f"wrote {options.gif}: {steps} steps, return {total:.3f}")

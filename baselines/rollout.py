@@ -15,8 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-import popgym_arcade
-from popgym_arcade.baselines.config import Config
+from popgym_arcade.baselines.config import make_environment
 from popgym_arcade.baselines.model.builder import Network
 from popgym_arcade.registry import NO_ACTION
 from popgym_arcade.wrappers import Environment
@@ -156,11 +155,6 @@ def network_inputs(batch: Batch) -> Inputs:
 
 
 # --- environments --------------------------------------------------------------------------------
-
-
-def make_environment(config: Config) -> tuple[Environment, Any]:
-    """Make the environment that a config names: (env, params)."""
-    return popgym_arcade.make(config.env, config.partial, config.obs_size)
 
 
 def reset(env: Environment, params: Any, network: Network, key: jax.Array, num_envs: int) -> Stream:

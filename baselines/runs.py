@@ -85,7 +85,8 @@ class LoggedRun(NamedTuple):
 def default_folder(algorithm: str, config: dict[str, Any], seed: int) -> Path:
     """The folder of a run for which none is given. config: the algorithm's, as a dict."""
     twin = twin_name(config["partial"])
-    return Path("runs") / f"{config['env']}-{twin}-{algorithm}-{config['memory']}-seed{seed}"
+    name = "-".join(filter(None, [config["env"], config.get("params", "").replace(" ", "")]))
+    return Path("runs") / f"{name}-{twin}-{algorithm}-{config['memory']}-seed{seed}"
 
 
 def has_run(folder: Path) -> bool:

@@ -30,6 +30,7 @@ def differences_of_runs(
     memoryless: _Paths = (),
     name: str | None = None,
     obs_size: int | None = None,
+    params: str | None = None,
     force: bool = False,
     warn: Callable[[str], object] = print,
 ) -> dict[str, ReturnDifference]:
@@ -37,13 +38,13 @@ def differences_of_runs(
 
     mdp, pomdp: folders of runs of agents with the same memory, trained on either twin, with one or
     more seeds each. memoryless: of agents without memory, trained on the MDP. Returns are those of
-    the evaluations on the twin trained on. name, obs_size: the environment they must have. A
-    difference is omitted if one of its sides is missing. Raises ValueError for runs of another
-    environment, frame size, memory or twin; with ``force``, ``warn`` is called instead.
+    the evaluations on the twin trained on. name, obs_size, params: the environment they must
+    have. A difference is omitted if one of its sides is missing. Raises ValueError for runs of
+    another environment, frame size, memory or twin; with ``force``, ``warn`` is called instead.
     """
     paths = {"mdp": mdp, "pomdp": pomdp, "memoryless": memoryless}
     runs = {group: [read_run(path) for path in of] for group, of in paths.items()}
-    mismatches = _mismatches(runs, name, obs_size)
+    mismatches = _mismatches(runs, name, obs_size, params)
     if mismatches and not force:
         raise ValueError(f"{'; '.join(mismatches)}. Use --force to go on anyway")
     for mismatch in mismatches:
@@ -59,7 +60,7 @@ def differences_of_runs(
     return differences
 
 
-def _mismatches(runs, name, obs_size) -> list[str]:
+def _mismatches(runs, name, obs_size, params) -> list[str]:
     """Describe the configs that do not fit the comparison. runs: a dict, group -> [Run]."""
     memory = next(
         (run.config["memory"].lower() for group in TWINS for run in runs[group.lower()]), None
@@ -69,6 +70,7 @@ def _mismatches(runs, name, obs_size) -> list[str]:
         expected = {
             "env": name,
             "obs_size": obs_size,
+            "params": params,
             "partial": group == "pomdp",
             "memory": MEMORYLESS if group == "memoryless" else memory,
         }

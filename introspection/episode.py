@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from popgym_arcade import spaces
-from popgym_arcade.registry import NO_ACTION, Action, make
+from popgym_arcade.registry import NO_ACTION, Action, make, overrides_from
 from popgym_arcade.render import OBS_SIZES
 from popgym_arcade.wrappers import Environment, Step
 
@@ -68,6 +68,7 @@ class EnvironmentConfig(NamedTuple):
     name: str  # e.g. "NavigatorEasy"
     partial_obs: bool
     obs_size: int
+    params: str = ""  # other parameters than the level's, e.g. "board_size=4"
 
 
 class Trajectory(NamedTuple):
@@ -113,7 +114,8 @@ def environment_config(config: Mapping[str, Any]) -> EnvironmentConfig:
     """Extract the EnvironmentConfig from a training config.
 
     config: a dict with ENV_NAME, PARTIAL and OBS_SIZE, or with env, partial and obs_size as in a
-    checkpoint; OBS_SIZE defaults to 128. Raises ValueError if one of the others is missing.
+    checkpoint, which may also have params; OBS_SIZE defaults to 128. Raises ValueError if one of
+    the others is missing.
     """
     values: dict[str, Any] = {"obs_size": OBS_SIZES[0]}
     for field, keys in CONFIG_KEYS.items():
@@ -125,13 +127,15 @@ def environment_config(config: Mapping[str, Any]) -> EnvironmentConfig:
                 f"the config needs {' or '.join(keys)}, but it has only "
                 f"{', '.join(map(str, config)) or 'nothing'}"
             )
-    return EnvironmentConfig(**values)
+    return EnvironmentConfig(**values, params=config.get("params", ""))
 
 
 @cache
 def make_environment(config: EnvironmentConfig) -> tuple[Environment, Any]:
     """Make the (Environment, params) of a config; cached, so that compiled programs are reused."""
-    return make(config.name, partial_obs=bool(config.partial_obs), obs_size=config.obs_size)
+    return make(
+        config.name, bool(config.partial_obs), config.obs_size, **overrides_from(config.params)
+    )
 
 
 def rollout(

@@ -75,7 +75,8 @@ def setting_to_play(
     for mismatch in mismatches:
         warn(f"warning: {mismatch}")
     partial_obs = trained.partial_obs if partial_obs is None else partial_obs
-    return EnvironmentConfig(name, partial_obs, trained.obs_size)
+    params = trained.params if name == trained.name else ""
+    return EnvironmentConfig(name, partial_obs, trained.obs_size, params)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -196,6 +197,7 @@ def _run(options: argparse.Namespace) -> tuple[Study, Path]:
         **{group: getattr(options, group) for group in GROUPS},
         name=environment.name,
         obs_size=environment.obs_size,
+        params=environment.params,
         force=options.force,
         warn=log,
     )

@@ -13,6 +13,7 @@ from popgym_arcade.registry import (
     NUM_ACTIONS,
     TWINS,
     matching_names,
+    overrides_from,
     registered_game,
     registered_name,
     twin_name,
@@ -42,6 +43,39 @@ def test_the_lowest_return_is_below_the_highest():
     for entry in REGISTRY.values():
         lowest, highest = entry.return_range
         assert lowest < highest
+
+
+# --- overrides as text ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text, overrides",
+    [
+        ("", {}),
+        ("board_size=4", {"board_size": 4}),
+        (" board_size = 4 , max_steps_in_episode=50,", dict(board_size=4, max_steps_in_episode=50)),
+        ("noise_sigma=0.5,cursor_hidden=False", dict(noise_sigma=0.5, cursor_hidden=False)),
+        ("title=x", {"title": "x"}),
+    ],
+)
+def test_overrides_are_read_from_text(text, overrides):
+    read = overrides_from(text)
+    assert read == overrides
+    assert list(map(type, read.values())) == list(map(type, overrides.values()))
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("board_size", "not 'board_size'"),
+        ("board_size=", "NAME=VALUE,NAME=VALUE, e.g. board_size=4"),
+        ("=4", "not '=4'"),
+        ("board_size=4,board_size=5", "board_size is given twice"),
+    ],
+)
+def test_text_that_holds_no_overrides_is_answered_with_an_example(text, message):
+    with pytest.raises(ValueError, match=message):
+        overrides_from(text)
 
 
 # --- names ---------------------------------------------------------------------------------------

@@ -24,10 +24,11 @@ for library in ("memax", "flashbax", "tyro", "tqdm"):
 import equinox as eqx  # noqa: E402
 import jax  # noqa: E402
 
-from popgym_arcade.baselines import checkpoint, pqn, rollout, train  # noqa: E402
+from popgym_arcade.baselines import checkpoint, evaluate, pqn, rollout, train  # noqa: E402
 from popgym_arcade.baselines.algorithms import ALGORITHMS  # noqa: E402
-from popgym_arcade.baselines.runs import read_metrics  # noqa: E402
+from popgym_arcade.baselines.runs import default_folder, read_metrics  # noqa: E402
 from popgym_arcade.baselines.train import RunOptions  # noqa: E402
+from popgym_arcade.introspection import episode  # noqa: E402
 
 TINY = {
     "env": "NavigatorEasy",
@@ -620,6 +621,10 @@ def said(arguments, capsys):
             "discount must be in [0, 1], but it is 1.5; the nearest is 1",
         ),
         (["pqn", "--env", "NavigatorEasy", "--obs-size", "64"], "one of 128, 256"),
+        (["pqn", "--env", "NavigatorEasy", "--params", "bord_size=4"], "nearest are: board_size"),
+        (["pqn", "--env", "NavigatorEasy", "--params", "board_size=99"], "the nearest is 20"),
+        (["pqn", "--env", "NavigatorEasy", "--params", "board_size=4.5"], "must be of type int"),
+        (["pqn", "--env", "NavigatorEasy", "--params", "board_size"], "NAME=VALUE"),
         (["pqn"], "--env"),
         (["sarsa"], "pqn"),
     ],
@@ -654,6 +659,24 @@ def test_how_a_run_ended_is_told_by_the_exit_code(error, code, told, capsys, mon
     monkeypatch.setattr(train, "train", fail)
     said_code, text = said(["pqn", "--env", "NavigatorEasy"], capsys)
     assert said_code == code and told in text
+
+
+def test_an_agent_keeps_the_parameters_that_it_was_trained_on(tmp_path):
+    text = "board_size=4,max_steps_in_episode=5"
+    agent = checkpoint.load_agent(run(tmp_path / "run", params=text))
+    assert agent.config["params"] == text
+    returns, lengths = evaluate.evaluate_agent(agent, episodes=8)
+    assert lengths.max() <= 5
+    setting = episode.environment_config(agent.config)
+    assert episode.make_environment(setting)[1].board_size == 4
+
+
+def test_the_folder_of_a_run_names_its_parameters():
+    options = {"env": "NavigatorEasy", "partial": True, "memory": "lru"}
+    assert default_folder("pqn", options, 3) == Path("runs/NavigatorEasy-POMDP-pqn-lru-seed3")
+    options["params"] = "board_size=4, max_steps_in_episode=5"
+    name = "NavigatorEasy-board_size=4,max_steps_in_episode=5-POMDP-pqn-lru-seed3"
+    assert default_folder("pqn", options, 3) == Path("runs") / name
 
 
 def test_training_imports_no_matplotlib():
