@@ -173,7 +173,7 @@ def manifest(checkpoint: _Path) -> dict[str, Any]:
         raise CheckpointError(f"{checkpoint} is damaged: {runs.MANIFEST} has changed")
     for name, expected in content["files"].items():
         _check_file(checkpoint, name, expected)
-    return content
+    return {**content, "config": {**runs.ADDED_OPTIONS, **content["config"]}}
 
 
 def _check_file(checkpoint: Path, name: str, expected: dict[str, Any]) -> None:

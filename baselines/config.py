@@ -44,6 +44,8 @@ class Config:
     """Height and width of an observation in pixels: 128 or 256."""
     memory: str = "lru"
     """Memory model, in upper or lower case: lru, gru, mingru, ..., or none."""
+    patch_size: int = 4
+    """Side of the patches of pixels that the encoder starts from; 8 trains faster on a CPU."""
     hidden_size: int = 256
     """Number of features of the encoder and the memory."""
     num_layers: int = 2
@@ -95,6 +97,7 @@ def check(config: Config, environment: tuple[Environment, Any] | None = None) ->
             spaces.check_range(field.name, value, 0, _HIGHEST.get(field.name, 1))
         elif isinstance(value, int) and not isinstance(value, bool):
             spaces.check_range(field.name, value, _LOWEST.get(field.name, 1))
+    spaces.check_range("patch_size", config.patch_size, 1, config.obs_size)
     num_minibatches = getattr(config, "num_minibatches", 1)
     spaces.check_multiple("num_envs", config.num_envs, "num_minibatches", num_minibatches)
     if config.total_steps is not None:

@@ -197,8 +197,7 @@ def _grouped(
     """Group runs whose configs differ only in the seed and in ignored fields."""
     groups: dict[_CurveKey, list[LoggedRun]] = {}
     for run in runs:
-        config = {"params": "", **run.config}  # runs of older versions have no params
-        values = {name: json.dumps(value, sort_keys=True) for name, value in config.items()}
+        values = {name: json.dumps(value, sort_keys=True) for name, value in run.config.items()}
         excluded = {"env", "partial", "memory", *NOT_COMPARED, *ignored}
         key = _CurveKey(
             run.algorithm,

@@ -45,7 +45,7 @@ def evaluate_agent(
         agent.config["env"],
         TWINS[twin],
         agent.config["obs_size"],
-        **overrides_from(agent.config.get("params", "")),
+        **overrides_from(agent.config["params"]),
     )
     arrays, static = eqx.partition(agent.network, eqx.is_array)
     act = ALGORITHMS[agent.algorithm].act
@@ -168,7 +168,7 @@ def _report(agent: Agent, options: argparse.Namespace) -> None:
             seed=options.seed,
             partial_obs=config["partial"],
             obs_size=config["obs_size"],
-            **overrides_from(config.get("params", "")),
+            **overrides_from(config["params"]),
         )
         steps, total = len(played.actions), played.rewards.sum()
         print(f"wrote {options.gif}: {steps} steps, return {total:.3f}")

@@ -32,6 +32,7 @@ from popgym_arcade.registry import TWINS, twin_name
 from popgym_arcade.vendor import write_files
 
 __all__ = [
+    "ADDED_OPTIONS",
     "CHECKPOINTS",
     "CONFIG",
     "MANIFEST",
@@ -73,6 +74,10 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 """The kinds of lines in metrics.jsonl, each with its required fields."""
 
 
+ADDED_OPTIONS: dict[str, Any] = {"params": "", "patch_size": 4}
+"""The options that the configs of older runs lack, with the values that were in effect then."""
+
+
 class LoggedRun(NamedTuple):
     """The config and the metrics of a run, read from its folder."""
 
@@ -112,7 +117,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
         content = json.loads(path.read_text())
-        content = {**content, "config": dict(content["config"])}
+        content = {**content, "config": {**ADDED_OPTIONS, **content["config"]}}
         content["algorithm"].lower()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

@@ -177,7 +177,8 @@ def _over_last_axis(layer, values):
 class Encoder(eqx.Module):
     """Convolutions over an image of any size until it is 4 x 4 or less, then a dense layer.
 
-    The first convolution takes patches of 4 x 4 pixels; each further one halves height and width.
+    The first convolution takes square patches of pixels, which do not overlap; each further one
+    halves height and width.
     All layers use LayerNorm, which keeps PQN stable without a target network: Gallici et al.
     (2024), "Simplifying Deep Temporal Difference Learning", section 4.
     """
@@ -186,17 +187,18 @@ class Encoder(eqx.Module):
     dense: eqx.nn.Linear
     norm: eqx.nn.LayerNorm
 
-    def __init__(self, obs_size: int, size: int, key: jax.Array):
+    def __init__(self, obs_size: int, size: int, key: jax.Array, patch_size: int = 4):
         """Initialize random weights.
 
-        obs_size: height and width of the images, at least 8. size: features. Raises ValueError for
-        images that are too small.
+        obs_size: height and width of the images, at least 8. size: features. patch_size: side of a
+        patch in pixels, 1 to obs_size. Raises ValueError for a size out of range.
         """
         spaces.check_range("obs_size", obs_size, MIN_OBS_SIZE)
+        spaces.check_range("patch_size", patch_size, 1, obs_size)
         self.convolutions = []
         channels, width, side = _COLORS, _FIRST_WIDTH, obs_size
-        kernel, stride = 4, 4
-        while side > _COARSEST:
+        kernel, stride = patch_size, patch_size
+        while not self.convolutions or side > _COARSEST:
             key, layer_key = jax.random.split(key)
             self.convolutions.append(Convolution(channels, width, kernel, stride, layer_key))
             channels, width, side, kernel, stride = width, _WIDTH, -(-side // stride), 3, 2
@@ -221,11 +223,19 @@ class Trunk(eqx.Module):
     norm: eqx.nn.LayerNorm
     memoryless: bool = eqx.field(static=True)
 
-    def __init__(self, obs_size: int, rnn_type: str, size: int, num_layers: int, key: jax.Array):
+    def __init__(
+        self,
+        obs_size: int,
+        rnn_type: str,
+        size: int,
+        num_layers: int,
+        patch_size: int,
+        key: jax.Array,
+    ):
         """Initialize random weights. Arguments and errors are those of QNetworkRNN."""
         encoder_key, action_key, memory_key = jax.random.split(key, 3)
         self.memoryless = canonical_memory_name(rnn_type) == MEMORYLESS
-        self.encoder = Encoder(obs_size, size, encoder_key)
+        self.encoder = Encoder(obs_size, size, encoder_key, patch_size)
         self.actions = eqx.nn.Linear(NUM_ACTIONS, size, use_bias=False, key=action_key)
         self.memory = make_memory(rnn_type, size, num_layers, memory_key)
         self.norm = eqx.nn.LayerNorm(size)
@@ -272,18 +282,20 @@ class QNetworkRNN(eqx.Module):
         obs_size: int = 128,
         hidden_size: int = 256,
         num_layers: int = 2,
+        patch_size: int = 4,
     ):
         """Initialize random weights.
 
         rnn_type: a memory, one of ``memory.memory_names()`` in upper or lower case. obs_size:
         height and width of an observation, at least 8. hidden_size: features. num_layers: layers of
-        the memory.
+        the memory. patch_size: side of the patches of pixels that the encoder starts from, 1 to
+        obs_size.
 
         With "none", the network ignores the previous action too, because an agent can use its own
-        actions as a memory. Raises ValueError for an unknown memory or an obs_size below 8.
+        actions as a memory. Raises ValueError for an unknown memory or a size out of range.
         """
         trunk_key, head_key = jax.random.split(key)
-        self.trunk = Trunk(obs_size, rnn_type, hidden_size, num_layers, trunk_key)
+        self.trunk = Trunk(obs_size, rnn_type, hidden_size, num_layers, patch_size, trunk_key)
         self.head = eqx.nn.Linear(hidden_size, NUM_ACTIONS, key=head_key)
 
     def initialize_carry(self) -> Any:
@@ -331,13 +343,14 @@ class ActorCriticRNN(eqx.Module):
         obs_size: int = 128,
         hidden_size: int = 256,
         num_layers: int = 2,
+        patch_size: int = 4,
     ):
         """Initialize random weights, with a nearly uniform policy.
 
         Arguments and errors are those of QNetworkRNN.
         """
         trunk_key, actor_key, critic_key = jax.random.split(key, 3)
-        self.trunk = Trunk(obs_size, rnn_type, hidden_size, num_layers, trunk_key)
+        self.trunk = Trunk(obs_size, rnn_type, hidden_size, num_layers, patch_size, trunk_key)
         self.actor = _scale_weights(eqx.nn.Linear(hidden_size, NUM_ACTIONS, key=actor_key), 0.01)
         self.critic = eqx.nn.Linear(hidden_size, "scalar", key=critic_key)
 
@@ -390,7 +403,9 @@ def network_of(
 ) -> Callable[[jax.Array], QNetworkRNN | ActorCriticRNN]:
     """Return a function that makes an algorithm's network from a PRNG key.
 
-    algorithm: a key of NETWORKS. config: has memory, obs_size, hidden_size and num_layers.
+    algorithm: a key of NETWORKS. config: has memory, obs_size, hidden_size,
+    num_layers and patch_size.
     """
-    sizes = {name: config[name] for name in ("obs_size", "hidden_size", "num_layers")}
+    names = ("obs_size", "hidden_size", "num_layers", "patch_size")
+    sizes = {name: config[name] for name in names}
     return lambda key: NETWORKS[algorithm](key, rnn_type=config["memory"], **sizes)

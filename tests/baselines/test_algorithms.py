@@ -779,6 +779,11 @@ WRONG = [
         "learning_rate must be in [0, 1], but it is 2.0; the nearest is 1",
     ),
     (
+        "dqn",
+        {"patch_size": 129},
+        "patch_size must be in [1, 128], but it is 129; the nearest is 128",
+    ),
+    (
         "pqn",
         {"num_envs": 21},
         "num_envs must be a multiple of num_minibatches, 16, but it is 21; the nearest is 16",

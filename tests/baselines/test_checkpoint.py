@@ -29,6 +29,8 @@ CONFIG = {
     "obs_size": 8,
     "hidden_size": 8,
     "num_layers": 1,
+    "params": "",
+    "patch_size": 4,
 }
 
 
@@ -107,6 +109,13 @@ def test_the_file_of_a_network_is_what_equinox_reads(tmp_path):
     path = save(tmp_path, 100, seeds=(4,))
     loaded = eqx.tree_deserialise_leaves(path / "network-4.eqx", network(9))
     assert_same(eqx.filter(loaded, eqx.is_array), eqx.filter(network(4), eqx.is_array))
+
+
+def test_options_that_an_older_config_lacks_are_as_they_were_then(tmp_path):
+    older = {name: CONFIG[name] for name in CONFIG if name not in ("params", "patch_size")}
+    agent = checkpoint.load_agent(save(tmp_path, 100, config=older))
+    assert agent.config == CONFIG
+    assert_same(agent.network, network())
 
 
 def test_an_agent_of_ppo_is_loaded_with_policy_and_value(tmp_path):

@@ -26,6 +26,7 @@ CONFIG = {
     "memory": "gru",
     "obs_size": 128,
     "hidden_size": 8,
+    "patch_size": 4,
     "num_layers": 1,
 }
 RIGHT = 3

@@ -371,9 +371,29 @@ def test_a_frame_that_is_too_small_is_refused_with_the_least_size():
         builder.QNetworkRNN(jax.random.key(0), "none", obs_size=7)
 
 
-@pytest.mark.parametrize("size", [8, 9, 18])
-def test_every_pixel_and_color_matters(size):
-    encoder = builder.Encoder(size, 16, jax.random.key(0))
+@pytest.mark.parametrize(
+    ("patch_size", "sides"), [(1, [128, 64, 32, 16, 8, 4]), (8, [16, 8, 4]), (128, [1])]
+)
+def test_the_encoder_starts_from_patches(patch_size, sides):
+    encoder = eqx.filter_eval_shape(
+        lambda key: builder.Encoder(128, 32, key, patch_size), jax.random.key(0)
+    )
+    assert encoder.convolutions[0].kernel.shape[:2] == (patch_size, patch_size)
+    strides = [convolution.stride for convolution in encoder.convolutions]
+    assert [128 // int(np.prod(strides[: n + 1])) for n in range(len(strides))] == sides
+    assert encoder.dense.in_features == sides[-1] ** 2 * (32 if len(sides) == 1 else 64)
+
+
+@pytest.mark.parametrize(("patch_size", "nearest"), [(0, 1), (9, 8)])
+def test_a_patch_is_a_pixel_or_more_and_not_larger_than_the_frame(patch_size, nearest):
+    message = rf"patch_size must be in \[1, 8\], but it is {patch_size}; the nearest is {nearest}"
+    with pytest.raises(ValueError, match=message):
+        builder.QNetworkRNN(jax.random.key(0), "none", obs_size=8, patch_size=patch_size)
+
+
+@pytest.mark.parametrize(("size", "patch_size"), [(8, 4), (9, 4), (18, 4), (18, 8), (9, 9)])
+def test_every_pixel_and_color_matters(size, patch_size):
+    encoder = builder.Encoder(size, 16, jax.random.key(0), patch_size)
     images, weights = (
         jnp.asarray(frames(3, size)) / 255,
         jax.random.normal(jax.random.key(1), (3, 16)),

@@ -82,10 +82,17 @@ def test_a_missing_file_has_no_lines(tmp_path):
 
 def test_a_config_is_read_as_it_was_written(tmp_path):
     config = {"env": "NavigatorEasy", "partial": True, "memory": "lru"}
+    config |= {"params": "board_size=4", "patch_size": 8}
     content = {"algorithm": "pqn", "config": config, "seed": 3, "seeds": 2}
     assert not runs.has_run(tmp_path)
     runs.write_config(tmp_path, content)
     assert runs.has_run(tmp_path) and runs.read_config(tmp_path) == content
+
+
+def test_options_that_an_older_config_lacks_are_as_they_were_then(tmp_path):
+    config = {"env": "NavigatorEasy", "partial": True, "memory": "lru"}
+    runs.write_config(tmp_path, {"algorithm": "pqn", "config": config, "seed": 3, "seeds": 2})
+    assert runs.read_config(tmp_path)["config"] == {**config, "params": "", "patch_size": 4}
 
 
 @pytest.mark.parametrize("operation", ["pathlib.Path.write_bytes", "os.replace"])

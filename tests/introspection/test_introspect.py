@@ -25,6 +25,7 @@ def saved(folder, algorithm="pqn", **changes):
         "memory": "mingru",
         "obs_size": 128,
         "hidden_size": 8,
+        "patch_size": 4,
         "num_layers": 1,
     }
     config.update(changes)
