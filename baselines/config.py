@@ -46,6 +46,8 @@ class Config:
     """Memory model, in upper or lower case: lru, gru, mingru, ..., or none."""
     patch_size: int = 4
     """Side of the patches of pixels that the encoder starts from; 8 trains faster on a CPU."""
+    normalize_convolutions: bool = False
+    """Use LayerNorm in the encoder's convolutions, too."""
     hidden_size: int = 256
     """Number of features of the encoder and the memory."""
     num_layers: int = 2

@@ -74,7 +74,11 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 """The kinds of lines in metrics.jsonl, each with its required fields."""
 
 
-ADDED_OPTIONS: dict[str, Any] = {"params": "", "patch_size": 4}
+ADDED_OPTIONS: dict[str, Any] = {
+    "params": "",
+    "patch_size": 4,
+    "normalize_convolutions": True,
+}
 """The options that the configs of older runs lack, with the values that were in effect then."""
 
 

@@ -143,27 +143,43 @@ convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 class Convolution(eqx.Module):
-    """Convolution, LayerNorm over channels, ReLU."""
+    """Convolution and ReLU, with LayerNorm over channels between them if it is asked for."""
 
     kernel: jax.Array  # float32[side, side, channels, width]
-    norm: eqx.nn.LayerNorm
+    bias: jax.Array | None  # float32[width]; LayerNorm has its own
+    norm: eqx.nn.LayerNorm | None
     stride: int = eqx.field(static=True)
 
-    def __init__(self, channels: int, width: int, side: int, stride: int, key: jax.Array):
-        """Initialize random weights.
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        side: int,
+        stride: int,
+        key: jax.Array,
+        normalized: bool = False,
+    ):
+        """Initialize random weights, by He et al. (2015) unless they are normalized.
 
         channels, width: channels in and out. side: of the kernel, pixels. stride: pixels.
+        normalized: whether to use LayerNorm.
         """
-        limit = (channels * side * side) ** -0.5
-        self.kernel = jax.random.uniform(
-            key, (side, side, channels, width), minval=-limit, maxval=limit
-        )
-        self.norm = eqx.nn.LayerNorm(width)
+        fan_in, shape = channels * side * side, (side, side, channels, width)
+        if normalized:
+            limit = fan_in**-0.5
+            self.kernel = jax.random.uniform(key, shape, minval=-limit, maxval=limit)
+        else:
+            self.kernel = jax.random.normal(key, shape) * (2 / fan_in) ** 0.5
+        self.norm = eqx.nn.LayerNorm(width) if normalized else None
+        self.bias = None if normalized else jnp.zeros(width)
         self.stride = stride
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Apply the layer to images. Shapes are those of ``convolve``."""
-        return jax.nn.relu(_over_last_axis(self.norm, convolve(images, self.kernel, self.stride)))
+        images = convolve(images, self.kernel, self.stride)
+        if self.norm is not None:
+            images = _over_last_axis(self.norm, images)
+        return jax.nn.relu(images if self.bias is None else images + self.bias)
 
 
 def _over_last_axis(layer, values):
@@ -179,19 +195,29 @@ class Encoder(eqx.Module):
 
     The first convolution takes square patches of pixels, which do not overlap; each further one
     halves height and width.
-    All layers use LayerNorm, which keeps PQN stable without a target network: Gallici et al.
-    (2024), "Simplifying Deep Temporal Difference Learning", section 4.
+
+    LayerNorm keeps PQN stable without a target network: Gallici et al. (2024), "Simplifying Deep
+    Temporal Difference Learning", section 4. It is used on the features and, unlike there, not in
+    the convolutions: with it there, most of a frame being empty, the agents learned far slower.
     """
 
     convolutions: list[Convolution]
     dense: eqx.nn.Linear
     norm: eqx.nn.LayerNorm
 
-    def __init__(self, obs_size: int, size: int, key: jax.Array, patch_size: int = 4):
+    def __init__(
+        self,
+        obs_size: int,
+        size: int,
+        key: jax.Array,
+        patch_size: int = 4,
+        normalize_convolutions: bool = False,
+    ):
         """Initialize random weights.
 
         obs_size: height and width of the images, at least 8. size: features. patch_size: side of a
-        patch in pixels, 1 to obs_size. Raises ValueError for a size out of range.
+        patch in pixels, 1 to obs_size. normalize_convolutions: whether to use LayerNorm in the
+        convolutions, too. Raises ValueError for a size out of range.
         """
         spaces.check_range("obs_size", obs_size, MIN_OBS_SIZE)
         spaces.check_range("patch_size", patch_size, 1, obs_size)
@@ -200,7 +226,9 @@ class Encoder(eqx.Module):
         kernel, stride = patch_size, patch_size
         while not self.convolutions or side > _COARSEST:
             key, layer_key = jax.random.split(key)
-            self.convolutions.append(Convolution(channels, width, kernel, stride, layer_key))
+            self.convolutions.append(
+                Convolution(channels, width, kernel, stride, layer_key, normalize_convolutions)
+            )
             channels, width, side, kernel, stride = width, _WIDTH, -(-side // stride), 3, 2
         self.dense = eqx.nn.Linear(channels * side * side, size, key=key)
         self.norm = eqx.nn.LayerNorm(size)
@@ -229,13 +257,14 @@ class Trunk(eqx.Module):
         rnn_type: str,
         size: int,
         num_layers: int,
-        patch_size: int,
         key: jax.Array,
+        patch_size: int,
+        normalize_convolutions: bool,
     ):
         """Initialize random weights. Arguments and errors are those of QNetworkRNN."""
         encoder_key, action_key, memory_key = jax.random.split(key, 3)
         self.memoryless = canonical_memory_name(rnn_type) == MEMORYLESS
-        self.encoder = Encoder(obs_size, size, encoder_key, patch_size)
+        self.encoder = Encoder(obs_size, size, encoder_key, patch_size, normalize_convolutions)
         self.actions = eqx.nn.Linear(NUM_ACTIONS, size, use_bias=False, key=action_key)
         self.memory = make_memory(rnn_type, size, num_layers, memory_key)
         self.norm = eqx.nn.LayerNorm(size)
@@ -283,19 +312,28 @@ class QNetworkRNN(eqx.Module):
         hidden_size: int = 256,
         num_layers: int = 2,
         patch_size: int = 4,
+        normalize_convolutions: bool = False,
     ):
         """Initialize random weights.
 
         rnn_type: a memory, one of ``memory.memory_names()`` in upper or lower case. obs_size:
         height and width of an observation, at least 8. hidden_size: features. num_layers: layers of
         the memory. patch_size: side of the patches of pixels that the encoder starts from, 1 to
-        obs_size.
+        obs_size. normalize_convolutions: whether to use LayerNorm in the convolutions, too.
 
         With "none", the network ignores the previous action too, because an agent can use its own
         actions as a memory. Raises ValueError for an unknown memory or a size out of range.
         """
         trunk_key, head_key = jax.random.split(key)
-        self.trunk = Trunk(obs_size, rnn_type, hidden_size, num_layers, patch_size, trunk_key)
+        self.trunk = Trunk(
+            obs_size,
+            rnn_type,
+            hidden_size,
+            num_layers,
+            trunk_key,
+            patch_size,
+            normalize_convolutions,
+        )
         self.head = eqx.nn.Linear(hidden_size, NUM_ACTIONS, key=head_key)
 
     def initialize_carry(self) -> Any:
@@ -344,13 +382,22 @@ class ActorCriticRNN(eqx.Module):
         hidden_size: int = 256,
         num_layers: int = 2,
         patch_size: int = 4,
+        normalize_convolutions: bool = False,
     ):
         """Initialize random weights, with a nearly uniform policy.
 
         Arguments and errors are those of QNetworkRNN.
         """
         trunk_key, actor_key, critic_key = jax.random.split(key, 3)
-        self.trunk = Trunk(obs_size, rnn_type, hidden_size, num_layers, patch_size, trunk_key)
+        self.trunk = Trunk(
+            obs_size,
+            rnn_type,
+            hidden_size,
+            num_layers,
+            trunk_key,
+            patch_size,
+            normalize_convolutions,
+        )
         self.actor = _scale_weights(eqx.nn.Linear(hidden_size, NUM_ACTIONS, key=actor_key), 0.01)
         self.critic = eqx.nn.Linear(hidden_size, "scalar", key=critic_key)
 
@@ -404,8 +451,8 @@ def network_of(
     """Return a function that makes an algorithm's network from a PRNG key.
 
     algorithm: a key of NETWORKS. config: has memory, obs_size, hidden_size,
-    num_layers and patch_size.
+    num_layers, patch_size and normalize_convolutions.
     """
-    names = ("obs_size", "hidden_size", "num_layers", "patch_size")
+    names = ("obs_size", "hidden_size", "num_layers", "patch_size", "normalize_convolutions")
     sizes = {name: config[name] for name in names}
     return lambda key: NETWORKS[algorithm](key, rnn_type=config["memory"], **sizes)

@@ -21,6 +21,7 @@ client("memax")
 from popgym_arcade.baselines import checkpoint  # noqa: E402, because equinox may be missing
 from popgym_arcade.baselines.checkpoint import CheckpointError  # noqa: E402
 from popgym_arcade.baselines.model.builder import ActorCriticRNN, QNetworkRNN  # noqa: E402
+from popgym_arcade.baselines.runs import ADDED_OPTIONS  # noqa: E402
 
 CONFIG = {
     "env": "NavigatorEasy",
@@ -31,6 +32,7 @@ CONFIG = {
     "num_layers": 1,
     "params": "",
     "patch_size": 4,
+    "normalize_convolutions": False,
 }
 
 
@@ -112,10 +114,12 @@ def test_the_file_of_a_network_is_what_equinox_reads(tmp_path):
 
 
 def test_options_that_an_older_config_lacks_are_as_they_were_then(tmp_path):
-    older = {name: CONFIG[name] for name in CONFIG if name not in ("params", "patch_size")}
-    agent = checkpoint.load_agent(save(tmp_path, 100, config=older))
-    assert agent.config == CONFIG
-    assert_same(agent.network, network())
+    older = {name: CONFIG[name] for name in CONFIG if name not in ADDED_OPTIONS}
+    normalized = QNetworkRNN(jax.random.key(1), "none", 8, 8, 1, normalize_convolutions=True)
+    path = checkpoint.save(tmp_path, "pqn", older, 100, state_after(100), {0: normalized})
+    agent = checkpoint.load_agent(path)
+    assert agent.config == {**older, **ADDED_OPTIONS} != CONFIG
+    assert_same(agent.network, normalized)
 
 
 def test_an_agent_of_ppo_is_loaded_with_policy_and_value(tmp_path):

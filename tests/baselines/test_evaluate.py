@@ -27,6 +27,7 @@ CONFIG = {
     "obs_size": 128,
     "hidden_size": 8,
     "patch_size": 4,
+    "normalize_convolutions": False,
     "num_layers": 1,
 }
 RIGHT = 3

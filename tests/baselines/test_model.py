@@ -402,6 +402,14 @@ def test_every_pixel_and_color_matters(size, patch_size):
     assert gradient.any(axis=0).all()
 
 
+@pytest.mark.parametrize("normalized", [False, True])
+def test_convolutions_keep_the_contrast_unless_they_are_normalized(normalized):
+    convolution = builder.Convolution(3, 32, 4, 4, jax.random.key(0), normalized)
+    images = jnp.asarray(frames(2)) / 255
+    expected = (1 if normalized else 2) * convolution(images)
+    np.testing.assert_allclose(convolution(2 * images), expected, rtol=1e-2, atol=1e-2)
+
+
 def test_frames_do_not_see_each_other_in_the_encoder():
     encoder, images = builder.Encoder(8, 16, jax.random.key(0)), jnp.asarray(frames(4)) / 255
     together = encoder(images)

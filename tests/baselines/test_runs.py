@@ -82,7 +82,7 @@ def test_a_missing_file_has_no_lines(tmp_path):
 
 def test_a_config_is_read_as_it_was_written(tmp_path):
     config = {"env": "NavigatorEasy", "partial": True, "memory": "lru"}
-    config |= {"params": "board_size=4", "patch_size": 8}
+    config |= {"params": "board_size=4", "patch_size": 8, "normalize_convolutions": False}
     content = {"algorithm": "pqn", "config": config, "seed": 3, "seeds": 2}
     assert not runs.has_run(tmp_path)
     runs.write_config(tmp_path, content)
@@ -92,7 +92,8 @@ def test_a_config_is_read_as_it_was_written(tmp_path):
 def test_options_that_an_older_config_lacks_are_as_they_were_then(tmp_path):
     config = {"env": "NavigatorEasy", "partial": True, "memory": "lru"}
     runs.write_config(tmp_path, {"algorithm": "pqn", "config": config, "seed": 3, "seeds": 2})
-    assert runs.read_config(tmp_path)["config"] == {**config, "params": "", "patch_size": 4}
+    added = {"params": "", "patch_size": 4, "normalize_convolutions": True}
+    assert runs.read_config(tmp_path)["config"] == {**config, **added}
 
 
 @pytest.mark.parametrize("operation", ["pathlib.Path.write_bytes", "os.replace"])

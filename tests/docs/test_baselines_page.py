@@ -91,6 +91,7 @@ def test_the_snippet_runs(code, tmp_path, monkeypatch):
         "obs_size": 128,
         "hidden_size": 256,
         "patch_size": 4,
+        "normalize_convolutions": False,
         "num_layers": 2,
     }
     network = network_of("pqn", config)(jax.random.PRNGKey(1))

@@ -26,6 +26,7 @@ def saved(folder, algorithm="pqn", **changes):
         "obs_size": 128,
         "hidden_size": 8,
         "patch_size": 4,
+        "normalize_convolutions": False,
         "num_layers": 1,
     }
     config.update(changes)
