@@ -574,7 +574,8 @@ def test_numpy_scalars_are_as_good_as_pythons():
     assert sigma == 0.125 and type(sigma) is float
 
 
-@pytest.mark.parametrize("obs_size", [96, pytest.param(192, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("obs_size", [96, 192])
 @every_game
 def test_another_frame_size_needs_no_change_in_a_game(name, obs_size):
     entry = REGISTRY[name]
@@ -798,15 +799,16 @@ def bytes_of(states, fields):
 
 
 @every_discrete_game  # the floats of CartPole are finer than any pixel can show
-def test_states_that_look_alike_in_the_mdp_have_the_same_future(name):
+@pytest.mark.parametrize("seeds", [[0, 1], pytest.param([2, 3], marks=pytest.mark.slow)], ids=str)
+def test_states_that_look_alike_in_the_mdp_have_the_same_future(name, seeds):
     """Search for two reachable states with equal frames and different futures.
 
     What chance has decided but not shown yet (undealt cards, ships not hit) is the same in all
     rollouts from one start, and later random numbers are the same for both states. The elapsed time
     may differ.
     """
-    rng, explored = np.random.default_rng(0), 0
-    for seed in range(4):
+    rng, explored = np.random.default_rng(seeds), 0
+    for seed in seeds:
         states, looks, over = explore(name, seed)
         alike = {}
         unlike_of = bytes_of(states, [field for field in states._fields if field != "time"])
@@ -831,7 +833,7 @@ def test_states_that_look_alike_in_the_mdp_have_the_same_future(name):
                 "same frame, different futures: "
                 f"{one_of(one, differ.argmax())} and {one_of(other, differ.argmax())}"
             )
-    assert explored > 100  # if no two states look alike, nothing is compared, which is fine
+    assert explored > 50  # if no two states look alike, nothing is compared, which is fine
 
 
 # --- levels --------------------------------------------------------------------------------------

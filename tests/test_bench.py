@@ -24,8 +24,7 @@ def test_the_report_has_a_row_for_each_environment_and_twin(tmp_path, capsys):
     report = bench.benchmark(
         [
             "--games",
-            "NavigatorE",
-            "autoencodeeasy",
+            "navigatorE",
             "--num-envs",
             "4",
             "--turns",
@@ -36,19 +35,17 @@ def test_the_report_has_a_row_for_each_environment_and_twin(tmp_path, capsys):
     )
     assert json.loads(path.read_text()) == report
     rows = [(row["environment"], row["twin"]) for row in report["rows"]]
-    assert rows == [
-        (name, twin) for name in ("AutoEncodeEasy", "NavigatorEasy") for twin in ("MDP", "POMDP")
-    ]
+    assert rows == [("NavigatorEasy", "MDP"), ("NavigatorEasy", "POMDP")]
     for row in report["rows"]:
         assert set(row) == set(bench.COLUMNS)
         assert all(
             row[column] > 0 for column in ("compile s", "frames/s", "fill", "steps/s", "ratio")
         )
-    assert [row["state B"] for row in report["rows"]] == [120, 120, 88, 88]
+    assert [row["state B"] for row in report["rows"]] == [88, 88]
     assert report["machine"]["environments"] == 4 and report["machine"]["jax"] == jax.__version__
     ratios = [row["ratio"] for row in report["rows"]]
     assert report["lowest ratio"] == min(ratios) and report["mean ratio"] == pytest.approx(
-        math.prod(ratios) ** (1 / 4)
+        math.prod(ratios) ** (1 / 2)
     )
     printed = capsys.readouterr().out
     assert all(f"| {name:<22} | {twin:<5} |" in printed for name, twin in rows)

@@ -49,14 +49,8 @@ def test_a_vector_plays_what_gymnasiums_own_vector_of_single_environments_plays(
     assert same(sync.step([FIRE] * NUM_ENVS), envs.step([FIRE] * NUM_ENVS))
 
 
-@pytest.mark.parametrize(
-    "mode",
-    [
-        AutoresetMode.NEXT_STEP,
-        pytest.param(AutoresetMode.SAME_STEP, marks=pytest.mark.slow),
-        pytest.param(AutoresetMode.DISABLED, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [*RESETTING, AutoresetMode.DISABLED])
 def test_a_reset_mask_resets_what_gymnasiums_own_vector_would(mode):
     sync, envs = (
         SyncVectorEnv([short_env] * NUM_ENVS, autoreset_mode=mode),

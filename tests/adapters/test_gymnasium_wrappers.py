@@ -10,12 +10,11 @@ from tests.testing import FIRE, UP, client
 gymnasium = client("gymnasium")
 
 from gymnasium import wrappers  # noqa: E402, because gymnasium may be missing
-from gymnasium.vector import SyncVectorEnv  # noqa: E402
+from gymnasium.vector import AutoresetMode, SyncVectorEnv  # noqa: E402
 
 from tests.adapters.short_navigator import (  # noqa: E402
     LIMIT,
     NUM_ENVS,
-    RESETTING,
     RESTLESS,
     STEPS,
     as_numpy,
@@ -76,7 +75,10 @@ def test_a_video_of_a_vector_is_recorded(tmp_path):
     assert video.suffix == ".mp4" and video.stat().st_size > 1000
 
 
-@pytest.mark.parametrize("mode", RESETTING)
+@pytest.mark.parametrize(
+    "mode",
+    [AutoresetMode.NEXT_STEP, pytest.param(AutoresetMode.SAME_STEP, marks=pytest.mark.slow)],
+)
 def test_statistics_of_a_vector_are_those_of_gymnasiums_own(mode):
     sync = SyncVectorEnv([short_env] * NUM_ENVS, autoreset_mode=mode)
     both = [

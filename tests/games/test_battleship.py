@@ -87,6 +87,7 @@ def test_the_pomdp_shows_the_sea_with_the_cursor_at_time_0_only(name):
     assert len(np.unique(rendered(name, True, state), axis=0)) == 1
 
 
+@pytest.mark.slow  # the view of edition 1
 def test_with_the_cursor_visible_the_pomdp_is_the_mdp_with_one_mark_and_without_the_bar():
     name = "BattleShipEasy"
     state = jax.tree.map(lambda leaf: leaf[:128], some_states(name))

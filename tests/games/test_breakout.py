@@ -338,6 +338,7 @@ def test_the_pomdp_shows_everything_at_time_0():
     assert np.all(np.any(frames != later, axis=(1, 2, 3)))
 
 
+@pytest.mark.slow  # the view of edition 1
 def test_with_the_flight_visible_the_pomdp_shows_the_rising_ball_with_its_tail_and_no_trail():
     rising = [Ball(9, 4, -1, right, 3, strike=strike) for right in (-1, 1) for strike in (0, 1)]
     falling = [ball._replace(down=1) for ball in rising]

@@ -111,6 +111,7 @@ def test_a_small_change_of_the_cart_changes_some_pixel_where_it_is_shown(name, v
         assert np.all(in_pomdp[in_range]) and np.mean(in_range) > 0.25
 
 
+@pytest.mark.slow  # the view of edition 1
 @pytest.mark.parametrize("name", ["CartPoleEasy", "NoisyCartPoleEasy"])
 @EVERY_VARIABLE
 def test_with_visible_velocities_the_pomdp_shows_only_the_gauges_after_time_0(

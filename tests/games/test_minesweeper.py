@@ -119,6 +119,7 @@ def test_the_pomdp_enlarges_the_cursors_cell_and_hides_its_place_after_time_0(na
     np.testing.assert_array_equal(frames[:, board], rendered(name, False, covered)[:, board])
 
 
+@pytest.mark.slow  # the view of edition 1
 def test_with_the_cursor_visible_the_pomdp_is_the_mdp_with_one_cell_and_without_the_bar():
     name = "MineSweeperEasy"
     state = jax.tree.map(lambda leaf: leaf[:128], some_states(name))
