@@ -7,12 +7,14 @@ Wrap first, then vmap: a wrapper expects the functions of a single environment.
 """
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from popgym_arcade import spaces
@@ -368,16 +370,14 @@ def resize(env: Environment, height: int = 84, width: int = 84) -> Environment:
     """Resize observations to [height, width, channels]; the dtype stays the same.
 
     env: an Environment. height, width: in pixels, at least 1. Returns an Environment. Interpolation
-    is linear with antialiasing, by ``jax.image.resize``; uint8 is rounded to the nearest integer.
-    Raises ValueError if height or width is less than 1.
+    is linear with antialiasing, as by ``jax.image.resize``, but several times as fast; uint8 is
+    rounded to the nearest integer. Raises ValueError if height or width is less than 1.
     """
     for name, value in (("height", height), ("width", width)):
         spaces.check_range(name, value, 1)
 
     def resized(frame):
-        image = jax.image.resize(
-            frame.astype(jnp.float32), (height, width, frame.shape[2]), "linear"
-        )
+        image = _resize_axis(_resize_axis(frame, height, axis=0), width, axis=1)
         if frame.dtype == jnp.uint8:
             return jnp.clip(jnp.round(image), 0, 255).astype(jnp.uint8)
         return jnp.clip(image, 0, 1)  # rounding errors may exceed what was normalized to [0, 1]
@@ -385,6 +385,33 @@ def resize(env: Environment, height: int = 84, width: int = 84) -> Environment:
     return _with_observations(
         env, resized, lambda box: box._replace(shape=(height, width, box.shape[2]))
     )
+
+
+def _resize_axis(image: jax.Array, size: int, axis: int) -> jax.Array:
+    """Resize one axis of an image to size pixels: float32.
+
+    A new pixel is the mean of the old ones around its center, weighted by a triangle that reaches
+    one pixel to either side, or one new pixel where the image shrinks. These are few, so it is
+    faster to add them up than to multiply by a matrix of all weights.
+    """
+    old_size = image.shape[axis]
+    scale = old_size / size
+    reach = max(scale, 1.0)
+    centers = (np.arange(size) + 0.5) * scale - 0.5
+    sources = np.floor(centers - reach).astype(np.int32)[:, None] + np.arange(
+        1, 2 * reach + 1, dtype=np.int32
+    )
+    weights = np.maximum(1 - np.abs(sources - centers[:, None]) / reach, 0)
+    weights *= (sources >= 0) & (sources < old_size)
+    weights /= weights.sum(axis=1, keepdims=True)
+    columns = [1] * image.ndim
+    columns[axis] = size
+    parts = [
+        jnp.take(image, source, axis=axis, mode="clip").astype(jnp.float32)
+        * weight.reshape(columns).astype(np.float32)
+        for source, weight in zip(sources.T, weights.T)
+    ]
+    return functools.reduce(jnp.add, parts)
 
 
 def normalize(env: Environment) -> Environment:
