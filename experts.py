@@ -180,7 +180,7 @@ def _steps_to_fall(state: cartpole.State, action: int, params: cartpole.Params) 
         state, survived, alive = carry
         state = cartpole.advance(state, cartpole.push(action, params), params)
         alive = alive & cartpole.in_range(state)
-        return (state, survived + alive, alive), None
+        return (state, survived + jnp.int32(alive), alive), None
 
     (_, survived, _), _ = jax.lax.scan(
         push, (state, jnp.int32(0), jnp.bool_(True)), length=_CARTPOLE_FALL_STEPS
@@ -299,7 +299,7 @@ def distances(targets: jax.Array, walls: jax.Array) -> jax.Array:
 def _after_moves(distance: jax.Array, state: navigator.State) -> jax.Array:
     """The distances of the cells that the four moves lead to: int32[4]."""
     size = distance.shape[0]
-    cells = jnp.clip(jnp.stack([state.row, state.col]) + _MOVES, 0, size - 1)
+    cells = jnp.clip(jnp.stack([state.row, state.col])[None] + _MOVES, 0, size - 1)
     return distance[cells[:, 0], cells[:, 1]]
 
 
@@ -329,11 +329,12 @@ def _skittles_prospect(state: skittles.State, params: skittles.Params) -> jax.Ar
     # The rows above the field, which enter next, are unknown and count as empty.
     rows = jnp.concatenate([jnp.zeros((2, skittles.SIZE), bool), state.enemies])
     # Columns where the player is hit, before or after the skittles fall; the lowest row is last.
-    hits = jnp.sum((rows[1:] | rows[:-1]) << np.arange(skittles.SIZE), axis=1)
+    bits = np.int32(1) << np.arange(skittles.SIZE, dtype=np.int32)[None]
+    hits = jnp.sum(jnp.where(rows[1:] | rows[:-1], bits, 0), axis=1, dtype=jnp.int32)
     alive, prospect = 1 << state.col, jnp.int32(0)
     for row in reversed(range(skittles.SIZE + 1)):
         alive &= lane & ~hits[row]
-        prospect += jnp.where(alive > 0, 64, 0) + (row < 2) * jax.lax.population_count(alive)
+        prospect += jnp.where(alive > 0, 64, 0) + int(row < 2) * jax.lax.population_count(alive)
         alive |= alive << 1 | alive >> 1
     return prospect
 
@@ -383,8 +384,11 @@ def _tetris_expert(state: tetris.State, params: tetris.Params) -> jax.Array:
     The return is nearly always 1.
     """
     columns = np.uint32(1) << np.arange(tetris.WALL, tetris.WALL + tetris.COLUMNS, dtype=np.uint32)
-    rows = jnp.sum((state.board > 0) * columns, axis=1, dtype=jnp.uint32) | tetris.WALLS
-    following = state.next_pieces[jnp.minimum(state.just_locked, state.next_pieces.size - 1)]
+    rows = jnp.sum(jnp.where(state.board > 0, columns[None], 0), axis=1, dtype=jnp.uint32)
+    rows = rows | tetris.WALLS
+    following = state.next_pieces[
+        jnp.where(state.just_locked, min(1, state.next_pieces.size - 1), 0)
+    ]
     known = ~state.just_locked | (state.next_pieces.size > 1)
     current = _Falling(rows, state.piece, state.row, state.col, state.rotation)
     current = tetris.choose(state.just_locked, _enter(rows, state.next_pieces[0]), current)
@@ -417,9 +421,10 @@ def _enter(rows: jax.Array, piece: jax.Array) -> _Falling:
 def _without_full_rows(rows: jax.Array) -> jax.Array:
     """Clear full rows and let the rows above them fall: uint32[20]."""
     numbers, full = np.arange(tetris.ROWS), rows == _FULL_ROW
-    falls = jnp.sum(full & (numbers > numbers[:, None]), axis=1)  # of each row, in rows
-    stays = (numbers + falls == numbers[:, None]) & ~full  # [new row, old row]
-    return jnp.sum(jnp.where(stays, rows, 0), axis=1, dtype=jnp.uint32) | tetris.WALLS
+    below = numbers[None] > numbers[:, None]
+    falls = jnp.sum(full[None] & below, axis=1)  # of each row, in rows
+    stays = ((numbers + falls)[None] == numbers[:, None]) & ~full[None]  # [new row, old row]
+    return jnp.sum(jnp.where(stays, rows[None], 0), axis=1, dtype=jnp.uint32) | tetris.WALLS
 
 
 def _outcomes(falling: _Falling, params: tetris.Params) -> tuple[jax.Array, jax.Array]:
@@ -427,15 +432,13 @@ def _outcomes(falling: _Falling, params: tetris.Params) -> tuple[jax.Array, jax.
 
     The cost is _FAR where the piece cannot get to the place.
     """
-    blocks = jnp.asarray(tetris.BOX_ROWS)[falling.piece].T[:, :, None] << (
-        _BOX_COLS + tetris.WALL
-    ).astype(np.uint32)
+    columns = (_BOX_COLS + tetris.WALL).astype(np.uint32)
+    blocks = jnp.asarray(tetris.BOX_ROWS)[falling.piece].T[:, :, None] << columns[None, None]
     landing = _landing_rows(falling, blocks)
     boards = falling.rows[:, None, None]
     for box_row in range(tetris.BOX):
-        boards = boards | jnp.where(
-            np.arange(tetris.ROWS)[:, None, None] == landing + box_row, blocks[box_row], 0
-        )
+        here = np.arange(tetris.ROWS)[:, None, None] == landing[None] + box_row
+        boards = boards | jnp.where(here, blocks[box_row][None], 0)
     return boards, jnp.where(_reachable(falling, landing, params), _board_costs(boards), _FAR)
 
 
@@ -447,9 +450,10 @@ def _landing_rows(falling: _Falling, blocks: jax.Array) -> jax.Array:
     """
     board = jnp.pad(falling.rows, (0, tetris.BOX), constant_values=_FULL_ROW)
     overlaps = [
-        board[row : row + tetris.ROWS + 1] & blocks[row, ..., None] for row in range(tetris.BOX)
+        board[None, None, row : row + tetris.ROWS + 1] & blocks[row, ..., None]
+        for row in range(tetris.BOX)
     ]
-    numbers = np.arange(tetris.ROWS + 1)
+    numbers = np.arange(tetris.ROWS + 1)[None, None]
     blocked = ((overlaps[0] | overlaps[1] | overlaps[2] | overlaps[3]) != 0) & (
         numbers >= falling.row
     )
@@ -462,20 +466,21 @@ def _reachable(falling: _Falling, landing: jax.Array, params: tetris.Params) -> 
     landing: int32[4, 11], from _landing_rows. Of rotations that look alike, only the one with the
     fewest turns counts. Places under an overhang beside the piece count as unreachable.
     """
-    turns, shifts = (_TURNS - falling.rotation) % 4, _BOX_COLS - falling.col
-    actions = turns[:, None] + jnp.abs(shifts)
+    turns = ((_TURNS - falling.rotation) % 4)[:, None]
+    shifts = (_BOX_COLS - falling.col)[None]
+    actions = turns + jnp.abs(shifts)
     arrives = landing >= falling.row + params.gravity * jnp.maximum(actions - 1, 0)
     locks = landing <= falling.row + params.gravity * actions  # too early if actions are to follow
     # Sets of columns and sets of numbers of turns are bit masks too. The way to a column excludes
     # the column itself.
-    column = np.uint32(1) << np.arange(_BOX_COLS.size, dtype=np.uint32)
+    column = np.uint32(1) << np.arange(_BOX_COLS.size, dtype=np.uint32)[None]
     here = np.uint32(1) << (falling.col - _BOX_COLS[0]).astype(jnp.uint32)
     way = jnp.where(shifts > 0, column - here, 2 * here - 2 * column)
-    locked = jnp.sum(jnp.where(locks, column, 0), axis=1, dtype=jnp.uint32)
+    locked = jnp.sum(jnp.where(locks, column, 0), axis=1, keepdims=True, dtype=jnp.uint32)
     turn = np.uint32(1) << turns.astype(jnp.uint32)
     locked_turns = jnp.sum(jnp.where(locked & here, turn, 0), dtype=jnp.uint32)
     turnable = (turns < jnp.asarray(_LOOKS)[falling.piece]) & (locked_turns & (turn - 1) == 0)
-    return arrives & turnable[:, None] & (locked[:, None] & way == 0)
+    return arrives & turnable & (locked & way == 0)
 
 
 def _board_costs(boards: jax.Array) -> jax.Array:

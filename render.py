@@ -532,7 +532,9 @@ def glyphs(
         canvas,
         top,
         (len(ids), size[0]),
-        lambda shown: jnp.where((bits[:, None] & row_bits[:, None]) != 0, ink[:, None], shown),
+        lambda shown: jnp.where(
+            (bits[:, None] & row_bits[None, :, None]) != 0, ink[:, None], shown
+        ),
     )
 
 
@@ -646,7 +648,7 @@ def _look_up(ids: jax.Array, table: np.ndarray) -> jax.Array:
     """
     columns, cell, dtype = ids.shape[1], table.shape[1] // 3, table.dtype
     spread = _spread(ids, [(column * cell, cell) for column in range(columns)], columns * cell)
-    chosen = spread.astype(dtype) == np.arange(len(table), dtype=dtype)[:, None, None]
+    chosen = spread.astype(dtype)[None] == np.arange(len(table), dtype=dtype)[:, None, None]
     values = jnp.where(chosen, np.tile(table, columns)[:, None], dtype.type(0))
     return jnp.sum(values, axis=0, dtype=dtype)
 
@@ -789,9 +791,9 @@ def spans(canvas: jax.Array, *, left: ArrayLike, right: ArrayLike, colors: str) 
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
     # Every intermediate value fits in 16 bits, which doubles the number per vector register.
-    starts = np.repeat(np.arange(width) * SUBPIXEL, 3).astype(np.int16)
+    starts = np.repeat(np.arange(width) * SUBPIXEL, 3).astype(np.int16)[None]
     left, right = (
-        jnp.clip(jnp.asarray(edge), 0, width * SUBPIXEL).astype(jnp.int16)[..., None]
+        jnp.clip(jnp.atleast_1d(edge), 0, width * SUBPIXEL).astype(jnp.int16)[:, None]
         for edge in (left, right)
     )
     before_right = jnp.clip(jnp.maximum(right, left) - starts, 0, SUBPIXEL)

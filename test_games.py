@@ -331,17 +331,20 @@ def test_an_unknown_action_only_lets_time_pass(name):
         assert_same(state._replace(time=state.time - 1), same_start)
 
 
-# --- jax_enable_x64 ------------------------------------------------------------------------------
+# --- the switches of JAX -------------------------------------------------------------------------
 
 
 @contextmanager
-def x64():
-    """JAX with 64-bit types."""
-    jax.config.update("jax_enable_x64", True)
+def switched(**values):
+    """JAX with other values of its options, e.g. jax_enable_x64=True."""
+    before = {name: getattr(jax.config, name) for name in values}
     try:
+        for name, value in values.items():
+            jax.config.update(name, value)
         yield
     finally:
-        jax.config.update("jax_enable_x64", False)
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 def half_expert(env, params, key, steps):
@@ -370,7 +373,7 @@ def test_x64_changes_no_dtype(name, partial_obs):
         return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), played)
 
     expected = types()
-    with x64():
+    with switched(jax_enable_x64=True):
         assert types() == expected
 
 
@@ -384,8 +387,20 @@ def test_x64_changes_no_episode(name):
         return as_numpy(play(keys(0)))
 
     expected = played()
-    with x64():
+    with switched(jax_enable_x64=True):
         assert_same(played(), expected, exact=False)
+
+
+@every_environment
+@both_twins
+def test_no_shape_or_dtype_is_promoted_implicitly(name, partial_obs):
+    env, params = make(name, partial_obs=partial_obs)
+    with switched(jax_numpy_rank_promotion="raise", jax_numpy_dtype_promotion="strict"):
+        played = jax.eval_shape(partial(half_expert, env, params, steps=2), jax.random.key(0))
+        state = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), played[0][1]
+        )
+        jax.eval_shape(env.step, jax.random.key(0), state, np.int32(0), params)
 
 
 # --- auto-reset, overrides, errors ---------------------------------------------------------------

@@ -355,9 +355,9 @@ def grayscale(env: Environment) -> Environment:
 
     def gray(frame):
         _check_frame("grayscale", frame)
-        weights = jnp.array([77, 150, 29], jnp.uint16)  # in units of 1 / 256
         colors = frame.reshape(*frame.shape[:2], -1, _COLORS).astype(jnp.uint16)
-        return ((colors * weights).sum(axis=-1, dtype=jnp.uint16) >> 8).astype(jnp.uint8)
+        red, green, blue = (colors[..., color] for color in range(_COLORS))
+        return ((77 * red + 150 * green + 29 * blue) >> 8).astype(jnp.uint8)
 
     def space(box):
         _check_frame("grayscale", box)

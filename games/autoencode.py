@@ -126,7 +126,7 @@ def step(
     state = select(state, action)
     state, right = answer(state, action == FIRE, params.num_cards)
     state = state._replace(time=state.time + 1)
-    reward = right * (params.deck_reward / params.num_cards)
+    reward = jnp.float32(right) * (params.deck_reward / params.num_cards)
     terminated = state.answered >= params.num_cards
     truncated = state.time >= params.max_steps_in_episode
     info = {
@@ -153,7 +153,7 @@ def shuffle_deck(key: jax.Array, num_cards: int) -> jax.Array:
 
 def select(state: State, action: jax.Array) -> State:
     """Select the next suit (left) or the previous one (right)."""
-    turned = state.selected + (action == LEFT) - (action == RIGHT)
+    turned = state.selected + jnp.int32(action == LEFT) - jnp.int32(action == RIGHT)
     return state._replace(selected=turned % NUM_SUITS)
 
 
@@ -161,7 +161,8 @@ def answer(state: State, fired: jax.Array, num_cards: int) -> tuple[State, jax.A
     """Answer for the asked card, if ``fired`` after watching: (State, whether right, bool[])."""
     submitted = fired & (state.time >= num_cards)
     right = submitted & (state.selected == asked_suit(state))
-    return state._replace(answered=state.answered + submitted, score=state.score + right), right
+    answered, score = state.answered + jnp.int32(submitted), state.score + jnp.int32(right)
+    return state._replace(answered=answered, score=score), right
 
 
 def asked_suit(state: State) -> jax.Array:

@@ -264,7 +264,8 @@ def step(
     state, hit, repeated = shoot(state, action == FIRE)
     state = state._replace(time=state.time + 1)
     budget = repeat_budget(params)
-    reward = hit * (params.fleet_reward / SHIP_CELLS) + repeated * (params.repeat_reward / budget)
+    reward = jnp.float32(hit) * (params.fleet_reward / SHIP_CELLS)
+    reward = reward + jnp.float32(repeated) * (params.repeat_reward / budget)
     terminated = (state.score >= SHIP_CELLS) | (state.repeats >= budget)
     truncated = state.time >= params.max_steps_in_episode
     info = {
@@ -284,7 +285,7 @@ def place_fleet(key: jax.Array, size: int) -> jax.Array:
     sea = jnp.zeros(size, jnp.uint32)
     for ship_key, length in zip(jax.random.split(key, len(SHIP_LENGTHS)), SHIP_LENGTHS):
         sea = sea | place_ship(ship_key, sea, length, size)
-    return (sea[:, None] >> np.arange(size, dtype=np.uint32)) & 1 == 1
+    return (sea[:, None] >> np.arange(size, dtype=np.uint32)[None]) & 1 == 1
 
 
 def place_ship(key: jax.Array, sea: jax.Array, length: int, size: int) -> jax.Array:
@@ -330,8 +331,8 @@ def _pick_bit(key: jax.Array, words: jax.Array, width: int) -> tuple[jax.Array, 
 
 def move(state: State, action: jax.Array, size: int) -> State:
     """Move the cursor, which stops at the edge."""
-    row = state.row + (action == DOWN) - (action == UP)
-    col = state.col + (action == RIGHT) - (action == LEFT)
+    row = state.row + jnp.int32(action == DOWN) - jnp.int32(action == UP)
+    col = state.col + jnp.int32(action == RIGHT) - jnp.int32(action == LEFT)
     return state._replace(row=jnp.clip(row, 0, size - 1), col=jnp.clip(col, 0, size - 1))
 
 
@@ -341,7 +342,9 @@ def shoot(state: State, fired: jax.Array) -> tuple[State, jax.Array, jax.Array]:
     repeated = jnp.any(target & state.shots)
     hit = jnp.any(target & state.ships) & ~repeated
     state = state._replace(
-        shots=state.shots | target, repeats=state.repeats + repeated, score=state.score + hit
+        shots=state.shots | target,
+        repeats=state.repeats + jnp.int32(repeated),
+        score=state.score + jnp.int32(hit),
     )
     return state, hit, repeated
 
@@ -361,15 +364,15 @@ def render(state: State, params: Params) -> jax.Array:
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
     sea = draw.field(params.obs_size, bottom=_SEA_UNITS)
     bar = draw.field(params.obs_size, top=_SEA_UNITS)
-    marks = state.shots * (1 + state.ships)
+    marks = jnp.where(state.shots, 1 + jnp.int32(state.ships), 0)
     cursor = cursor_cell(state)
     if not params.partial_obs:
-        sea = draw.board(sea, marks + 3 * cursor, tiles=_TILES)
+        sea = draw.board(sea, jnp.where(cursor, marks + 3, marks), tiles=_TILES)
         bar = draw.bar(bar, filled=state.repeats, of=repeat_budget(params))
     elif not params.cursor_hidden:
-        sea = draw.board(sea, (marks + 3) * cursor, tiles=_TILES)
+        sea = draw.board(sea, jnp.where(cursor, marks + 3, 0), tiles=_TILES)
     else:
-        periscope = _draw_periscope(sea, jnp.sum(marks * cursor))
+        periscope = _draw_periscope(sea, jnp.sum(jnp.where(cursor, marks, 0), dtype=jnp.int32))
         sea = draw.board(sea, cursor, tiles=_FIRST_TILES)
         sea = jnp.where(state.time == 0, sea, periscope)
     return draw.frame((sea, bar), score=state.score, name=NAME)

@@ -242,9 +242,8 @@ def step(
     state, lost = meet_paddle(state, params)
     state = state._replace(time=state.time + 1)
     bricks_left = jnp.sum(state.bricks)
-    reward = brick_reward(brick_row, params) + lost * bricks_left * (
-        params.lost_reward / NUM_BRICKS
-    )
+    bricks_missed = jnp.float32(jnp.where(lost, bricks_left, 0))
+    reward = brick_reward(brick_row, params) + bricks_missed * (params.lost_reward / NUM_BRICKS)
     terminated = lost | (bricks_left == 0)
     truncated = state.time >= params.max_steps_in_episode
     info = {
@@ -257,7 +256,7 @@ def step(
 
 def move_paddle(state: State, action: jax.Array, params: Params) -> State:
     """Move the paddle, which stops at the wall."""
-    paddle = state.paddle + (action == RIGHT) - (action == LEFT)
+    paddle = state.paddle + jnp.int32(action == RIGHT) - jnp.int32(action == LEFT)
     return state._replace(paddle=jnp.clip(paddle, 0, COLUMNS - params.paddle_width))
 
 
@@ -272,7 +271,7 @@ def fly(state: State) -> tuple[State, jax.Array]:
     direction = jnp.where(at_side, jnp.take(MIRROR_SIDEWAYS, state.direction), state.direction)
     row, col = jnp.maximum(row, 0), jnp.clip(col, 0, COLUMNS - 1)
 
-    cell = (np.arange(ROWS)[:, None] == row) & (np.arange(COLUMNS) == col)
+    cell = (np.arange(ROWS)[:, None] == row) & (np.arange(COLUMNS)[None] == col)
     touched = ~at_ceiling & jnp.any(state.bricks & cell)
     broken = touched & ~state.strike
     flown = state._replace(
@@ -283,9 +282,9 @@ def fly(state: State) -> tuple[State, jax.Array]:
         last_col=state.ball_col,
         bricks=state.bricks & ~(cell & broken),
         strike=touched,
-        score=state.score + broken,
+        score=state.score + jnp.int32(broken),
     )
-    return flown, row * broken
+    return flown, jnp.where(broken, row, 0)
 
 
 def meet_paddle(state: State, params: Params) -> tuple[State, jax.Array]:
@@ -318,12 +317,12 @@ def bounced(state: State) -> jax.Array:
 
 def brick_reward(row: jax.Array, params: Params) -> jax.Array:
     """The reward for breaking a brick in this row, 0 for row 0: float32[]."""
-    return jnp.where(row > 0, 3 - 0.4 * (row - 1), 0) * (params.bricks_reward / 120)
+    return jnp.where(row > 0, 3 - 0.4 * jnp.float32(row - 1), 0.0) * (params.bricks_reward / 120)
 
 
 def render(state: State, params: Params) -> jax.Array:
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
-    rows, columns = np.arange(ROWS)[:, None], np.arange(COLUMNS)
+    rows, columns = np.arange(ROWS)[:, None], np.arange(COLUMNS)[None]
     paddle = (
         (rows == PADDLE_ROW)
         & (columns >= state.paddle)
@@ -390,7 +389,11 @@ def _looks(state: State, params: Params) -> tuple[jax.Array, jax.Array]:
 
     Returns (an index into _BALLS; 0 for a trail), each _NO_LOOK for nothing: int32[].
     """
-    look, trail, nothing = state.direction + _STRUCK_LOOK * state.strike, jnp.int32(0), _NO_LOOK
+    look, trail, nothing = (
+        state.direction + _STRUCK_LOOK * jnp.int32(state.strike),
+        jnp.int32(0),
+        _NO_LOOK,
+    )
     if not params.partial_obs:
         return look, trail
     if not params.flight_hidden:

@@ -183,9 +183,9 @@ def step(
     state = advance(state, push(action, params), params)
     survived = in_range(state)
     state = state._replace(
-        noise=draw_noise(key, params), time=state.time + 1, score=state.score + survived
+        noise=draw_noise(key, params), time=state.time + 1, score=state.score + jnp.int32(survived)
     )
-    reward = survived * (params.episode_reward / params.max_steps_in_episode)
+    reward = jnp.float32(survived) * (params.episode_reward / params.max_steps_in_episode)
     terminated = ~survived
     truncated = state.time >= params.max_steps_in_episode
     info = {
@@ -207,7 +207,7 @@ def draw_noise(key: jax.Array, params: Params) -> jax.Array:
 
 def push(action: jax.Array | int, params: Params) -> jax.Array | float:
     """The force of an action in newtons: float32[], or a float for an int."""
-    direction = 0.0 + (action == RIGHT) - (action == LEFT)
+    direction = jnp.float32(action == RIGHT) - jnp.float32(action == LEFT)
     return params.force * direction
 
 

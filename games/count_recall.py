@@ -134,7 +134,7 @@ def step(
     state = count(state, action)
     state, right = answer(state, action == FIRE)
     state = state._replace(time=state.time + 1)
-    reward = right * (params.deck_reward / params.num_cards)
+    reward = jnp.float32(right) * (params.deck_reward / params.num_cards)
     terminated = state.index >= params.num_cards
     truncated = state.time >= params.max_steps_in_episode
     info = {
@@ -161,7 +161,7 @@ def deal(key: jax.Array, num_cards: int, num_suits: int) -> jax.Array:
 
 def count(state: State, action: jax.Array) -> State:
     """Count one up or down, within [0, MOST]."""
-    counter = state.counter + (action == UP) - (action == DOWN)
+    counter = state.counter + jnp.int32(action == UP) - jnp.int32(action == DOWN)
     return state._replace(counter=jnp.clip(counter, 0, MOST))
 
 
@@ -172,7 +172,9 @@ def answer(state: State, fired: jax.Array) -> tuple[State, jax.Array]:
     right = fired & (state.counter == true_count(state))
     dealt = fired & (np.arange(num_suits) == state.values[jnp.minimum(state.index, num_cards - 1)])
     return state._replace(
-        index=state.index + fired, seen=state.seen + dealt, score=state.score + right
+        index=state.index + jnp.int32(fired),
+        seen=state.seen + jnp.int32(dealt),
+        score=state.score + jnp.int32(right),
     ), right
 
 

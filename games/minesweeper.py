@@ -197,7 +197,8 @@ def step(
     state, found, repeated = dig(state, action == FIRE)
     state = state._replace(time=state.time + 1)
     safe_cells, budget = params.board_size**2 - params.num_mines, repeat_budget(params)
-    reward = found * (params.field_reward / safe_cells) + repeated * (params.repeat_reward / budget)
+    reward = jnp.float32(found) * (params.field_reward / safe_cells)
+    reward = reward + jnp.float32(repeated) * (params.repeat_reward / budget)
     terminated = (
         jnp.any(state.dug & state.mines) | (state.score >= safe_cells) | (state.repeats >= budget)
     )
@@ -218,7 +219,8 @@ def place_mines(key: jax.Array, count: int, size: int) -> jax.Array:
     1987).
     """
     cells, last = np.arange(size * size), size * size - count + np.arange(count)
-    drawn = jnp.floor(jax.random.uniform(key, (count,), jnp.float32) * (last + 1)).astype(jnp.int32)
+    uniform = jax.random.uniform(key, (count,), jnp.float32)
+    drawn = jnp.floor(uniform * (last + 1).astype(np.float32)).astype(jnp.int32)
     mines = jnp.zeros(size * size, bool)
     for number in range(count):
         cell = cells == drawn[number]
@@ -228,8 +230,8 @@ def place_mines(key: jax.Array, count: int, size: int) -> jax.Array:
 
 def move(state: State, action: jax.Array, size: int) -> State:
     """Move the cursor, which stops at the edge."""
-    row = state.row + (action == DOWN) - (action == UP)
-    col = state.col + (action == RIGHT) - (action == LEFT)
+    row = state.row + jnp.int32(action == DOWN) - jnp.int32(action == UP)
+    col = state.col + jnp.int32(action == RIGHT) - jnp.int32(action == LEFT)
     return state._replace(row=jnp.clip(row, 0, size - 1), col=jnp.clip(col, 0, size - 1))
 
 
@@ -240,7 +242,9 @@ def dig(state: State, fired: jax.Array) -> tuple[State, jax.Array, jax.Array]:
     found = jnp.any(target & ~state.dug & ~state.mines)
     return (
         state._replace(
-            dug=state.dug | target, repeats=state.repeats + repeated, score=state.score + found
+            dug=state.dug | target,
+            repeats=state.repeats + jnp.int32(repeated),
+            score=state.score + jnp.int32(found),
         ),
         found,
         repeated,
@@ -264,7 +268,7 @@ def mines_around(mines: jax.Array) -> jax.Array:
     padded = jnp.pad(mines, 1).astype(jnp.int8)
     in_columns = padded[:-2] + padded[1:-1] + padded[2:]
     in_squares = in_columns[:, :size] + in_columns[:, 1 : size + 1] + in_columns[:, 2:]
-    return in_squares - mines
+    return in_squares - mines.astype(jnp.int8)
 
 
 def render(state: State, params: Params) -> jax.Array:

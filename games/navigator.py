@@ -196,7 +196,7 @@ def step(
     row, col = move(state, action, params.board_size)
     found = (action == FIRE) & on_treasure(state)
     state = state._replace(
-        row=row, col=col, time=state.time + 1, score=state.score + TREASURE_SCORE * found
+        row=row, col=col, time=state.time + 1, score=state.score + TREASURE_SCORE * jnp.int32(found)
     )
     idle_reward = params.idle_reward / params.board_size**2
     reward = jnp.where(
@@ -219,7 +219,7 @@ def place_agent_and_treasure(
     first_key, second_key = jax.random.split(key)
     first = jax.random.randint(first_key, (), 0, size * size, jnp.int32)
     second = jax.random.randint(second_key, (), 0, size * size - 1, jnp.int32)
-    second = second + (second >= first)  # skip the first cell
+    second = second + jnp.int32(second >= first)  # skip the first cell
     return divmod(first, size), divmod(second, size)
 
 
@@ -244,17 +244,17 @@ def random_path(
 
     def walk(walked, draw):
         path, row, col = walked
-        change_row = draw < jnp.abs(to_row - row)
+        change_row = draw < jnp.float32(jnp.abs(to_row - row))
         row = row + jnp.where(change_row, jnp.sign(to_row - row), 0)
         col = col + jnp.where(change_row, 0, jnp.sign(to_col - col))
         return (mark(path, row, col), row, col), None
 
     most_steps = 2 * size - 2
     steps_left = jnp.abs(to_row - row) + jnp.abs(to_col - col) - np.arange(most_steps)
-    draws = jax.random.uniform(key, (most_steps,), jnp.float32) * steps_left
+    draws = jax.random.uniform(key, (most_steps,), jnp.float32) * jnp.float32(steps_left)
     start = mark(jnp.zeros(size, jnp.uint32), row, col)
     (path, _, _), _ = jax.lax.scan(walk, (start, row, col), draws)
-    return (path[:, None] >> np.arange(size, dtype=np.uint32)) & 1 == 1
+    return (path[:, None] >> np.arange(size, dtype=np.uint32)[None]) & 1 == 1
 
 
 def place_tnt(key: jax.Array, path: jax.Array) -> jax.Array:
@@ -275,9 +275,8 @@ def _distinct_numbers(key: jax.Array, count: jax.Array) -> list[jax.Array]:
     taken already takes that new number instead (Bentley and Floyd, 1987).
     """
     highest = count - NUM_TNT + np.arange(NUM_TNT)
-    draws = jnp.floor(jax.random.uniform(key, (NUM_TNT,), jnp.float32) * (highest + 1)).astype(
-        jnp.int32
-    )
+    uniform = jax.random.uniform(key, (NUM_TNT,), jnp.float32)
+    draws = jnp.floor(uniform * jnp.float32(highest + 1)).astype(jnp.int32)
     chosen = []
     for number, top in zip(draws, highest):
         taken = jnp.any(jnp.stack([number == earlier for earlier in chosen])) if chosen else False
@@ -287,8 +286,8 @@ def _distinct_numbers(key: jax.Array, count: jax.Array) -> list[jax.Array]:
 
 def move(state: State, action: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
     """The agent's cell after the action: (row, column), int32[] each."""
-    row = state.row + (action == DOWN) - (action == UP)
-    col = state.col + (action == RIGHT) - (action == LEFT)
+    row = state.row + jnp.int32(action == DOWN) - jnp.int32(action == UP)
+    col = state.col + jnp.int32(action == RIGHT) - jnp.int32(action == LEFT)
     return jnp.clip(row, 0, size - 1), jnp.clip(col, 0, size - 1)
 
 
@@ -307,10 +306,12 @@ def render(state: State, params: Params) -> jax.Array:
     rows, cols = np.arange(params.board_size)[:, None], np.arange(params.board_size)[None, :]
     treasure = (rows == state.treasure_row) & (cols == state.treasure_col)
     agent = (rows == state.row) & (cols == state.col)
-    things = state.tnt + 2 * treasure
+    things = jnp.where(treasure, 2, jnp.int32(state.tnt))
     if params.partial_obs:
         things = jnp.where(state.time == 0, things, 0)
-    canvas = draw.board(draw.field(params.obs_size), things + 3 * agent, tiles=_TILES)
+    canvas = draw.board(
+        draw.field(params.obs_size), jnp.where(agent, things + 3, things), tiles=_TILES
+    )
     return draw.frame(canvas, score=state.score, name=NAME)
 
 

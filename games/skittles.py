@@ -193,9 +193,11 @@ def step(
     terminated = ran_into | is_hit(state)
     survived = ~terminated
     state = state._replace(
-        visible=draw_visible(visible_key, params), time=state.time + 1, score=state.score + survived
+        visible=draw_visible(visible_key, params),
+        time=state.time + 1,
+        score=state.score + jnp.int32(survived),
     )
-    reward = survived * (params.episode_reward / params.max_steps_in_episode)
+    reward = jnp.float32(survived) * (params.episode_reward / params.max_steps_in_episode)
     truncated = state.time >= params.max_steps_in_episode
     info = {
         "terminated": terminated,
@@ -215,12 +217,12 @@ def draw_visible(key: jax.Array, params: Params) -> jax.Array:
     # Half a random word per cell is enough, and most of this game's time goes into random words.
     words = jax.random.bits(key, (SIZE * SIZE // 2,), jnp.uint32)
     halves = jnp.concatenate([words & np.uint32(0xFFFF), words >> 16]).reshape(SIZE, SIZE)
-    return halves < jnp.float32(params.visible_share) * 2**16
+    return halves.astype(jnp.float32) < jnp.float32(params.visible_share) * 2**16
 
 
 def move(state: State, action: jax.Array | int, params: Params) -> State:
     """Move the player, who stops at the edge of the lane."""
-    col = state.col + (action == RIGHT) - (action == LEFT)
+    col = state.col + jnp.int32(action == RIGHT) - jnp.int32(action == LEFT)
     return state._replace(col=jnp.clip(col, params.first_lane, params.last_lane))
 
 
@@ -242,7 +244,7 @@ def fall(key: jax.Array, state: State, params: Params) -> State:
 def render(state: State, params: Params) -> jax.Array:
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
     shown = state.enemies & state.visible if params.partial_obs else state.enemies
-    player = (np.arange(SIZE)[:, None] == BOTTOM) & (np.arange(SIZE) == state.col)
+    player = (np.arange(SIZE)[:, None] == BOTTOM) & (np.arange(SIZE)[None] == state.col)
     canvas, top, left, (height, width) = _draw_lane(params)
     canvas = draw.glyphs(
         canvas,

@@ -294,7 +294,8 @@ def step(
     played = lock(fall(act(state, action), action, params))
     state = choose(won | lost, state, played)._replace(time=state.time + 1)
     paid_lines = jnp.minimum(state.lines, LINES_TO_WIN) - jnp.minimum(lines_before, LINES_TO_WIN)
-    reward = paid_lines * (params.win_reward / LINES_TO_WIN) + lost * params.lost_reward
+    reward = jnp.float32(paid_lines) * (params.win_reward / LINES_TO_WIN)
+    reward = reward + jnp.float32(lost) * params.lost_reward
     terminated = won | lost
     truncated = state.time >= params.max_steps_in_episode
     info = {
@@ -325,7 +326,7 @@ def clear_full_rows(state: State) -> State:
         full = jnp.all(board > 0, axis=1)
         above = jnp.any(full) & (np.arange(ROWS) <= jnp.argmax(full))
         board = jnp.where(above[:, None], jnp.pad(board[:-1], ((1, 0), (0, 0))), board)
-        lines = lines + jnp.any(full)
+        lines = lines + jnp.int32(jnp.any(full))
     return state._replace(board=board, lines=lines, score=lines)
 
 
@@ -381,8 +382,8 @@ def landing_row(state: State) -> jax.Array:
 
 def act(state: State, action: jax.Array) -> State:
     """Turn or shift the piece, unless it would not fit."""
-    col = state.col + (action == RIGHT) - (action == LEFT)
-    moved = state._replace(col=col, rotation=(state.rotation + (action == UP)) % 4)
+    col = state.col + jnp.int32(action == RIGHT) - jnp.int32(action == LEFT)
+    moved = state._replace(col=col, rotation=(state.rotation + jnp.int32(action == UP)) % 4)
     return choose(fits(moved), moved, state)
 
 
@@ -407,7 +408,7 @@ def on_board(state: State, table: np.ndarray) -> jax.Array:
     """The piece's blocks as a mask: bool[20, 10]. table: BOX_ROWS or FIRST_ROWS."""
     piece, box_row = piece_rows(state, table), np.arange(ROWS) - state.row
     rows = [jnp.where(box_row == row, piece[row], 0) for row in range(BOX)]
-    return ((rows[0] | rows[1] | rows[2] | rows[3])[:, None] >> COLUMN_BITS) & 1 == 1
+    return ((rows[0] | rows[1] | rows[2] | rows[3])[:, None] >> COLUMN_BITS[None]) & 1 == 1
 
 
 def render(state: State, params: Params) -> jax.Array:
