@@ -34,6 +34,7 @@ from popgym_arcade.wrappers import (
     BareStep,
     Environment,
     auto_reset,
+    made_by,
 )
 
 __all__ = [
@@ -223,7 +224,7 @@ def make(
     for field_name, value in values.items():
         _check_override(name, entry.params, field_name, value)
     params = dataclasses.replace(entry.params, **values)
-    return _environment(name, entry, params, final_observation), params
+    return _environment(name, params, final_observation), params
 
 
 def overrides_from(text: str) -> dict[str, Any]:
@@ -287,10 +288,9 @@ def _check_override(name: str, params: Any, field_name: str, value: Any) -> None
         spaces.check_choice(f"{name}'s {field_name}", value, allowed)
 
 
-def _environment(
-    name: str, entry: Entry, default_params: Any, final_observation: bool
-) -> Environment:
-    """Build an Environment from a registry entry and default params."""
+def _environment(name: str, default_params: Any, final_observation: bool) -> Environment:
+    """Build a registered Environment with default params."""
+    entry = REGISTRY[name]
 
     def reset(key, params=None):
         return entry.reset(key, default_params if params is None else params)
@@ -309,7 +309,7 @@ def _environment(
         return spaces.Box(0, 255, (size, size, 3), jnp.uint8)
 
     step = auto_reset(reset, step_env, render, final_observation)
-    return Environment(
+    env = Environment(
         name,
         default_params,
         NUM_ACTIONS,
@@ -320,3 +320,4 @@ def _environment(
         action_space,
         observation_space,
     )
+    return made_by(env, _environment, name, default_params, final_observation)

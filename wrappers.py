@@ -8,9 +8,10 @@ Wrap first, then vmap: a wrapper expects the functions of a single environment.
 
 import dataclasses
 import functools
+import inspect
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,7 @@ __all__ = [
     "Environment",
     "LogState",
     "ObservationSpace",
+    "Origin",
     "Params",
     "Render",
     "Reset",
@@ -40,8 +42,10 @@ __all__ = [
     "frame_stack",
     "grayscale",
     "log_episodes",
+    "made_by",
     "normalise",
     "normalize",
+    "reproducible",
     "resize",
     "sticky_actions",
 ]
@@ -149,8 +153,21 @@ class ObservationSpace(Protocol):
         ...
 
 
+class Origin(NamedTuple):
+    """What made an Environment: ``maker(*arguments)`` makes an equal one."""
+
+    maker: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    made: tuple[Any, ...]  # the environment's other fields; it may have been changed since
+
+
 class Environment(NamedTuple):
-    """An environment: pure functions, which use ``default_params`` if params is None."""
+    """An environment: pure functions, which use ``default_params`` if params is None.
+
+    Two environments that were made in the same way are equal, e.g. by ``make`` with the same
+    arguments or by the same wrappers, and they can be pickled and copied. An environment that you
+    put together by hand equals only itself; decorate a wrapper of your own with ``reproducible``.
+    """
 
     name: str
     default_params: Any  # the game's Params
@@ -161,6 +178,60 @@ class Environment(NamedTuple):
     render: Render
     action_space: ActionSpace
     observation_space: ObservationSpace
+    origin: Origin | None = None
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both were made in the same way."""
+        return isinstance(other, Environment) and self._identity() == other._identity()
+
+    def __ne__(self, other: object) -> bool:
+        """Whether they were made in different ways."""
+        return not self == other
+
+    def __hash__(self) -> int:
+        """Hash what made it."""
+        return hash(self._identity())
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """What to call to get a copy, for ``pickle`` and ``copy``."""
+        maker, arguments = self._identity()
+        return maker, arguments
+
+    def _identity(self) -> tuple[Any, ...]:
+        """What made it or, if that is unknown, its fields."""
+        *fields, origin = self
+        if origin is None or any(now is not then for now, then in zip(fields, origin.made)):
+            return Environment, tuple(fields)
+        return origin.maker, origin.arguments
+
+
+_Arguments = ParamSpec("_Arguments")
+
+
+def made_by(env: Environment, maker: Callable[..., Environment], *arguments: Any) -> Environment:
+    """Record that ``maker(*arguments)``, a function at the top of its module, made env."""
+    return env._replace(origin=Origin(maker, arguments, tuple(env)[:-1]))
+
+
+def reproducible(
+    wrapper: Callable[Concatenate[Environment, _Arguments], Environment],
+) -> Callable[Concatenate[Environment, _Arguments], Environment]:
+    """Make the environments of a wrapper comparable and picklable, if those inside are.
+
+    wrapper: a function at the top of its module; its arguments can be hashed and pickled.
+    """
+    signature = inspect.signature(wrapper)
+
+    @functools.wraps(wrapper)
+    def recorded(
+        env: Environment, *args: _Arguments.args, **kwargs: _Arguments.kwargs
+    ) -> Environment:
+        bound = signature.bind(env, *args, **kwargs)
+        bound.apply_defaults()
+        wrapped = wrapper(env, *args, **kwargs)
+        return made_by(wrapped, recorded, *bound.arguments.values())
+
+    return recorded
 
 
 def auto_reset(
@@ -206,6 +277,7 @@ class LogState(NamedTuple):
     returned_episode_lengths: jax.Array  # int32[]: its length in steps, 0 before one
 
 
+@reproducible
 def log_episodes(env: Environment) -> Environment:
     """Report the return and the length of every finished episode in ``info``.
 
@@ -293,6 +365,7 @@ class StickyState(NamedTuple):
     last_action: jax.Array  # int32[]: the previous action, NO_ACTION at the start of an episode
 
 
+@reproducible
 def sticky_actions(env: Environment, probability: float = 0.25) -> Environment:
     """Repeat the previous action instead of the agent's with some probability (sticky actions).
 
@@ -345,6 +418,7 @@ def sticky_actions(env: Environment, probability: float = 0.25) -> Environment:
 # --- observations --------------------------------------------------------------------------------
 
 
+@reproducible
 def grayscale(env: Environment) -> Environment:
     """Convert observations to grayscale: uint8[height, width, 3 n] -> uint8[height, width, n].
 
@@ -366,6 +440,7 @@ def grayscale(env: Environment) -> Environment:
     return _with_observations(env, gray, space)
 
 
+@reproducible
 def resize(env: Environment, height: int = 84, width: int = 84) -> Environment:
     """Resize observations to [height, width, channels]; the dtype stays the same.
 
@@ -414,6 +489,7 @@ def _resize_axis(image: jax.Array, size: int, axis: int) -> jax.Array:
     return functools.reduce(jnp.add, parts)
 
 
+@reproducible
 def normalize(env: Environment) -> Environment:
     """Scale observations from uint8 in [0, 255] to float32 in [0, 1].
 
@@ -521,6 +597,7 @@ class StackState(NamedTuple):
     frames: Any  # the observation: [height, width, num_frames * channels], newest frame last
 
 
+@reproducible
 def frame_stack(env: Environment, num_frames: int = 4) -> Environment:
     """Stack the last frames along the channels: [height, width, num_frames * channels].
 
@@ -586,6 +663,7 @@ def _replace_newest(frames: Any, observation: Any) -> Any:
     )
 
 
+@reproducible
 def both_views(env: Environment) -> Environment:
     """Observe both twins at once, e.g. for an asymmetric critic that sees the full view.
 

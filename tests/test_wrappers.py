@@ -1,7 +1,9 @@
 """Tests of wrappers.py: what wrappers change, and that nothing else changes."""
 
+import copy
 import dataclasses
 import functools
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -506,6 +508,59 @@ def test_wrappers_compose_under_jit_and_vmap_and_match_their_space(name):
             )
         assert types(states) == before
     assert step._cache_size() == 1
+
+
+# --- equality, pickles and copies ----------------------------------------------------------------
+
+
+def wrapped_navigator(probability=0.25, **overrides):
+    """NavigatorEasy in two wrappers."""
+    env, _ = make("NavigatorEasy", **overrides)
+    return frame_stack(sticky_actions(env, probability), num_frames=2)
+
+
+def test_environments_that_were_made_in_the_same_way_are_equal():
+    env, same = wrapped_navigator(), wrapped_navigator()
+    assert env == same and not env != same and hash(env) == hash(same)
+    assert env == frame_stack(sticky_actions(make("NavigatorEasy")[0]), 2)
+    others = [
+        wrapped_navigator(0.5),
+        wrapped_navigator(partial_obs=True),
+        wrapped_navigator(max_steps_in_episode=3),
+        sticky_actions(make("NavigatorEasy")[0]),
+        make("NavigatorEasy", final_observation=True)[0],
+        env._replace(step=make("NavigatorEasy")[0].step),
+        tuple(env),
+    ]
+    assert all(env != other and not env == other for other in others)
+
+
+def test_equal_environments_share_a_compiled_program():
+    reset = jax.jit(lambda env, key: env.reset(key)[1], static_argnums=0)
+    for _ in range(2):
+        reset(wrapped_navigator(), jax.random.key(0))
+    assert reset._cache_size() == 1
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))]
+)
+def test_environments_can_be_copied_and_pickled(copied):
+    env = wrapped_navigator(partial_obs=True, max_steps_in_episode=9)
+    copy_of_env = copied(env)
+    assert copy_of_env == env and copy_of_env.default_params == env.default_params
+    key = jax.random.key(3)
+    expected, found = (jax.eval_shape(each.reset, key) for each in (env, copy_of_env))
+    assert expected == found
+
+
+def test_what_was_changed_by_hand_equals_only_itself_and_says_so_when_pickled():
+    env, _ = make("NavigatorEasy")
+    changed = env._replace(reset=lambda key, params=None: env.reset(key, params))
+    assert changed == changed and changed != env and copy.copy(changed) == changed
+    assert sticky_actions(changed) == sticky_actions(changed) != sticky_actions(env)
+    with pytest.raises((AttributeError, pickle.PicklingError), match="lambda"):
+        pickle.dumps(changed)
 
 
 @pytest.mark.parametrize(
