@@ -78,6 +78,8 @@ __all__ = [
 NAME: str = "MineSweeper"
 VERSION: int = 2
 RETURN_RANGE: tuple[float, float] = (-1.0, 1.0)  # at every level
+
+_UNROLLED = 16  # up to so many mines are placed without a loop, which is faster
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 
 _MINE = """
@@ -218,13 +220,16 @@ def place_mines(key: jax.Array, count: int, size: int) -> jax.Array:
     If the drawn cell has a mine already, that last cell gets the mine instead (Bentley and Floyd,
     1987).
     """
-    cells, last = np.arange(size * size), size * size - count + np.arange(count)
+    cells, last = np.arange(size * size), size * size - count + np.arange(count, dtype=np.int32)
     uniform = jax.random.uniform(key, (count,), jnp.float32)
     drawn = jnp.floor(uniform * (last + 1).astype(np.float32)).astype(jnp.int32)
+
+    def place(mines, draw):
+        cell, last_cell = (cells == number for number in draw)
+        return mines | jnp.where(jnp.any(mines & cell), last_cell, cell), None
+
     mines = jnp.zeros(size * size, bool)
-    for number in range(count):
-        cell = cells == drawn[number]
-        mines = mines | jnp.where(jnp.any(mines & cell), cells == last[number], cell)
+    mines, _ = jax.lax.scan(place, mines, (drawn, last), unroll=min(count, _UNROLLED))
     return mines.reshape(size, size)
 
 

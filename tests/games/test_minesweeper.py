@@ -237,6 +237,14 @@ def test_minesweepers_cursor_stops_at_the_far_edges_and_may_pass_over_mines():
 # --- overrides -----------------------------------------------------------------------------------
 
 
+def test_the_program_that_places_mines_does_not_grow_with_their_number():
+    def size(count):
+        place = jax.jit(minesweeper.place_mines, static_argnums=(1, 2))
+        return len(place.lower(jax.random.key(0), count, 14).as_text().splitlines())
+
+    assert size(195) < size(2) + size(16) and size(195) < 1.2 * size(40)
+
+
 def test_a_field_without_a_safe_cell_is_refused_with_the_nearest_number_of_mines():
     with pytest.raises(
         ValueError,
