@@ -358,8 +358,8 @@ _PLACES_TO_TRY = 3  # best places tried together with the next piece
 # sides. An edge between two cells of a row is the bit of the left one.
 _FULL_ROW = ~np.uint32(0)
 _COLUMN_BITS = ~tetris.WALLS
-_INNER_EDGES = _COLUMN_BITS & _COLUMN_BITS >> 1
-_ALL_EDGES = _COLUMN_BITS | _COLUMN_BITS >> 1
+_INNER_EDGES = _COLUMN_BITS & _COLUMN_BITS >> np.uint32(1)
+_ALL_EDGES = _COLUMN_BITS | _COLUMN_BITS >> np.uint32(1)
 # Costs of a board, tuned by hand on Hard: for each cell at or below the top block of its column
 # (18, plus 1 per row of its height above the floor), each hole, each row of height difference
 # between neighboring columns, and each edge between an empty and a filled cell of a row. The first
