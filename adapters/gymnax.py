@@ -44,7 +44,9 @@ def to_gymnax(env: Environment, params: Any, six_values: bool = SIX_VALUES) -> "
 class GymnaxArcade(environment.Environment):
     """A gymnax environment.
 
-    States are the game's NamedTuples, or those of our wrappers; params are the game's Params.
+    States are the game's NamedTuples, or those of our wrappers; params are the game's Params. Two
+    of them are equal if what ``to_gymnax`` was given is, so they share compiled programs, and they
+    can be copied and pickled if the Environment can.
     """
 
     def __init__(self, env: Environment, params: Any, six_values: bool) -> None:
@@ -131,6 +133,22 @@ class GymnaxArcade(environment.Environment):
     def observation_space(self, params: Any = None) -> Any:
         """The observation space: gymnax's Box or, with ``wrappers.both_views``, its Dict."""
         return to_gymnax_space(self._env.observation_space(self._or_default(params)))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both were made of the same."""
+        return isinstance(other, GymnaxArcade) and self._made_of() == other._made_of()
+
+    def __hash__(self) -> int:
+        """Hash what it was made of, but for the params, which may be arrays."""
+        return hash((self._env, self._six_values))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What to call to get a copy, for ``pickle`` and ``copy``."""
+        return to_gymnax, self._made_of()
+
+    def _made_of(self) -> tuple[Environment, Any, bool]:
+        """The arguments of ``to_gymnax``."""
+        return self._env, self._params, self._six_values
 
     def _or_default(self, params: Any) -> Any:
         """params, or the default ones for None."""

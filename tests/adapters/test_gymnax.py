@@ -3,6 +3,8 @@
 The installed gymnax is 1.x or stable-gymnax.
 """
 
+import copy
+import pickle
 from functools import cache
 
 import jax
@@ -228,6 +230,17 @@ def test_gymnaxs_vector_environment_plays():
 
 
 @needs_six_values
+def test_equal_environments_are_equal_and_can_be_copied_and_pickled():
+    env, params = make("NavigatorEasy", partial_obs=True, max_steps_in_episode=9)
+    adapted = to_gymnax(wrappers.log_episodes(env), params)
+    same = to_gymnax(wrappers.log_episodes(env), params)
+    for other in (same, copy.copy(adapted), pickle.loads(pickle.dumps(adapted))):
+        assert other == adapted and hash(other) == hash(adapted)
+        assert other.default_params == params
+    assert adapted != to_gymnax(env, params)
+    assert adapted != to_gymnax(wrappers.log_episodes(env), params, not SIX_VALUES)
+
+
 def test_gymnaxs_old_form_returns_five_values():
     env, params = adapted()
     legacy = gymnax_wrappers.LegacyStepAPIWrapper(env)
