@@ -39,7 +39,7 @@ OWN = {
         "num_epochs": 2,
         "epsilon_steps": UPDATES["pqn"] * STEPS // 2,
     },
-    "ppo": {"learning_rate": 2e-3, "num_minibatches": 4, "num_epochs": 4},
+    "ppo": {"learning_rate": 1e-3, "num_minibatches": 4, "num_epochs": 4},
     "dqn": {
         "learning_rate": 1e-3,
         "buffer_steps": 3_200,
