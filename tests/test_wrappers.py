@@ -211,7 +211,7 @@ def test_all_other_fields_of_the_environment_are_unchanged():
     changed = {
         name for name in Environment._fields if getattr(wrapped, name) is not getattr(env, name)
     }
-    assert changed == {"reset", "step", "step_env", "render"}
+    assert changed == {"reset", "step", "step_env", "render", "origin"}
 
 
 @pytest.mark.parametrize("form", ["step", "step_env"])
