@@ -90,7 +90,7 @@ def test_a_checkpoint_of_another_game_size_or_rule_version_is_refused_unless_for
             introspect.setting_to_play(one, **options)
         told = []
         setting = introspect.setting_to_play(one, **options, force=True, warn=told.append)
-        assert setting == (options.get("name", "NavigatorEasy"), True, 128)
+        assert setting == (options.get("name", "NavigatorEasy"), True, 128, "")
         assert len(told) == 1 and message in told[0]
     assert introspect.setting_to_play(agent, partial_obs=False) == ("NavigatorEasy", False, 128)
 
