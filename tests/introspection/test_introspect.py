@@ -92,7 +92,15 @@ def test_a_checkpoint_of_another_game_size_or_rule_version_is_refused_unless_for
         setting = introspect.setting_to_play(one, **options, force=True, warn=told.append)
         assert setting == (options.get("name", "NavigatorEasy"), True, 128, "")
         assert len(told) == 1 and message in told[0]
-    assert introspect.setting_to_play(agent, partial_obs=False) == ("NavigatorEasy", False, 128)
+    setting = introspect.setting_to_play(agent, partial_obs=False)
+    assert setting == ("NavigatorEasy", False, 128, "")
+
+
+def test_an_agent_plays_its_own_game_with_the_parameters_it_was_trained_on(tmp_path):
+    agent = checkpoint.load_agent(saved(tmp_path, params="board_size=4"))
+    assert introspect.setting_to_play(agent).params == "board_size=4"
+    other = introspect.setting_to_play(agent, name="TetrisEasy", force=True, warn=lambda text: None)
+    assert other.params == ""
 
 
 @pytest.mark.parametrize(
