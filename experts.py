@@ -350,9 +350,9 @@ def _skittles_worst(state: skittles.State, params: skittles.Params) -> jax.Array
 # --- Tetris --------------------------------------------------------------------------------------
 
 # A place is a rotation and a column of the piece's box: [4, 11], or flattened [44].
-_TURNS = np.arange(4)
-_BOX_COLS = np.arange(-2, tetris.COLUMNS - 1)
-_LOOKS = np.array([2, 1, 4, 2, 2, 4, 4])  # distinct rotations of each piece
+_TURNS = np.arange(4, dtype=np.int32)
+_BOX_COLS = np.arange(-2, tetris.COLUMNS - 1, dtype=np.int32)
+_LOOKS = np.array([2, 1, 4, 2, 2, 4, 4], np.int32)  # distinct rotations of each piece
 _PLACES_TO_TRY = 3  # best places tried together with the next piece
 # Rows of a board are bit masks as in tetris.py: bit c + WALL for column c, with walls on both
 # sides. An edge between two cells of a row is the bit of the left one.
@@ -420,7 +420,7 @@ def _enter(rows: jax.Array, piece: jax.Array) -> _Falling:
 
 def _without_full_rows(rows: jax.Array) -> jax.Array:
     """Clear full rows and let the rows above them fall: uint32[20]."""
-    numbers, full = np.arange(tetris.ROWS), rows == _FULL_ROW
+    numbers, full = np.arange(tetris.ROWS, dtype=np.int32), rows == _FULL_ROW
     below = numbers[None] > numbers[:, None]
     falls = jnp.sum(full[None] & below, axis=1)  # of each row, in rows
     stays = ((numbers + falls)[None] == numbers[:, None]) & ~full[None]  # [new row, old row]
@@ -437,7 +437,7 @@ def _outcomes(falling: _Falling, params: tetris.Params) -> tuple[jax.Array, jax.
     landing = _landing_rows(falling, blocks)
     boards = falling.rows[:, None, None]
     for box_row in range(tetris.BOX):
-        here = np.arange(tetris.ROWS)[:, None, None] == landing[None] + box_row
+        here = np.arange(tetris.ROWS, dtype=np.int32)[:, None, None] == landing[None] + box_row
         boards = boards | jnp.where(here, blocks[box_row][None], 0)
     return boards, jnp.where(_reachable(falling, landing, params), _board_costs(boards), _FAR)
 
@@ -453,7 +453,7 @@ def _landing_rows(falling: _Falling, blocks: jax.Array) -> jax.Array:
         board[None, None, row : row + tetris.ROWS + 1] & blocks[row, ..., None]
         for row in range(tetris.BOX)
     ]
-    numbers = np.arange(tetris.ROWS + 1)[None, None]
+    numbers = np.arange(tetris.ROWS + 1, dtype=np.int32)[None, None]
     blocked = ((overlaps[0] | overlaps[1] | overlaps[2] | overlaps[3]) != 0) & (
         numbers >= falling.row
     )
