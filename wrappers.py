@@ -194,10 +194,9 @@ class Environment(NamedTuple):
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """What to call to get a copy, for ``pickle`` and ``copy``."""
-        maker, arguments = self._identity()
-        return maker, arguments
+        return self._identity()
 
-    def _identity(self) -> tuple[Any, ...]:
+    def _identity(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """What made it or, if that is unknown, its fields."""
         *fields, origin = self
         if origin is None or any(now is not then for now, then in zip(fields, origin.made)):

@@ -389,11 +389,8 @@ def _looks(state: State, params: Params) -> tuple[jax.Array, jax.Array]:
 
     Returns (an index into _BALLS; 0 for a trail), each _NO_LOOK for nothing: int32[].
     """
-    look, trail, nothing = (
-        state.direction + _STRUCK_LOOK * jnp.int32(state.strike),
-        jnp.int32(0),
-        _NO_LOOK,
-    )
+    look = state.direction + _STRUCK_LOOK * jnp.int32(state.strike)
+    trail, nothing = jnp.int32(0), _NO_LOOK
     if not params.partial_obs:
         return look, trail
     if not params.flight_hidden:

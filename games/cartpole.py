@@ -205,13 +205,13 @@ def draw_noise(key: jax.Array, params: Params) -> jax.Array:
     return params.noise_sigma * jax.random.normal(key, (noisy_variables,), jnp.float32)
 
 
-def push(action: jax.Array | int, params: Params) -> jax.Array | float:
-    """The force of an action in newtons: float32[], or a float for an int."""
+def push(action: jax.Array | int, params: Params) -> jax.Array:
+    """The force of an action in newtons: float32[]."""
     direction = jnp.float32(action == RIGHT) - jnp.float32(action == LEFT)
     return params.force * direction
 
 
-def advance(state: State, force: jax.Array | float, params: Params) -> State:
+def advance(state: State, force: jax.Array, params: Params) -> State:
     """Take one explicit Euler step of the physics.
 
     With m the pole's mass, M the mass of both and l half the pole's length, theta'' = (g sin(theta)

@@ -78,9 +78,9 @@ __all__ = [
 NAME: str = "MineSweeper"
 VERSION: int = 2
 RETURN_RANGE: tuple[float, float] = (-1.0, 1.0)  # at every level
+UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 
 _UNROLLED = 16  # up to so many mines are placed without a loop, which is faster
-UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 
 _MINE = """
 .#...#.

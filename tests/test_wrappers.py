@@ -510,6 +510,18 @@ def test_wrappers_compose_under_jit_and_vmap_and_match_their_space(name):
     assert step._cache_size() == 1
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [log_episodes, sticky_actions, grayscale, resize, normalize, both_views, frame_stack],
+)
+def test_no_shape_or_dtype_is_promoted_implicitly(wrap):
+    env, _ = make("NavigatorEasy", final_observation=True)
+    wrapped, key = wrap(env), jax.random.key(0)
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        _, state = jax.eval_shape(wrapped.reset, key)
+        jax.eval_shape(wrapped.step, key, state, jnp.int32(1))
+
+
 # --- equality, pickles and copies ----------------------------------------------------------------
 
 
