@@ -27,6 +27,7 @@ from popgym_arcade.games import (
     tetris,
 )
 from popgym_arcade.registry import Action
+from popgym_arcade.render import grid
 
 __all__ = [
     "GAME_POLICIES",
@@ -40,7 +41,8 @@ __all__ = [
 ]
 
 UP, DOWN, LEFT, RIGHT, FIRE = map(int, Action)
-_MOVES = np.array([[-1, 0], [1, 0], [0, -1], [0, 1]])  # (rows, columns) of up, down, left, right
+# Rows and columns of up, down, left, right: int32[4, 2].
+_MOVES = np.array([[-1, 0], [1, 0], [0, -1], [0, 1]], np.int32)
 _FAR = np.int32(1 << 20)  # longer than any path, higher than any cost
 
 
@@ -60,7 +62,7 @@ def worst(state: Any, params: Any) -> jax.Array:
 def _autoencode_expert(state: autoencode.State, params: autoencode.Params) -> jax.Array:
     """Select the asked suit in as few turns as possible, then submit it: a return of 1."""
     turns = (autoencode.asked_suit(state) - state.selected) % autoencode.NUM_SUITS
-    return jnp.array([FIRE, LEFT, LEFT, RIGHT])[turns]
+    return jnp.array([FIRE, LEFT, LEFT, RIGHT], jnp.int32)[turns]
 
 
 def _autoencode_worst(state: autoencode.State, params: autoencode.Params) -> jax.Array:
@@ -82,10 +84,10 @@ def _battleship_worst(state: battleship.State, params: battleship.Params) -> jax
 
 
 def fire_at_nearest(row: jax.Array, col: jax.Array, targets: jax.Array) -> jax.Array:
-    """Move to the nearest target on a board and fire there: int[]. targets: bool[n, n]."""
-    rows, cols = np.indices(targets.shape)
+    """Move to the nearest target on a board and fire there: int32[]. targets: bool[n, n]."""
+    rows, cols = grid(*targets.shape)
     distance = jnp.where(targets, jnp.abs(rows - row) + jnp.abs(cols - col), _FAR)
-    target_row, target_col = divmod(jnp.argmin(distance), targets.shape[1])
+    target_row, target_col = divmod(jnp.argmin(distance).astype(jnp.int32), targets.shape[1])
     sideways = jnp.where(target_col < col, LEFT, jnp.where(target_col > col, RIGHT, FIRE))
     return jnp.where(target_row < row, UP, jnp.where(target_row > row, DOWN, sideways))
 
@@ -341,9 +343,9 @@ def _skittles_prospect(state: skittles.State, params: skittles.Params) -> jax.Ar
 
 def _skittles_worst(state: skittles.State, params: skittles.Params) -> jax.Array:
     """Walk into the lowest skittle in reach: 9 steps survived, a return of 0.09."""
-    rows, cols = np.indices(state.enemies.shape)
+    rows, cols = grid(*state.enemies.shape)
     in_reach = state.enemies & (jnp.abs(cols - state.col) <= skittles.SIZE - rows)
-    col = jnp.argmax(jnp.where(in_reach, rows, -1)) % skittles.SIZE
+    col = jnp.argmax(jnp.where(in_reach, rows, -1)).astype(jnp.int32) % skittles.SIZE
     return jnp.where(col < state.col, LEFT, jnp.where(col > state.col, RIGHT, FIRE))
 
 
@@ -422,7 +424,7 @@ def _without_full_rows(rows: jax.Array) -> jax.Array:
     """Clear full rows and let the rows above them fall: uint32[20]."""
     numbers, full = np.arange(tetris.ROWS, dtype=np.int32), rows == _FULL_ROW
     below = numbers[None] > numbers[:, None]
-    falls = jnp.sum(full[None] & below, axis=1)  # of each row, in rows
+    falls = jnp.sum(full[None] & below, axis=1, dtype=jnp.int32)  # of each row, in rows
     stays = ((numbers + falls)[None] == numbers[:, None]) & ~full[None]  # [new row, old row]
     return jnp.sum(jnp.where(stays, rows[None], 0), axis=1, dtype=jnp.uint32) | tetris.WALLS
 

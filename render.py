@@ -61,6 +61,7 @@ __all__ = [
     "frame",
     "glyph",
     "glyphs",
+    "grid",
     "parse_art",
     "pixels",
     "rectangle",
@@ -309,6 +310,15 @@ def text_width(characters: int, scale: int) -> int:
 
 
 # --- art, turned into NumPy constants at trace time ----------------------------------------------
+
+
+def grid(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """The row and the column of every cell: int32[rows, 1] and int32[1, columns].
+
+    Compared with a cell's row and column they make a mask. NumPy's own ``ogrid`` counts in int64,
+    which would spread through a game under ``jax_enable_x64``.
+    """
+    return np.arange(rows, dtype=np.int32)[:, None], np.arange(columns, dtype=np.int32)[None]
 
 
 def _bytes(color: str, width: int) -> np.ndarray:
@@ -562,9 +572,9 @@ def glyph(
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
     line_bits, row_bits = _glyph_bits(glyphs, *size)
-    ids = jnp.where(np.arange(columns) == column, index, -1)[None]
+    ids = jnp.where(np.arange(columns, dtype=np.int32) == column, index, -1)[None]
     bits = _lines(ids, line_bits, left, width)
-    in_row, in_cell = np.divmod(np.arange(height) - top, size[0])
+    in_row, in_cell = np.divmod(np.arange(height, dtype=np.int32) - top, size[0])
     row_bits = jnp.where(in_row == row, row_bits[in_cell], 0)
     return jnp.where((bits & row_bits[:, None]) != 0, _bytes(ink, width), canvas)
 
@@ -860,7 +870,7 @@ def beam(
     tangent = sine * ANGLE_UNIT // cosine
     half = thickness * SUBPIXEL * ANGLE_UNIT // (2 * cosine)
     # Twice the height of each scanline's middle above the pivot, in pixels.
-    above = (y - np.arange(canvas.shape[0])) * 2 - 1
+    above = (y - np.arange(canvas.shape[0], dtype=np.int32)) * 2 - 1
     center = x + (above * (SUBPIXEL // 2)) * tangent // ANGLE_UNIT
     tip = 2 * length * cosine // ANGLE_UNIT
     half = jnp.where((above > 0) & (above <= tip), half, 0)

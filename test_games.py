@@ -395,7 +395,9 @@ def test_x64_changes_no_episode(name):
 @both_twins
 def test_no_shape_or_dtype_is_promoted_implicitly(name, partial_obs):
     env, params = make(name, partial_obs=partial_obs)
-    with switched(jax_numpy_rank_promotion="raise", jax_numpy_dtype_promotion="strict"):
+    # NumPy's tables of 64-bit integers meet a state's 32 bits only under x64.
+    strict = {"jax_numpy_rank_promotion": "raise", "jax_numpy_dtype_promotion": "strict"}
+    with switched(**strict, jax_enable_x64=True):
         played = jax.eval_shape(partial(half_expert, env, params, steps=2), jax.random.key(0))
         state = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), played[0][1]

@@ -178,7 +178,8 @@ def render(state: State, params: Params) -> jax.Array:
     )
     canvas = draw.field(params.obs_size)
     if not params.partial_obs:
-        in_field = np.arange(num_cards) < jnp.minimum(state.time, num_cards - state.answered)
+        numbers = np.arange(num_cards, dtype=np.int32)
+        in_field = numbers < jnp.minimum(state.time, num_cards - state.answered)
         cards = jnp.pad(
             jnp.where(in_field, state.cards, _EMPTY),
             (0, -num_cards % _CARDS_PER_ROW),

@@ -299,7 +299,7 @@ def place_ship(key: jax.Array, sea: jax.Array, length: int, size: int) -> jax.Ar
         [jnp.pad(sea[i:], (0, i), constant_values=~np.uint32(0)) for i in range(length)], size
     )
     word, bit = _pick_bit(key, jnp.concatenate([along, down]), size)
-    rows = np.arange(size)
+    rows = np.arange(size, dtype=np.int32)
     ship_along = jnp.where(rows == word, np.uint32((1 << length) - 1) << bit, 0)
     ship_down = jnp.where(
         (rows >= word - size) & (rows < word - size + length), np.uint32(1) << bit, 0
@@ -320,13 +320,13 @@ def _pick_bit(key: jax.Array, words: jax.Array, width: int) -> tuple[jax.Array, 
     counts = jax.lax.population_count(words).astype(jnp.int32)
     up_to_here = jnp.cumsum(counts)
     pick = jax.random.randint(key, (), 0, up_to_here[-1], jnp.int32)
-    word = jnp.sum(pick >= up_to_here)
-    here = np.arange(words.shape[0]) == word
-    pick = pick - jnp.sum(jnp.where(here, up_to_here - counts, 0))
+    word = jnp.sum(pick >= up_to_here, dtype=jnp.int32)
+    here = np.arange(words.shape[0], dtype=np.int32) == word
+    pick = pick - jnp.sum(jnp.where(here, up_to_here - counts, 0), dtype=jnp.int32)
     bits = jnp.sum(jnp.where(here, words, 0), dtype=jnp.uint32)
     places = np.arange(width, dtype=np.uint32)
     up_to_place = jax.lax.population_count(bits & ((np.uint32(2) << places) - 1)).astype(jnp.int32)
-    return word, jnp.sum(pick >= up_to_place).astype(jnp.uint32)
+    return word, jnp.sum(pick >= up_to_place, dtype=jnp.int32).astype(jnp.uint32)
 
 
 def move(state: State, action: jax.Array, size: int) -> State:
@@ -351,8 +351,8 @@ def shoot(state: State, fired: jax.Array) -> tuple[State, jax.Array, jax.Array]:
 
 def cursor_cell(state: State) -> jax.Array:
     """The cursor's cell as a mask: bool[n, n]."""
-    rows, cols = (np.arange(length) for length in state.ships.shape)
-    return (rows[:, None] == state.row) & (cols[None, :] == state.col)
+    rows, cols = draw.grid(*state.ships.shape)
+    return (rows == state.row) & (cols == state.col)
 
 
 def repeat_budget(params: Params) -> int:

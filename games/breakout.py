@@ -271,7 +271,8 @@ def fly(state: State) -> tuple[State, jax.Array]:
     direction = jnp.where(at_side, jnp.take(MIRROR_SIDEWAYS, state.direction), state.direction)
     row, col = jnp.maximum(row, 0), jnp.clip(col, 0, COLUMNS - 1)
 
-    cell = (np.arange(ROWS)[:, None] == row) & (np.arange(COLUMNS)[None] == col)
+    rows, columns = draw.grid(ROWS, COLUMNS)
+    cell = (rows == row) & (columns == col)
     touched = ~at_ceiling & jnp.any(state.bricks & cell)
     broken = touched & ~state.strike
     flown = state._replace(
@@ -322,7 +323,7 @@ def brick_reward(row: jax.Array, params: Params) -> jax.Array:
 
 def render(state: State, params: Params) -> jax.Array:
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
-    rows, columns = np.arange(ROWS)[:, None], np.arange(COLUMNS)[None]
+    rows, columns = draw.grid(ROWS, COLUMNS)
     paddle = (
         (rows == PADDLE_ROW)
         & (columns >= state.paddle)

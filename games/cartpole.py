@@ -271,7 +271,7 @@ def _draw_gauges(canvas: jax.Array, x_dot: jax.Array, theta_dot: jax.Array) -> j
     A bar fills v / (1 + |v|) of its half of the track: half of it at v = 1, never all of it, and
     enough to read a small v.
     """
-    rows, size = np.arange(canvas.shape[0]), canvas.shape[1] // 3
+    rows, size = np.arange(canvas.shape[0], dtype=np.int32), canvas.shape[1] // 3
     left, middle, right = (
         _subpixels(units, size) for units in (_GAUGE_LEFT, _GAUGE_MIDDLE, _GAUGE_RIGHT)
     )
@@ -326,7 +326,7 @@ def _cart_band(cart: jax.Array, size: int) -> jax.Array:
     """
     canvas = draw.field(size, top=_CART_BAND[0], bottom=_CART_BAND[1])
     height = canvas.shape[0]
-    rows = np.arange(height)
+    rows = np.arange(height, dtype=np.int32)
     wheels_top, track_top = (
         draw.field_row(size, units) - draw.field_row(size, _CART_BAND[0])
         for units in (_WHEELS_TOP, _TRACK_TOP)
@@ -336,7 +336,7 @@ def _cart_band(cart: jax.Array, size: int) -> jax.Array:
     half_wheel = draw.disc_half_widths(height, top=wheels_top, diameter=track_top - wheels_top)
     half_hinge = draw.disc_half_widths(height, top=0, diameter=draw.pixels(size, _HINGE))
 
-    reach = np.where(on_track, half_widths(size)[0], 0)
+    reach = np.where(on_track, np.int32(half_widths(size)[0]), 0)
     canvas = draw.spans(
         canvas,
         left=_subpixels(_MIDDLE, size) - reach,
@@ -345,8 +345,8 @@ def _cart_band(cart: jax.Array, size: int) -> jax.Array:
     )
     # Each scanline has two spans: first the body or the left wheel, then the hinge or the right
     # wheel.
-    wheel = np.where(in_body, 0, _subpixels(_WHEEL_DISTANCE, size))
-    half = np.where(in_body, _subpixels(_CART_WIDTH / 2, size), half_wheel)
+    wheel = np.where(in_body, 0, np.int32(_subpixels(_WHEEL_DISTANCE, size)))
+    half = np.where(in_body, np.int32(_subpixels(_CART_WIDTH / 2, size)), half_wheel)
     canvas = draw.spans(canvas, left=cart - wheel - half, right=cart - wheel + half, colors=colors)
     half = np.where(in_body, half_hinge, half_wheel)
     return draw.spans(

@@ -170,7 +170,8 @@ def answer(state: State, fired: jax.Array) -> tuple[State, jax.Array]:
     num_cards, num_suits = state.values.shape[0], state.seen.shape[0]
     fired = fired & (state.index < num_cards)
     right = fired & (state.counter == true_count(state))
-    dealt = fired & (np.arange(num_suits) == state.values[jnp.minimum(state.index, num_cards - 1)])
+    suits = np.arange(num_suits, dtype=np.int32)
+    dealt = fired & (suits == state.values[jnp.minimum(state.index, num_cards - 1)])
     return state._replace(
         index=state.index + jnp.int32(fired),
         seen=state.seen + jnp.int32(dealt),
@@ -188,7 +189,7 @@ def render(state: State, params: Params) -> jax.Array:
     num_cards = params.num_cards
     canvas = draw.field(params.obs_size)
     if not params.partial_obs:
-        dealt = jnp.where(np.arange(num_cards) < state.index, state.values, _EMPTY)
+        dealt = jnp.where(np.arange(num_cards, dtype=np.int32) < state.index, state.values, _EMPTY)
         dealt = jnp.pad(dealt, (0, -num_cards % _CARDS_PER_ROW), constant_values=_EMPTY)
         canvas = draw.board(
             canvas, dealt.reshape(-1, _CARDS_PER_ROW), tiles=draw.CARDS[: params.num_suits]

@@ -220,7 +220,8 @@ def place_mines(key: jax.Array, count: int, size: int) -> jax.Array:
     If the drawn cell has a mine already, that last cell gets the mine instead (Bentley and Floyd,
     1987).
     """
-    cells, last = np.arange(size * size), size * size - count + np.arange(count, dtype=np.int32)
+    cells = np.arange(size * size, dtype=np.int32)
+    last = size * size - count + np.arange(count, dtype=np.int32)
     uniform = jax.random.uniform(key, (count,), jnp.float32)
     drawn = jnp.floor(uniform * (last + 1).astype(np.float32)).astype(jnp.int32)
 
@@ -258,8 +259,8 @@ def dig(state: State, fired: jax.Array) -> tuple[State, jax.Array, jax.Array]:
 
 def cursor_cell(state: State) -> jax.Array:
     """The cursor's cell as a mask: bool[n, n]."""
-    rows, cols = (np.arange(length) for length in state.mines.shape)
-    return (rows[:, None] == state.row) & (cols[None, :] == state.col)
+    rows, cols = draw.grid(*state.mines.shape)
+    return (rows == state.row) & (cols == state.col)
 
 
 def repeat_budget(params: Params) -> int:

@@ -237,7 +237,7 @@ def random_path(
     step changes the row with probability (rows to go) / (steps to go). A row of the grid is an
     integer whose bit c stands for column c, which takes an eighth of the work of booleans.
     """
-    rows = np.arange(size)
+    rows = np.arange(size, dtype=np.int32)
 
     def mark(path, row, col):
         return path | jnp.where(rows == row, jnp.uint32(1) << col.astype(jnp.uint32), 0)
@@ -250,7 +250,8 @@ def random_path(
         return (mark(path, row, col), row, col), None
 
     most_steps = 2 * size - 2
-    steps_left = jnp.abs(to_row - row) + jnp.abs(to_col - col) - np.arange(most_steps)
+    steps_taken = np.arange(most_steps, dtype=np.int32)
+    steps_left = jnp.abs(to_row - row) + jnp.abs(to_col - col) - steps_taken
     draws = jax.random.uniform(key, (most_steps,), jnp.float32) * jnp.float32(steps_left)
     start = mark(jnp.zeros(size, jnp.uint32), row, col)
     (path, _, _), _ = jax.lax.scan(walk, (start, row, col), draws)
@@ -261,9 +262,9 @@ def place_tnt(key: jax.Array, path: jax.Array) -> jax.Array:
     """TNT on NUM_TNT distinct uniform cells off the path: bool[size, size]."""
     free = ~path
     # The free cells, numbered from 0.
-    number = (jnp.cumsum(free.reshape(-1)) - 1).reshape(path.shape)
+    number = (jnp.cumsum(free.reshape(-1), dtype=jnp.int32) - 1).reshape(path.shape)
     tnt = jnp.zeros(path.shape, bool)
-    for chosen in _distinct_numbers(key, jnp.sum(free)):
+    for chosen in _distinct_numbers(key, jnp.sum(free, dtype=jnp.int32)):
         tnt = tnt | (number == chosen)
     return tnt & free
 
@@ -274,7 +275,7 @@ def _distinct_numbers(key: jax.Array, count: jax.Array) -> list[jax.Array]:
     Floyd's sampling: the range of the draws grows by one number per draw. A draw that hits a number
     taken already takes that new number instead (Bentley and Floyd, 1987).
     """
-    highest = count - NUM_TNT + np.arange(NUM_TNT)
+    highest = count - NUM_TNT + np.arange(NUM_TNT, dtype=np.int32)
     uniform = jax.random.uniform(key, (NUM_TNT,), jnp.float32)
     draws = jnp.floor(uniform * jnp.float32(highest + 1)).astype(jnp.int32)
     chosen = []
@@ -303,7 +304,7 @@ def on_tnt(state: State) -> jax.Array:
 
 def render(state: State, params: Params) -> jax.Array:
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
-    rows, cols = np.arange(params.board_size)[:, None], np.arange(params.board_size)[None, :]
+    rows, cols = draw.grid(params.board_size, params.board_size)
     treasure = (rows == state.treasure_row) & (cols == state.treasure_col)
     agent = (rows == state.row) & (cols == state.col)
     things = jnp.where(treasure, 2, jnp.int32(state.tnt))

@@ -233,7 +233,7 @@ def is_hit(state: State) -> jax.Array:
 
 def fall(key: jax.Array, state: State, params: Params) -> State:
     """Move all rows down by one and add a skittle at the top."""
-    new_row = np.arange(SIZE) == lane_column(key, params)
+    new_row = np.arange(SIZE, dtype=np.int32) == lane_column(key, params)
     new_color = (state.row_colors[0] + 1) % len(COLORS)
     return state._replace(
         enemies=jnp.concatenate([new_row[None], state.enemies[:-1]]),
@@ -244,7 +244,8 @@ def fall(key: jax.Array, state: State, params: Params) -> State:
 def render(state: State, params: Params) -> jax.Array:
     """Draw the state: uint8[S, S, 3], S = params.obs_size."""
     shown = state.enemies & state.visible if params.partial_obs else state.enemies
-    player = (np.arange(SIZE)[:, None] == BOTTOM) & (np.arange(SIZE)[None] == state.col)
+    rows, cols = draw.grid(SIZE, SIZE)
+    player = (rows == BOTTOM) & (cols == state.col)
     canvas, top, left, (height, width) = _draw_lane(params)
     canvas = draw.glyphs(
         canvas,

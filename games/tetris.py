@@ -321,10 +321,10 @@ def shuffle_bag(key: jax.Array) -> jax.Array:
 
 def clear_full_rows(state: State) -> State:
     """Remove full rows and let the blocks above them fall."""
-    board, lines = state.board, state.lines
+    board, lines, rows = state.board, state.lines, np.arange(ROWS, dtype=np.int32)
     for _ in range(BOX):  # a piece fills no more rows than its box has
         full = jnp.all(board > 0, axis=1)
-        above = jnp.any(full) & (np.arange(ROWS) <= jnp.argmax(full))
+        above = jnp.any(full) & (rows <= jnp.argmax(full).astype(jnp.int32))
         board = jnp.where(above[:, None], jnp.pad(board[:-1], ((1, 0), (0, 0))), board)
         lines = lines + jnp.int32(jnp.any(full))
     return state._replace(board=board, lines=lines, score=lines)
@@ -406,7 +406,7 @@ def lock(state: State) -> State:
 
 def on_board(state: State, table: np.ndarray) -> jax.Array:
     """The piece's blocks as a mask: bool[20, 10]. table: BOX_ROWS or FIRST_ROWS."""
-    piece, box_row = piece_rows(state, table), np.arange(ROWS) - state.row
+    piece, box_row = piece_rows(state, table), np.arange(ROWS, dtype=np.int32) - state.row
     rows = [jnp.where(box_row == row, piece[row], 0) for row in range(BOX)]
     return ((rows[0] | rows[1] | rows[2] | rows[3])[:, None] >> COLUMN_BITS[None]) & 1 == 1
 
