@@ -39,8 +39,11 @@ __all__ = [
     "Transition",
     "auto_reset",
     "both_views",
+    "channels_first",
     "frame_stack",
+    "game_state",
     "grayscale",
+    "holds_frames",
     "log_episodes",
     "made_by",
     "normalise",
@@ -425,6 +428,7 @@ def grayscale(env: Environment) -> Environment:
     ValueError if env's observations are not RGB of uint8. Gray is 0.299 red + 0.587 green + 0.114
     blue (ITU-R BT.601), in integer arithmetic, so it is the same on every device.
     """
+    _check_channels_last("grayscale", env)
 
     def gray(frame):
         _check_frame("grayscale", frame)
@@ -447,6 +451,7 @@ def resize(env: Environment, height: int = 84, width: int = 84) -> Environment:
     is linear with antialiasing, as by ``jax.image.resize``, but several times as fast; uint8 is
     rounded to the nearest integer. Raises ValueError if height or width is less than 1.
     """
+    _check_channels_last("resize", env)
     for name, value in (("height", height), ("width", width)):
         spaces.check_range(name, value, 1)
 
@@ -505,6 +510,22 @@ def normalize(env: Environment) -> Environment:
         return box._replace(low=0.0, high=1.0, dtype=jnp.float32)
 
     return _with_observations(env, scaled, space)
+
+
+@reproducible
+def channels_first(env: Environment) -> Environment:
+    """Move the channels to the front: [height, width, channels] -> [channels, height, width].
+
+    env: an Environment. Returns an Environment, for networks of PyTorch. Put it outside all other
+    wrappers of observations: they expect the channels last, and raise ValueError outside it.
+    """
+    _check_channels_last("channels_first", env)
+
+    def space(box):
+        height, width, channels = box.shape
+        return box._replace(shape=(channels, height, width))
+
+    return _with_observations(env, lambda frame: jnp.moveaxis(frame, -1, 0), space)
 
 
 def normalise(env: Environment) -> Environment:
@@ -580,6 +601,15 @@ def _check_uint8(wrapper: str, frame: Any) -> None:
         )
 
 
+def _check_channels_last(wrapper: str, env: Environment) -> None:
+    """Raise ValueError if ``channels_first`` is inside."""
+    inner: Any = env
+    while isinstance(inner, Environment) and inner.origin:
+        if inner.origin.maker is channels_first:
+            raise ValueError(f"{wrapper} expects the channels last; put channels_first outside it")
+        inner = inner.origin.arguments[0]
+
+
 def _check_frame(wrapper: str, frame: Any) -> None:
     """Raise ValueError unless a frame, or its Box, is RGB of dtype uint8."""
     _check_uint8(wrapper, frame)
@@ -604,6 +634,7 @@ def frame_stack(env: Environment, num_frames: int = 4) -> Environment:
     with num_frames copies of its first frame; a stack never holds frames of an earlier episode.
     Returns an Environment over a StackState. Raises ValueError if num_frames is less than 1.
     """
+    _check_channels_last("frame_stack", env)
     spaces.check_range("num_frames", num_frames, 1)
 
     def filled(observation):
@@ -717,10 +748,27 @@ def both_views(env: Environment) -> Environment:
 
 def _check_no_stack(state: Any) -> None:
     """Raise ValueError if a state is a StackState or holds one."""
+    if holds_frames(state):
+        raise ValueError(
+            "both_views cannot be outside frame_stack, whose state holds frames of one twin; "
+            "put frame_stack outside it"
+        )
+
+
+# --- states --------------------------------------------------------------------------------------
+
+
+def game_state(state: Any) -> Any:
+    """The game's own state inside the states of wrappers. state: of an Environment."""
     while hasattr(state, "env_state"):
-        if isinstance(state, StackState):
-            raise ValueError(
-                "both_views cannot be outside frame_stack, whose state holds frames of one twin; "
-                "put frame_stack outside it"
-            )
         state = state.env_state
+    return state
+
+
+def holds_frames(state: Any) -> bool:
+    """Whether the state of a wrapper keeps observations, as that of ``frame_stack`` does."""
+    while hasattr(state, "env_state"):
+        if hasattr(state, "frames"):
+            return True
+        state = state.env_state
+    return False

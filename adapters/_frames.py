@@ -17,15 +17,18 @@ OUTPUTS = ("numpy", "jax", "torch")
 
 
 def to_numpy(array: jax.Array) -> np.ndarray:
-    """Convert a jax array to a writable NumPy array.
-
-    Frames on a CPU share jax's memory. Floating-point arrays become float64.
-    """
+    """Convert a jax array to a writable NumPy array; floating-point arrays become float64."""
     if jnp.issubdtype(array.dtype, jnp.floating):
         return np.asarray(array).astype(np.float64)
-    if array.dtype == np.uint8 and _is_on_cpu(array):
-        return np.asarray(_SharedMemory(array))
     return np.array(array)
+
+
+def observation_to_numpy(observation: Any) -> Any:
+    """Convert an observation's jax arrays to writable NumPy arrays; on a CPU without a copy."""
+    return jax.tree.map(
+        lambda array: np.asarray(_SharedMemory(array)) if _is_on_cpu(array) else np.array(array),
+        observation,
+    )
 
 
 def converter(output: str) -> Callable[[jax.Array], Any]:
@@ -39,37 +42,49 @@ def converter(output: str) -> Callable[[jax.Array], Any]:
 
 
 class FrameDelivery:
-    """Convert each step's frames, and reuse their memory once the user has dropped them.
+    """Convert each step's observations, and reuse their memory once the user has dropped them.
 
     It matters on a CPU, where the operating system maps and clears fresh memory page by page: for
     1,024 frames, that takes longer than to step and draw them. With output="jax" nothing is reused,
-    since there is no way to know when the user drops an array.
+    since there is no way to know when the user drops an array, nor are observations of two frames.
     """
 
     def __init__(self, output: str) -> None:
         """output: "numpy", "jax" or "torch"."""
-        self._convert = converter(output)
+        self._convert = observation_to_numpy if output == "numpy" else converter(output)
         self._from_numpy: Callable[[np.ndarray], Any] | None = {
             "numpy": lambda array: array,
             "torch": lambda array: _torch().from_numpy(array),
         }.get(output)
         self._free: deque[jax.Array] = deque(maxlen=1)
 
-    def deliver(self, frames: jax.Array) -> Any:
-        """Convert frames to the output. Their memory is free once nothing refers to the result."""
-        if self._from_numpy is None or not _is_on_cpu(frames):
-            return self._convert(frames)
-        memory = _SharedMemory(frames)
-        weakref.finalize(memory, self._free.append, frames)
+    def convert(self, observation: Any) -> Any:
+        """Convert an observation to the output, without the reuse of its memory."""
+        return jax.tree.map(self._convert, observation)
+
+    def deliver(self, observation: Any) -> Any:
+        """Convert an observation to the output.
+
+        The memory of a single array is free once nothing refers to the result.
+        """
+        if self._from_numpy is None or not self._is_reused(observation):
+            return self.convert(observation)
+        memory = _SharedMemory(observation)
+        weakref.finalize(memory, self._free.append, observation)
         return self._from_numpy(np.asarray(memory))
 
-    def prepare(self, frames: jax.Array) -> None:
-        """Allocate memory for the second frames, as the user still holds these, the first."""
-        if self._from_numpy is not None and _is_on_cpu(frames):
-            self._free.append(jnp.zeros_like(frames))
+    def prepare(self, observation: Any) -> None:
+        """Allocate memory for the second observation, as the user still holds this, the first."""
+        if self._is_reused(observation):
+            self._free.append(jnp.zeros_like(observation))
+
+    def _is_reused(self, observation: Any) -> bool:
+        """Whether the memory of an observation may serve for a later one."""
+        is_array = isinstance(observation, jax.Array)
+        return self._from_numpy is not None and is_array and _is_on_cpu(observation)
 
     def take_free(self) -> jax.Array | None:
-        """Take the frames whose memory is free, or None."""
+        """Take an observation whose memory is free, or None."""
         return self._free.pop() if self._free else None
 
 

@@ -1,11 +1,15 @@
 """The compiled programs behind the Gymnasium environments.
 
 An environment carries its PRNG key on the device and splits it in every reset and step, so its
-first key decides everything that follows.
+first key decides everything that follows. Params are an argument of every program: one program
+serves all values of the fields that are data, and only static fields, wrappers and the autoreset
+mode need programs of their own.
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,26 +18,28 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from popgym_arcade.registry import Environment, make
+from popgym_arcade.wrappers import game_state, holds_frames
 
 FINAL_FRAMES = 32  # final frames drawn per call
+KEPT_PROGRAMS = 32  # environments whose programs are kept for the next that is made in the same way
 # Fixed, so that a seed gives the same episodes whatever jax_default_prng_impl is.
 KEY_TYPE = "threefry2x32"
 
-Overrides = tuple[tuple[str, Any], ...]  # the overrides of ``make``, hashable
+Wrap = Callable[[Environment], Environment]
 
 
 class Carry(NamedTuple):
     """What an environment carries from step to step."""
 
     key_data: jax.Array  # uint32[2]: the key of all random numbers to come
-    state: Any  # the game's State
+    state: Any  # the environment's state
     done: jax.Array  # bool[]: the last step ended the episode, and no reset has followed
 
 
 class Outcome(NamedTuple):
     """What a step returns to the user."""
 
-    observation: jax.Array  # uint8[S, S, 3]
+    observation: Any  # uint8[S, S, 3], or as wrappers made it
     reward: jax.Array  # float32[]
     terminated: jax.Array  # bool[]
     truncated: jax.Array  # bool[]
@@ -45,38 +51,66 @@ class Final(NamedTuple):
     """The end of an episode, if this step ended one."""
 
     done: jax.Array  # bool[]
-    state: Any  # the game's State after the step, before the reset
+    state: Any  # the environment's state after the step, before the reset
     discount: jax.Array  # float32[]: of the step; 0 if no episode ended
 
 
 class SingleProgram(NamedTuple):
     """The functions of one environment, each compiled on its first call."""
 
-    reset: Callable[..., Any]  # (key_data) -> (carry, observation)
-    step: Callable[..., Any]  # (carry, action) -> (carry, outcome); donates the carry
+    reset: Callable[..., Any]  # (params, key_data) -> (carry, observation)
+    step: Callable[..., Any]  # (params, carry, action) -> (carry, outcome); donates the carry
+    draw: Callable[..., Any]  # (params, state) -> the frame that people see, uint8[S, S, 3]
 
 
 class VectorProgram(NamedTuple):
     """The functions of a vector of environments, each compiled on its first call.
 
-    All arrays have a leading axis [num_envs].
+    All arrays but those of params have a leading axis [num_envs].
     """
 
-    reset: Callable[..., Any]  # (key_data) -> (carry, observation)
-    # (carry, key_data, mask bool) -> (carry, observation); donates the carry
+    reset: Callable[..., Any]  # (params, key_data) -> (carry, observation)
+    # (params, carry, key_data, mask bool) -> (carry, observation); donates the carry
     reset_masked: Callable[..., Any]
-    # (carry, action, memory) -> (carry, outcome, Final with SAME_STEP, otherwise None). Donates the
-    # carry and memory: None, or unused observations that the new ones overwrite.
+    # (params, carry, action, memory) -> (carry, outcome, Final with SAME_STEP, otherwise None).
+    # Donates the carry and memory: None, or unused observations that the new ones overwrite.
     step: Callable[..., Any]
-    # (state, count) -> the observations of the first environments, [count, S, S, 3]
+    # (params, state, count) -> the frames of the first environments, uint8[count, S, S, 3]
     draw_first: Callable[..., Any]
-    # (state, indices int[count]) -> a tuple of the observations of these environments
-    draw_selected: Callable[..., Any]
+    # (params, state, indices int[count]) -> a tuple of the observations of these environments
+    observe_selected: Callable[..., Any]
 
 
-def hashable(overrides: Mapping[str, Any]) -> Overrides:
-    """The overrides of ``make`` as a sorted tuple of (name, value)."""
-    return tuple(sorted(overrides.items()))
+# --- what to compile -----------------------------------------------------------------------------
+
+
+class Setting(NamedTuple):
+    """What programs are compiled for; equal settings share them."""
+
+    plain: Environment  # without wrappers
+    env: Environment  # with them
+
+    @classmethod
+    def make(
+        cls, name: str, partial_obs: bool, obs_size: int, wrap: Wrap | None, **overrides: Any
+    ) -> tuple["Setting", Any]:
+        """Make an environment: (Setting, its Params).
+
+        Arguments and errors are those of ``popgym_arcade.make``; wrap: None, or a function from an
+        Environment to an Environment.
+        """
+        _, params = make(name, partial_obs, obs_size, **overrides)
+        plain, _ = make(name, **_static_fields(params))
+        env = plain if wrap is None else wrap(plain)
+        if not isinstance(env, Environment):
+            raise TypeError(f"wrap must return an Environment, but it returned {env!r}")
+        return cls(plain, env), params
+
+
+def _static_fields(params: Any) -> dict[str, Any]:
+    """The fields of Params that determine programs: name -> value."""
+    fields = (field for field in dataclasses.fields(params) if field.metadata.get("static"))
+    return {field.name: getattr(params, field.name) for field in fields}
 
 
 def draw_key_data(generator: np.random.Generator) -> np.ndarray:
@@ -84,113 +118,128 @@ def draw_key_data(generator: np.random.Generator) -> np.ndarray:
     return generator.integers(2**32, size=2, dtype=np.uint32)
 
 
-@functools.cache
-def single_program(
-    name: str, partial_obs: bool, obs_size: int, overrides: Overrides
-) -> SingleProgram:
-    """The SingleProgram of an environment; equal arguments, those of ``make``, share one."""
-    env, _ = make(name, partial_obs, obs_size, **dict(overrides))
-    reset, step = _reset_and_step(env)
-    return SingleProgram(jax.jit(reset), jax.jit(step, donate_argnums=0))
-
-
-@functools.cache
-def vector_program(
-    name: str, partial_obs: bool, obs_size: int, overrides: Overrides, mode: AutoresetMode
-) -> VectorProgram:
-    """The VectorProgram of an environment in an autoreset mode; equal arguments share one."""
-    env, _ = make(name, partial_obs, obs_size, **dict(overrides))
-    reset, bare_step = _reset_and_step(env)
-    step = jax.vmap(_STEPS[mode](env, reset, bare_step))
-
-    def reset_masked(carry, key_data, mask):
-        first, _ = reset(key_data)
-        carry = _choose(mask, first, carry)
-        return carry, env.render(carry.state)
-
-    def draw_first(state, count):
-        return jax.vmap(env.render)(jax.tree.map(lambda leaf: leaf[:count], state))
-
-    def draw_selected(state, indices):
-        return tuple(jax.vmap(env.render)(jax.tree.map(lambda leaf: leaf[indices], state)))
-
-    return VectorProgram(
-        jax.jit(jax.vmap(reset)),
-        jax.jit(jax.vmap(reset_masked), donate_argnums=0),
-        jax.jit(
-            lambda carry, action, memory: step(carry, action),
-            donate_argnums=(0, 2),
-            keep_unused=True,
-        ),
-        jax.jit(draw_first, static_argnums=1),
-        jax.jit(draw_selected),
+@functools.lru_cache(KEPT_PROGRAMS)
+def single_program(setting: Setting) -> SingleProgram:
+    """The SingleProgram of a setting."""
+    plain, env = setting
+    return SingleProgram(
+        jax.jit(partial(_reset, env)),
+        jax.jit(partial(_step, env), donate_argnums=1),
+        jax.jit(lambda params, state: plain.render(game_state(state), params)),
     )
 
 
-def draw_frames(
-    program: VectorProgram, state: Any, indices: np.ndarray, num_envs: int
-) -> Iterator[tuple[int, jax.Array]]:
-    """Draw the environments at indices, int[count]; yield (index, frame uint8[S, S, 3]).
+@functools.lru_cache(KEPT_PROGRAMS)
+def vector_program(setting: Setting, mode: AutoresetMode) -> VectorProgram:
+    """The VectorProgram of a setting in an autoreset mode."""
+    plain, env = setting
+
+    def reset(params, key_data):
+        return jax.vmap(partial(_reset, env, params))(key_data)
+
+    def reset_masked(params, carry, key_data, mask):
+        return jax.vmap(partial(_reset_masked, env, params))(carry, key_data, mask)
+
+    def step(params, carry, action, memory):
+        return jax.vmap(partial(_STEPS[mode], env, params))(carry, action)
+
+    def draw_first(params, state, count):
+        first = jax.tree.map(lambda leaf: leaf[:count], game_state(state))
+        return jax.vmap(lambda one: plain.render(one, params))(first)
+
+    def observe_selected(params, state, indices):
+        selected = jax.tree.map(lambda leaf: leaf[indices], state)
+        observations = jax.vmap(lambda one: env.render(one, params))(selected)
+        return tuple(
+            jax.tree.map(lambda leaf, i=i: leaf[i], observations) for i in range(indices.size)
+        )
+
+    return VectorProgram(
+        jax.jit(reset),
+        jax.jit(reset_masked, donate_argnums=1),
+        jax.jit(step, donate_argnums=(1, 3), keep_unused=True),
+        jax.jit(draw_first, static_argnums=2),
+        jax.jit(observe_selected),
+    )
+
+
+def observe_at(
+    program: VectorProgram, params: Any, state: Any, indices: np.ndarray, num_envs: int
+) -> Iterator[tuple[int, Any]]:
+    """Observe the environments at indices, int[count]; yield (index, observation).
 
     They are drawn in batches of one size, so that one compiled program serves any number of them.
     """
     size = min(num_envs, FINAL_FRAMES)
     for batch in np.split(indices, list(range(size, indices.size, size))):
         padded = np.pad(batch, (0, size - batch.size), mode="edge")
-        yield from zip(batch.tolist(), program.draw_selected(state, padded))
+        yield from zip(batch.tolist(), program.observe_selected(params, state, padded))
 
 
-# --- the step of each autoreset mode, from the functions of a SingleProgram ----------------------
+# --- one environment -----------------------------------------------------------------------------
 
 
-def _next_step(env, reset, step):
-    """NEXT_STEP: the step after the end of an episode resets instead.
-
-    The state is chosen first and drawn once: the compiler drops the frames that nothing uses.
-    """
-
-    def step_or_reset(carry, action):
-        first, _ = reset(carry.key_data)
-        following, outcome = step(carry, action)
-        after_reset = Outcome(
-            outcome.observation,
-            reward=jnp.float32(0),
-            terminated=jnp.bool_(False),
-            truncated=jnp.bool_(False),
-            discount=jnp.float32(1),
-            has_discount=jnp.bool_(True),
-        )
-        outcome = _choose(carry.done, after_reset, outcome)
-        carry = _choose(carry.done, first, following)
-        return carry, outcome._replace(observation=env.render(carry.state)), None
-
-    return step_or_reset
+def _reset(env: Environment, params: Any, key_data: jax.Array) -> tuple[Carry, Any]:
+    """Start an episode: (carry, observation). Consumes one key."""
+    key_data, key = _next_key(key_data)
+    observation, state = env.reset(key, params)
+    return Carry(key_data, state, jnp.bool_(False)), observation
 
 
-def _same_step(env, reset, step):
+def _step(env: Environment, params: Any, carry: Carry, action: jax.Array) -> tuple[Carry, Outcome]:
+    """Take one step, without a reset: (carry, outcome). Consumes one key."""
+    key_data, key = _next_key(carry.key_data)
+    observation, state, reward, done, info = env.step_env(key, carry.state, action, params)
+    flags = info["terminated"], info["truncated"]
+    outcome = Outcome(observation, reward, *flags, info["discount"], jnp.bool_(True))
+    return Carry(key_data, state, done), outcome
+
+
+def _reset_masked(
+    env: Environment, params: Any, carry: Carry, key_data: jax.Array, mask: jax.Array
+) -> tuple[Carry, Any]:
+    """Start an episode where mask, bool[], is true: (carry, observation)."""
+    first, _ = _reset(env, params, key_data)
+    carry = _choose(mask, first, carry)
+    return carry, env.render(carry.state, params)
+
+
+# --- one step in each autoreset mode: (carry, outcome, Final with SAME_STEP, otherwise None) -----
+
+
+def _next_step(env, params, carry, action):
+    """NEXT_STEP: the step after the end of an episode resets instead."""
+    first, observation = _reset(env, params, carry.key_data)
+    following, outcome = _step(env, params, carry, action)
+    after_reset = Outcome(
+        observation,
+        reward=jnp.float32(0),
+        terminated=jnp.bool_(False),
+        truncated=jnp.bool_(False),
+        discount=jnp.float32(1),
+        has_discount=jnp.bool_(True),
+    )
+    chosen, outcome = _choose(carry.done, (first, after_reset), (following, outcome))
+    return chosen, _drawn_once(env, params, chosen, outcome), None
+
+
+def _same_step(env, params, carry, action):
     """SAME_STEP: the step that ends an episode also resets.
 
-    It draws no final frames: draw_selected does, for the few episodes that ended.
+    It draws no final frames: observe_selected does, for the few episodes that ended.
     """
-
-    def step_and_reset(carry, action):
-        following, outcome = step(carry, action)
-        first, _ = reset(following.key_data)
-        discount = outcome.discount
-        final = Final(following.done, following.state, jnp.where(following.done, discount, 0.0))
-        carry = _choose(following.done, first, following)
-        outcome = outcome._replace(
-            observation=env.render(carry.state),
-            discount=jnp.where(following.done, 1.0, discount),
-        )
-        return carry, outcome, final
-
-    return step_and_reset
+    following, outcome = _step(env, params, carry, action)
+    first, observation = _reset(env, params, following.key_data)
+    discount = outcome.discount
+    final = Final(following.done, following.state, jnp.where(following.done, discount, 0.0))
+    after_reset = outcome._replace(observation=observation, discount=jnp.ones_like(discount))
+    chosen, outcome = _choose(following.done, (first, after_reset), (following, outcome))
+    return chosen, _drawn_once(env, params, chosen, outcome), final
 
 
-def _disabled(env, reset, step):
+def _disabled(env, params, carry, action):
     """DISABLED: the user resets."""
-    return lambda carry, action: (*step(carry, action), None)
+    return *_step(env, params, carry, action), None
 
 
 _STEPS = {
@@ -200,22 +249,15 @@ _STEPS = {
 }
 
 
-def _reset_and_step(env: Environment):
-    """The functions of a SingleProgram before compilation; each call consumes one key."""
+def _drawn_once(env: Environment, params: Any, carry: Carry, outcome: Outcome) -> Outcome:
+    """Replace the chosen one of two observations by a drawing of the chosen state.
 
-    def reset(key_data):
-        key_data, key = _next_key(key_data)
-        observation, state = env.reset(key)
-        return Carry(key_data, state, jnp.bool_(False)), observation
-
-    def step(carry, action):
-        key_data, key = _next_key(carry.key_data)
-        observation, state, reward, done, info = env.step_env(key, carry.state, action)
-        flags = info["terminated"], info["truncated"]
-        outcome = Outcome(observation, reward, *flags, info["discount"], jnp.bool_(True))
-        return Carry(key_data, state, done), outcome
-
-    return reset, step
+    The compiler then drops both frames from which it was chosen. Wrappers that keep frames in their
+    state need these frames anyway.
+    """
+    if holds_frames(carry.state):
+        return outcome
+    return outcome._replace(observation=env.render(carry.state, params))
 
 
 def _next_key(key_data):

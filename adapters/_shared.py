@@ -1,7 +1,11 @@
 """What ArcadeEnv and ArcadeVectorEnv share: metadata, spaces, and the checks of arguments."""
 
+import copy
+import dataclasses
+import operator
+import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import gymnasium
 import jax
@@ -9,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
+from jax._src import xla_bridge  # nothing public says whether JAX has started
 
 from popgym_arcade import spaces
 from popgym_arcade.adapters._programs import Carry
-from popgym_arcade.registry import NUM_ACTIONS
+from popgym_arcade.registry import NUM_ACTIONS, Environment
 
 METADATA: dict[str, Any] = {"render_modes": ["human", "rgb_array"], "render_fps": 10}
 """The ``metadata`` of every environment."""
@@ -20,10 +25,65 @@ METADATA: dict[str, Any] = {"render_modes": ["human", "rgb_array"], "render_fps"
 CPU = 1  # DLPack's code for the device
 
 
-def single_spaces(params: Any) -> tuple[gymnasium.spaces.Discrete, gymnasium.spaces.Box]:
+def to_gymnasium_space(space: Any) -> gymnasium.spaces.Space[Any]:
+    """Convert one of our spaces to Gymnasium's Discrete, Box or Dict."""
+    if isinstance(space, spaces.Dict):
+        return gymnasium.spaces.Dict(
+            {name: to_gymnasium_space(inner) for name, inner in space.spaces.items()}
+        )
+    if isinstance(space, spaces.Discrete):
+        return gymnasium.spaces.Discrete(space.n)
+    return gymnasium.spaces.Box(space.low, space.high, space.shape, np.dtype(space.dtype).type)
+
+
+def spaces_of(
+    env: Environment, params: Any
+) -> tuple[gymnasium.spaces.Space[Any], gymnasium.spaces.Space[Any]]:
     """The action space and the observation space of one environment."""
-    frame = gymnasium.spaces.Box(0, 255, (params.obs_size, params.obs_size, 3), np.uint8)
-    return gymnasium.spaces.Discrete(NUM_ACTIONS), frame
+    return (
+        to_gymnasium_space(env.action_space(params)),
+        to_gymnasium_space(env.observation_space(params)),
+    )
+
+
+def picklable(env: Any, leave_out: Sequence[str]) -> dict[str, Any]:
+    """Copies of a Gymnasium environment's attributes, on the host: all but those to leave out."""
+    kept = {name: value for name, value in vars(env).items() if name not in leave_out}
+    return copy.deepcopy({**kept, "_carry": jax.device_get(env._carry)})
+
+
+def with_limit(spec: Any, params: Any) -> Any:
+    """Gymnasium's spec of an environment with the game's own time limit, which wrappers look up."""
+    if spec is None or spec.max_episode_steps is not None:
+        return spec
+    return dataclasses.replace(spec, max_episode_steps=params.max_steps_in_episode)
+
+
+def check_process() -> None:
+    """Raise RuntimeError in a process that was forked after JAX had started.
+
+    JAX's threads do not survive a fork, so the next computation would wait for them forever.
+    """
+    if _forked:
+        raise RuntimeError(
+            "this process was forked after JAX had started, so JAX cannot compute here; start "
+            'processes with "spawn" (AsyncVectorEnv(..., context="spawn"), '
+            'SubprocVecEnv(..., start_method="spawn")), or use gymnasium.make_vec or ArcadeVecEnv, '
+            "which run all environments in one process"
+        )
+
+
+_forked = False
+
+
+def _note_fork() -> None:
+    """Remember in a forked process that JAX had started in its parent."""
+    global _forked
+    _forked = xla_bridge.backends_are_initialized()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 def warn_without_mode(render_mode: str | None) -> None:
@@ -56,12 +116,12 @@ def to_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
     return AutoresetMode(value)
 
 
-def to_seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
+def to_seeds(seed: SupportsIndex | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
     """A list with a seed or None for each environment, from the ``seed`` of ``reset``."""
     if seed is None:
         return [None] * num_envs
-    if isinstance(seed, int):
-        return [seed + i for i in range(num_envs)]
+    if isinstance(seed, SupportsIndex):
+        return [operator.index(seed) + i for i in range(num_envs)]
     if len(seed) != num_envs:
         raise ValueError(
             f"seed must have {num_envs} items, one for each environment, but it has {len(seed)}"
@@ -86,6 +146,22 @@ def check_none_done(carry: Carry) -> None:
         raise ResetNeeded(
             f"the episodes of {done.tolist()} are over; reset them before the next step"
         )
+
+
+def to_action(action: Any) -> np.int32:
+    """Convert an integer, or a NumPy, jax or torch scalar, to what a compiled program takes.
+
+    Raises ValueError for anything but an integer in [0, 4].
+    """
+    try:
+        number = operator.index(action)
+    except TypeError:
+        number = -1
+    if not 0 <= number < NUM_ACTIONS:
+        raise ValueError(
+            f"the action must be an integer in [0, {NUM_ACTIONS - 1}], but it is {action!r}"
+        )
+    return np.int32(number)
 
 
 def to_action_array(actions: Any, num_envs: int) -> np.ndarray | jax.Array:

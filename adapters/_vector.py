@@ -16,19 +16,19 @@ from gymnasium.vector.utils import batch_space
 
 from popgym_arcade.adapters import _frames, _programs, _shared
 from popgym_arcade.adapters._window import MAX_ENVS, Window, grid
-from popgym_arcade.registry import make
+from popgym_arcade.registry import Environment
 from popgym_arcade.spaces import check_range
 
 
 class ArcadeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     """Many copies of one environment in one compiled program.
 
-    Results have a leading axis [num_envs]: observations uint8[num_envs, obs_size, obs_size, 3],
-    rewards, bool terminations and truncations, and ``discount`` in infos. Their type depends on
-    ``output``: NumPy arrays, with float64 rewards and discounts as in Gymnasium's SyncVectorEnv;
-    jax arrays, on their device; or torch tensors that share jax's memory, on its device. Rewards
-    and discounts of the latter two are float32. NumPy arrays and tensors are writable; no later
-    step changes a result.
+    Results have a leading axis [num_envs]: observations uint8[num_envs, obs_size, obs_size, 3], or
+    as ``wrap`` makes them, rewards, bool terminations and truncations, and ``discount`` in infos.
+    Their type depends on ``output``: NumPy arrays, with float64 rewards and discounts as in
+    Gymnasium's SyncVectorEnv; jax arrays, on their device; or torch tensors that share jax's
+    memory, on its device. Rewards and discounts of the latter two are float32. NumPy arrays and
+    tensors are writable; no later step changes a result.
 
     The autoreset modes are Gymnasium's. With NEXT_STEP, the step after the end of an episode
     ignores the action, starts the next episode and returns a reward of 0. With SAME_STEP, the step
@@ -37,12 +37,15 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     elsewhere, and ``final_info``; each has a mask, named with a leading underscore. With DISABLED,
     the user resets: ``reset(options={"reset_mask": mask})``. Everything returned equals what a
     SyncVectorEnv of ArcadeEnvs returns with the same seeds.
+
+    A pickle or a copy goes on from the same state, and shares nothing with the original.
     """
 
     metadata: dict[str, Any] = {**_shared.METADATA, "autoreset_mode": AutoresetMode.NEXT_STEP}
     # Class attributes too, because older Gymnasium closes an environment whose __init__ failed.
     _carry: _programs.Carry | None = None
     _window: Window | None = None
+    _spec: Any = None
 
     def __init__(
         self,
@@ -54,6 +57,8 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         output: str = "numpy",
         final_observation: bool = True,
         render_mode: str | None = None,
+        wrap: _programs.Wrap | None = None,
+        max_episode_steps: int | None = None,
         **overrides: Any,
     ) -> None:
         """Make the environments; name and what is not named below is for ``popgym_arcade.make``.
@@ -63,10 +68,15 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         ``final_info`` out of SAME_STEP's infos; otherwise ``step`` has to wait for the device to
         learn which episodes ended, and to draw their last frames. render_mode: None; "rgb_array",
         so that ``render`` returns the frames of all environments; or "human", to show up to 16 of
-        them in one window after every reset and step. Raises ValueError or TypeError for anything
-        else, as ``make`` does, and DependencyNotInstalled if torch or pygame is needed but missing.
+        them in one window after every reset and step. wrap: a function from an Environment to an
+        Environment, as in ArcadeEnv. max_episode_steps: Gymnasium's name for max_steps_in_episode.
+        Raises ValueError or TypeError for anything else, as ``make`` does, DependencyNotInstalled
+        if torch or pygame is needed but missing, and RuntimeError in a process that was forked
+        after JAX had started.
         """
-        _, params = make(name, partial_obs, obs_size, final_observation, **overrides)
+        _shared.check_process()
+        if max_episode_steps is not None:
+            overrides.setdefault("max_steps_in_episode", max_episode_steps)
         _shared.check_choice("output", output, _frames.OUTPUTS)
         _shared.check_render_mode(render_mode)
         check_range("num_envs", operator.index(num_envs), 1)
@@ -74,20 +84,48 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         self.render_mode: str | None = render_mode
         self.autoreset_mode: AutoresetMode = _shared.to_autoreset_mode(autoreset_mode)
         self.metadata = {**_shared.METADATA, "autoreset_mode": self.autoreset_mode}
-        actions, frames = _shared.single_spaces(params)
-        self.single_action_space: Space[Any] = actions
-        self.single_observation_space: Space[Any] = frames
-        self.action_space: Space[Any] = batch_space(actions, self.num_envs)
-        self.observation_space: Space[Any] = batch_space(frames, self.num_envs)
-        self._program = _programs.vector_program(
-            name, partial_obs, obs_size, _programs.hashable(overrides), self.autoreset_mode
-        )
-        self._convert = _frames.converter(output)
-        self._frames = _frames.FrameDelivery(output)
+        overrides["final_observation"] = final_observation
+        self._arguments = (name, partial_obs, obs_size, wrap), overrides
+        self._output = output
         self._has_final = final_observation and self.autoreset_mode == AutoresetMode.SAME_STEP
-        if render_mode == "human":
-            self._window = Window(f"{name} x {self.num_envs}", _shared.METADATA["render_fps"])
         self._seeds: list[int | None] = [None] * self.num_envs  # the last seed of each environment
+        actions, observations = _shared.spaces_of(self._build(), self._params)
+        self.single_action_space: Space[Any] = actions
+        self.single_observation_space: Space[Any] = observations
+        self.action_space: Space[Any] = batch_space(actions, self.num_envs)
+        self.observation_space: Space[Any] = batch_space(observations, self.num_envs)
+
+    def _build(self) -> Environment:
+        """Set what a pickle leaves out, from the arguments; return the wrapped environment."""
+        positional, overrides = self._arguments
+        setting, self._params = _programs.Setting.make(*positional, **overrides)
+        self._program = _programs.vector_program(setting, self.autoreset_mode)
+        self._convert = _frames.converter(self._output)
+        self._frames = _frames.FrameDelivery(self._output)
+        if self.render_mode == "human":
+            title = f"{setting.env.name} x {self.num_envs}"
+            self._window = Window(title, _shared.METADATA["render_fps"])
+        return setting.env
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What to pickle."""
+        return _shared.picklable(
+            self, leave_out=("_program", "_params", "_window", "_convert", "_frames")
+        )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go on from what was pickled."""
+        vars(self).update(state)
+        self._build()
+
+    @property
+    def spec(self) -> Any:
+        """Gymnasium's spec, with the game's time limit; None for one that you did not register."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._spec = _shared.with_limit(spec, self._params)
 
     @property
     def np_random_seed(self) -> tuple[int | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -108,10 +146,11 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         infos omit the others. Raises ValueError for seeds or a mask of the wrong length or type and
         for a mask that is False everywhere, ResetNeeded for a mask before the first reset.
         """
+        _shared.check_process()
         seeds = _shared.to_seeds(seed, self.num_envs)
         mask = (options or {}).get("reset_mask")
         if mask is None:
-            self._carry, observation = self._program.reset(self._next_key_data(seeds))
+            self._carry, observation = self._program.reset(self._params, self._next_key_data(seeds))
             self._frames.prepare(observation)
             mask = np.ones(self.num_envs, bool)
         else:
@@ -123,7 +162,9 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             mask = mask.copy()  # jax may read it after this call, when the caller has changed it
             seeds = [seed if is_reset else None for seed, is_reset in zip(seeds, mask)]
             key_data = self._next_key_data(seeds)
-            self._carry, observation = self._program.reset_masked(self._carry, key_data, mask)
+            self._carry, observation = self._program.reset_masked(
+                self._params, self._carry, key_data, mask
+            )
         self._show()
         info = self._info(jnp.array(mask, jnp.float32), jnp.array(mask))
         return self._frames.deliver(observation), info
@@ -143,7 +184,7 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             _shared.check_none_done(self._carry)
         array = _shared.to_action_array(actions, self.num_envs)
         memory = self._frames.take_free()
-        self._carry, outcome, final = self._program.step(self._carry, array, memory)
+        self._carry, outcome, final = self._program.step(self._params, self._carry, array, memory)
         info = self._final_info(final) if self._has_final else {}
         info.update(self._info(outcome.discount, outcome.has_discount))
         self._show()
@@ -160,7 +201,7 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             raise ResetNeeded("there is nothing to show yet; call reset before render")
         if self.render_mode == "human":
             return None
-        return tuple(_frames.to_numpy(self._program.draw_first(self._carry.state, self.num_envs)))
+        return tuple(self._draw(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the window, if there is one, and release device memory. ``close`` calls this."""
@@ -196,8 +237,10 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             return {}
         frames = np.full(self.num_envs, None, object)
         indices = np.flatnonzero(done)
-        for i, frame in _programs.draw_frames(self._program, final.state, indices, self.num_envs):
-            frames[i] = self._convert(frame)
+        for i, observation in _programs.observe_at(
+            self._program, self._params, final.state, indices, self.num_envs
+        ):
+            frames[i] = self._frames.convert(observation)
         return {
             "final_obs": frames,
             "_final_obs": self._convert(final.done),
@@ -208,5 +251,9 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     def _show(self) -> None:
         """Show the first environments in the window, in a grid."""
         if self._window and self._carry is not None:
-            count = min(self.num_envs, MAX_ENVS)
-            self._window.show(grid(np.asarray(self._program.draw_first(self._carry.state, count))))
+            self._window.show(grid(self._draw(min(self.num_envs, MAX_ENVS))))
+
+    def _draw(self, count: int) -> np.ndarray:
+        """Draw the first environments: uint8[count, obs_size, obs_size, 3]."""
+        assert self._carry is not None
+        return np.array(self._program.draw_first(self._params, self._carry.state, count))

@@ -34,13 +34,19 @@ except ModuleNotFoundError as missing:
         name=missing.name,
     ) from missing
 
+if not hasattr(gymnasium.vector, "AutoresetMode"):
+    raise ImportError(
+        "popgym_arcade.adapters.gymnasium needs gymnasium 1.1 or newer, "
+        f"but {gymnasium.__version__} is installed"
+    )
+
 from gymnasium.error import ResetNeeded
 
 from popgym_arcade.adapters import _frames, _programs, _shared
 from popgym_arcade.adapters._shared import METADATA
 from popgym_arcade.adapters._vector import ArcadeVectorEnv
 from popgym_arcade.adapters._window import Window
-from popgym_arcade.registry import NUM_ACTIONS, REGISTRY, make
+from popgym_arcade.registry import REGISTRY, Action, Environment
 
 __all__ = ["METADATA", "ArcadeEnv", "ArcadeVectorEnv", "register"]
 
@@ -64,14 +70,16 @@ def register() -> None:
             )
 
 
-class ArcadeEnv(gymnasium.Env[np.ndarray, Any]):
+class ArcadeEnv(gymnasium.Env[Any, Any]):
     """One environment.
 
-    Observations are NumPy uint8[obs_size, obs_size, 3] and belong to the caller; actions are
-    integers in [0, 4].
+    Observations are NumPy arrays that belong to the caller: uint8[obs_size, obs_size, 3], or as
+    ``wrap`` makes them. Actions are integers in [0, 4]. A pickle or a copy goes on from the same
+    state, and shares nothing with the original.
     """
 
     metadata: dict[str, Any] = METADATA
+    _spec: Any = None
 
     def __init__(
         self,
@@ -79,77 +87,107 @@ class ArcadeEnv(gymnasium.Env[np.ndarray, Any]):
         partial_obs: bool = False,
         obs_size: int = 128,
         render_mode: str | None = None,
+        wrap: _programs.Wrap | None = None,
         **overrides: Any,
     ) -> None:
-        """Make an environment; the arguments are those of ``popgym_arcade.make``, and render_mode.
+        """Make an environment; the arguments are those of ``popgym_arcade.make``, and two more.
 
         render_mode: None; "rgb_array", so that ``render`` returns the current frame; or "human", to
-        show the frame in a window after every reset and step. Raises what ``make`` raises,
-        ValueError for any other render_mode, and DependencyNotInstalled for "human" without pygame.
+        show the frame in a window after every reset and step. wrap: a function from an Environment
+        to an Environment, e.g. ``lambda env: frame_stack(resize(grayscale(env)), 4)``: compiled
+        with the game, it is faster than a wrapper of Gymnasium. ``render`` shows what people see,
+        the frame before it. Raises what ``make`` raises, ValueError for any other render_mode,
+        DependencyNotInstalled for "human" without pygame, and RuntimeError in a process that was
+        forked after JAX had started.
         """
         if "final_observation" in overrides:
             raise ValueError(
                 "ArcadeEnv takes no final_observation: "
                 "its step always returns the last frame of an episode"
             )
-        _, params = make(name, partial_obs, obs_size, **overrides)
+        _shared.check_process()
         _shared.check_render_mode(render_mode)
         self.render_mode: str | None = render_mode
-        actions, frames = _shared.single_spaces(params)
-        self.action_space: gymnasium.spaces.Space[Any] = actions
-        self.observation_space: gymnasium.spaces.Space[Any] = frames
-        self._program = _programs.single_program(
-            name, partial_obs, obs_size, _programs.hashable(overrides)
-        )
-        self._window = Window(name, METADATA["render_fps"]) if render_mode == "human" else None
+        self._arguments = (name, partial_obs, obs_size, wrap), overrides
         self._generator: np.random.Generator | None = None  # the source of the current key
         self._key_data: Any = None
         self._carry: _programs.Carry | None = None
-        self._frame: np.ndarray | None = None
         self._done = False
+        actions, observations = _shared.spaces_of(self._build(), self._params)
+        self.action_space: gymnasium.spaces.Space[Any] = actions
+        self.observation_space: gymnasium.spaces.Space[Any] = observations
+
+    def _build(self) -> Environment:
+        """Set what a pickle leaves out, from the arguments; return the wrapped environment."""
+        positional, overrides = self._arguments
+        setting, self._params = _programs.Setting.make(*positional, **overrides)
+        self._program = _programs.single_program(setting)
+        self._window = None
+        if self.render_mode == "human":
+            self._window = Window(setting.env.name, METADATA["render_fps"])
+        return setting.env
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What to pickle."""
+        return _shared.picklable(self, leave_out=("_program", "_params", "_window"))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go on from what was pickled."""
+        vars(self).update(state)
+        self._build()
+
+    @property
+    def spec(self) -> Any:
+        """Gymnasium's spec, with the game's time limit; None for one that you did not register."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._spec = _shared.with_limit(spec, self._params)
+
+    def get_action_meanings(self) -> list[str]:
+        """The names of the actions 0 to 4."""
+        return [action.name for action in Action]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """Start an episode: (observation, info).
 
         seed: determines everything until the next seed; without one, the current random stream
         continues, and the first starts from entropy. options: ignored. info: as in ``step``, with
         a discount of 1.
         """
+        _shared.check_process()
         super().reset(seed=seed)
         if self._generator is not self.np_random:  # a new seed, or the user's own generator
             self._generator = self.np_random
             self._key_data = _programs.draw_key_data(self.np_random)
         elif self._carry is not None:
             self._key_data = self._carry.key_data
-        self._carry, observation = self._program.reset(self._key_data)
+        self._carry, observation = self._program.reset(self._params, self._key_data)
         self._done = False
-        observation = _frames.to_numpy(observation)
-        self._show(observation)
-        return observation, {"discount": 1.0}
+        self._show()
+        return _frames.observation_to_numpy(observation), {"discount": 1.0}
 
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one step: (observation, reward, terminated, truncated, info).
 
-        action: an integer in [0, 4]. info: ``discount``, a float: 0 on termination, otherwise 1.
-        Raises ValueError for any other action, ResetNeeded before the first reset and after the end
-        of an episode.
+        action: an integer in [0, 4], or a NumPy, jax or torch scalar. info: ``discount``, a float:
+        0 on termination, otherwise 1. Raises ValueError for any other action, ResetNeeded before
+        the first reset and after the end of an episode.
         """
         if self._carry is None:
             raise ResetNeeded("there is no episode yet; call reset before step")
         if self._done:
             raise ResetNeeded("the episode is over; call reset before the next step")
-        if not self.action_space.contains(action):
-            raise ValueError(
-                f"the action must be an integer in [0, {NUM_ACTIONS - 1}], but it is {action!r}"
-            )
-        self._carry, outcome = self._program.step(self._carry, np.int32(action))
-        observation = _frames.to_numpy(outcome.observation)
-        outcome = jax.device_get(outcome._replace(observation=observation))
+        number = _shared.to_action(action)
+        self._carry, outcome = self._program.step(self._params, self._carry, number)
+        observation = _frames.observation_to_numpy(outcome.observation)
+        outcome = jax.device_get(outcome._replace(observation=None))
         terminated, truncated = bool(outcome.terminated), bool(outcome.truncated)
         self._done = terminated or truncated
-        self._show(observation)
+        self._show()
         info = {"discount": float(outcome.discount)}
         return observation, float(outcome.reward), terminated, truncated, info
 
@@ -158,21 +196,24 @@ class ArcadeEnv(gymnasium.Env[np.ndarray, Any]):
         _shared.warn_without_mode(self.render_mode)
         if self.render_mode is None:
             return None
-        if self._frame is None:
+        if self._carry is None:
             raise ResetNeeded("there is nothing to show yet; call reset before render")
-        return self._frame.copy() if self.render_mode == "rgb_array" else None
+        return self._draw() if self.render_mode == "rgb_array" else None
 
     def close(self) -> None:
         """Close the window, if there is one."""
         if self._window:
             self._window.close()
 
-    def _show(self, observation: np.ndarray) -> None:
-        """Keep the frame for ``render``, and show it in the window."""
-        if self.render_mode:
-            self._frame = observation.copy()  # the caller may write to the observation
+    def _show(self) -> None:
+        """Show the current frame in the window."""
         if self._window:
-            self._window.show(observation)
+            self._window.show(self._draw())
+
+    def _draw(self) -> np.ndarray:
+        """Draw the current frame."""
+        assert self._carry is not None
+        return np.array(self._program.draw(self._params, self._carry.state))
 
 
 register()

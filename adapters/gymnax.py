@@ -1,10 +1,11 @@
-"""The environments for gymnax: ``to_gymnax(*popgym_arcade.make("NavigatorEasy"))``.
+"""The environments for gymnax: ``env, params = make("NavigatorEasy", partial_obs=True)``.
 
 It works with gymnax 1.x, whose step returns six values, and with stable-gymnax 0.0.1, whose step
 returns five like older gymnax, whichever is installed. A library that takes any object with
 gymnax's functions can use the environment of ``make`` directly: its step returns five values.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,13 +21,30 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
-from popgym_arcade import spaces
-from popgym_arcade.wrappers import Environment, auto_reset
+from popgym_arcade import registry, spaces
+from popgym_arcade.wrappers import Environment, auto_reset, game_state
 
-__all__ = ["SIX_VALUES", "GymnaxArcade", "to_gymnax", "to_gymnax_space"]
+__all__ = ["SIX_VALUES", "GymnaxArcade", "make", "to_gymnax", "to_gymnax_space"]
 
 SIX_VALUES: bool = hasattr(environment.Environment, "is_truncated")
 """Whether the step of the installed gymnax returns terminated and truncated separately."""
+
+
+def make(
+    name: str,
+    *,
+    six_values: bool = SIX_VALUES,
+    wrap: Callable[[Environment], Environment] | None = None,
+    **options: Any,
+) -> tuple["GymnaxArcade", Any]:
+    """Make an environment as ``gymnax.make`` does: (environment, params).
+
+    name, options: as in ``popgym_arcade.make``. six_values: as in ``to_gymnax``. wrap: a function
+    from an Environment to an Environment, e.g. one of our wrappers. Raises what
+    ``popgym_arcade.make`` raises.
+    """
+    env, params = registry.make(name, **options)
+    return to_gymnax(env if wrap is None else wrap(env), params, six_values), params
 
 
 def to_gymnax(env: Environment, params: Any, six_values: bool = SIX_VALUES) -> "GymnaxArcade":
@@ -107,9 +125,7 @@ class GymnaxArcade(environment.Environment):
 
     def is_truncated(self, state: Any, params: Any) -> jax.Array:
         """Whether the time limit is reached: bool[]."""
-        while hasattr(state, "env_state"):
-            state = state.env_state
-        return state.time >= params.max_steps_in_episode
+        return game_state(state).time >= params.max_steps_in_episode
 
     @property
     def default_params(self) -> Any:

@@ -16,14 +16,14 @@ RESETTING = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP]
 
 def short_env(**options):
     """A Navigator whose episodes last at most LIMIT steps, often fewer: it is full of TNT."""
-    return ArcadeEnv("NavigatorEasy", **SHORT, **options)
+    return ArcadeEnv("NavigatorEasy", **{**SHORT, **options})
 
 
 def short_envs(**options):
     """NUM_ENVS short Navigators."""
     if options.get("output") == "torch":
         client("torch")
-    return ArcadeVectorEnv("NavigatorEasy", NUM_ENVS, **SHORT, **options)
+    return ArcadeVectorEnv("NavigatorEasy", NUM_ENVS, **{**SHORT, **options})
 
 
 def some_actions(seed=0):

@@ -3,7 +3,6 @@
 Those of ArcadeVectorEnv are in test_gymnasium_vector.py.
 """
 
-import copy
 import os
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from popgym_arcade.adapters import gymnasium as adapter  # noqa: E402
 from popgym_arcade.adapters.gymnasium import ArcadeEnv, ArcadeVectorEnv  # noqa: E402
 from tests.adapters.short_navigator import (  # noqa: E402
     NUM_ENVS,
+    RESTLESS,
     SHORT,
     play,
     same,
@@ -187,14 +187,6 @@ def test_an_observation_belongs_to_the_caller():
     assert not (following == 77).all()
 
 
-def test_a_copy_of_an_environment_plays_on_by_itself():
-    env = short_env()
-    env.reset(seed=2)
-    copied = copy.deepcopy(env)
-    assert same(env.step(UP), copied.step(UP))
-    assert same(env.reset(), copied.reset())
-
-
 def test_an_episode_must_begin_before_it_goes_on():
     env = short_env(render_mode="rgb_array")
     for call in (lambda: env.step(UP), env.render):
@@ -205,6 +197,18 @@ def test_an_episode_must_begin_before_it_goes_on():
         play_on.append(env.step(UP))
     with pytest.raises(ResetNeeded, match="the episode is over"):
         env.step(UP)
+
+
+@pytest.mark.parametrize("library", [int, np.int64, np.array, jnp.int32, "torch"])
+def test_an_action_may_be_a_scalar_of_any_library(library):
+    convert = client("torch").tensor if library == "torch" else library
+    one, other = short_env(), short_env()
+    assert same(one.reset(seed=RESTLESS), other.reset(seed=RESTLESS))
+    assert same(one.step(UP), other.step(convert(UP)))
+
+
+def test_actions_have_names():
+    assert short_env().get_action_meanings() == ["UP", "DOWN", "LEFT", "RIGHT", "FIRE"]
 
 
 @pytest.mark.parametrize("action", [5, -1, 1.0, "up", None, np.array([1])])

@@ -20,6 +20,7 @@ client("gymnax")
 from gymnax import wrappers as gymnax_wrappers  # noqa: E402, because gymnax may be missing
 from gymnax.environments import environment, spaces  # noqa: E402
 
+from popgym_arcade.adapters import gymnax as adapter  # noqa: E402
 from popgym_arcade.adapters.gymnax import SIX_VALUES, to_gymnax  # noqa: E402
 
 LIMIT, STEPS, NUM_ENVS = 5, 24, 4
@@ -227,6 +228,22 @@ def test_gymnaxs_vector_environment_plays():
         observations, rewards, *flags, _ = vector.step(jnp.full(NUM_ENVS, step % 5))
     assert observations.shape == vector.observation_space.shape == (NUM_ENVS, 128, 128, 3)
     assert rewards.shape == flags[0].shape == (NUM_ENVS,)
+
+
+def test_make_takes_the_options_of_ours_and_a_wrap():
+    env, params = adapter.make(
+        "NavigatorEasy", partial_obs=True, board_size=4, wrap=lambda env: wrappers.resize(env, 8, 8)
+    )
+    expected, expected_params = make("NavigatorEasy", partial_obs=True, board_size=4)
+    assert env == to_gymnax(wrappers.resize(expected, 8, 8), expected_params)
+    assert params == expected_params == env.default_params
+    space = env.observation_space(params)
+    assert isinstance(space, spaces.Box) and space.shape == (8, 8, 3)
+    _, state = env.reset(jax.random.key(0), params)
+    five_values, _ = adapter.make("NavigatorEasy", six_values=False)
+    for made, values in ((env, 6 if SIX_VALUES else 5), (five_values, 5)):
+        stepped = jax.eval_shape(made.step, jax.random.key(0), state, 0, params)
+        assert len(stepped) == values
 
 
 @needs_six_values

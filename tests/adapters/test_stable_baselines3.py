@@ -1,5 +1,7 @@
 """Tests of the Stable-Baselines3 adapter against DummyVecEnv, algorithms, and VecEnv's contract."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -12,9 +14,15 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor  # noqa: E4
 
 from popgym_arcade.adapters.gymnasium import ArcadeEnv  # noqa: E402
 from popgym_arcade.adapters.stable_baselines3 import ArcadeVecEnv  # noqa: E402
+from popgym_arcade.wrappers import channels_first, grayscale, resize  # noqa: E402
 
 NUM_ENVS, LIMIT = 4, 5
 SHORT = dict(board_size=4, max_steps_in_episode=LIMIT)
+
+
+def small_and_gray(env):
+    """Small, gray frames, with the channels first as PyTorch has them: uint8[1, 36, 36]."""
+    return channels_first(resize(grayscale(env), 36, 36))
 
 
 def played(envs, steps=24):
@@ -69,6 +77,32 @@ def test_it_trains_an_agent(algorithm, options):
     assert len(agent.ep_info_buffer) > 3 and all(
         1 <= episode["l"] <= LIMIT for episode in agent.ep_info_buffer
     )
+
+
+def test_wrapped_observations_train_an_agent_and_a_pickle_plays_on():
+    envs = ArcadeVecEnv("NavigatorEasy", NUM_ENVS, wrap=small_and_gray, **SHORT)
+    agent = PPO("CnnPolicy", envs, n_steps=4, batch_size=16, n_epochs=1, seed=0)
+    assert agent.observation_space.shape == (1, 36, 36)
+    agent.learn(16)
+    envs.reset()
+    other = pickle.loads(pickle.dumps(envs))
+    for one, same in zip(*(each.step(np.zeros(NUM_ENVS, int))[:3] for each in (envs, other))):
+        np.testing.assert_array_equal(one, same)
+
+
+def test_an_agent_with_memory_trains():
+    recurrent = client("sb3_contrib").RecurrentPPO
+    envs = ArcadeVecEnv("NavigatorEasy", NUM_ENVS, partial_obs=True, wrap=small_and_gray, **SHORT)
+    agent = recurrent(
+        "CnnLstmPolicy",
+        VecMonitor(envs),
+        n_steps=8,
+        batch_size=16,
+        n_epochs=1,
+        policy_kwargs={"lstm_hidden_size": 8},
+    )
+    agent.learn(32)
+    assert len(agent.ep_info_buffer) > 3
 
 
 def test_frames_can_be_rendered_and_attributes_read():
