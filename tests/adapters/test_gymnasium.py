@@ -4,6 +4,7 @@ Those of ArcadeVectorEnv are in test_gymnasium_vector.py.
 """
 
 import os
+import runpy
 import subprocess
 import sys
 import warnings
@@ -272,6 +273,13 @@ def test_what_is_missing_is_named_with_the_line_that_installs_it(wrong, options,
     monkeypatch.setitem(sys.modules, wrong, None)
     with pytest.raises(DependencyNotInstalled, match=line):
         ArcadeVectorEnv("NavigatorEasy", **options)
+
+
+def test_a_gymnasium_that_is_too_old_is_named(monkeypatch):
+    monkeypatch.delattr(gymnasium.vector, "AutoresetMode")
+    monkeypatch.setattr(gymnasium, "__version__", "1.0.0")
+    with pytest.raises(ImportError, match=r"needs gymnasium 1\.1 or newer, but 1\.0\.0 is"):
+        runpy.run_path(adapter.__file__)
 
 
 # --- frames to look at ---------------------------------------------------------------------------
