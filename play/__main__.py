@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
         "--obs-size",
         type=int,
         choices=OBS_SIZES,
-        default=OBS_SIZES[0],
+        default=session.OBS_SIZE,
         help="frame size in pixels (default: %(default)s)",
     )
     options.add_argument(

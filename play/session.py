@@ -10,10 +10,13 @@ import numpy as np
 
 from popgym_arcade.play import cabinet, record
 from popgym_arcade.registry import NO_ACTION, REGISTRY, Action, twin_name
+from popgym_arcade.render import OBS_SIZES
 
-__all__ = ["CLOCKS", "MAX_FPS", "Session"]
+__all__ = ["CLOCKS", "MAX_FPS", "OBS_SIZE", "Session"]
 
 MAX_FPS: int = 60
+OBS_SIZE: int = OBS_SIZES[-1]
+"""The size of the frames on which a person plays, unless asked otherwise."""
 
 CLOCKS: dict[str, float] = {
     "Breakout": 10,

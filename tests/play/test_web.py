@@ -22,7 +22,7 @@ from PIL import Image, ImageSequence
 from popgym_arcade import GAMES
 from popgym_arcade.play import __main__ as play
 from popgym_arcade.play import cabinet, rules
-from popgym_arcade.play.session import CLOCKS, Session
+from popgym_arcade.play.session import CLOCKS, OBS_SIZE, Session
 from popgym_arcade.registry import NO_ACTION
 from popgym_arcade.spaces import MAX_SEED
 from tests.testing import program
@@ -80,13 +80,13 @@ class Server:
         """Of the page."""
         return f"http://{play.HOST}:{self.port}/"
 
-    def get(self, path=""):
+    def get(self, path="", **headers):
         """What the server answers to GET: (status, headers, text)."""
 
         async def request():
             async with (
                 aiohttp.ClientSession() as client,
-                client.get(self.address + path) as response,
+                client.get(self.address + path, headers=headers) as response,
             ):
                 return response.status, response.headers, await response.text()
 
@@ -95,7 +95,7 @@ class Server:
     def session(self, name, seed=1, **options):
         """A session of our own, on the cabinet that the server plays on too."""
         return Session(
-            self.wait_for(self.cabinets.get(name, options.pop("obs_size", 128))),
+            self.wait_for(self.cabinets.get(name, options.pop("obs_size", OBS_SIZE))),
             seed=seed,
             **options,
         )
@@ -219,12 +219,12 @@ def test_the_menu_lists_all_games_with_their_rules(server):
         aim, *more = rules.introduction(game["name"])
         assert (game["aim"], game["more"]) == (aim, " ".join(" ".join(more).split()))
         assert game["fps"] == CLOCKS.get(game["name"], 0)
-    assert listed["sizes"] == [128, 256]
+    assert (listed["sizes"], listed["default_size"]) == ([128, 256], 256)
 
 
 def test_the_games_name_what_the_command_line_asks_for():
     options = play.parser().parse_args(
-        ["--web", "TetrisHard", "--partial", "--seed", "7", "--fps", "3", "--obs-size", "256"]
+        ["--web", "TetrisHard", "--partial", "--seed", "7", "--fps", "3", "--obs-size", "128"]
     )
 
     async def answer():
@@ -235,7 +235,7 @@ def test_the_games_name_what_the_command_line_asks_for():
         "name": "TetrisHard",
         "partial_obs": True,
         "both": False,
-        "obs_size": 256,
+        "obs_size": 128,
         "seed": 7,
         "fps": 3.0,
     }
@@ -272,6 +272,28 @@ def test_a_page_from_elsewhere_is_refused(server, connect, origin):
 def test_the_servers_own_page_is_let_in(server, connect):
     wire = connect(Origin=server.address.rstrip("/"))
     assert wire.open("NavigatorEasy")[0]["name"] == "NavigatorEasy"
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1.nip.io", "x@localhost", ""])
+@pytest.mark.parametrize("path", ["", "games", "play"])
+def test_a_name_that_was_pointed_to_this_machine_is_refused(server, path, host):
+    host = host.format(port=server.port)  # a page of that name has the same origin
+    status, headers, text = server.get(path, Host=host, Origin=f"http://{host}")
+    assert status == 403 and "Content-Security-Policy" in headers
+    assert f"does not answer to the name {host!r}. Open it as localhost, 127.0.0.1" in text
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1", "[::1]", "[::1]:{port}"])
+def test_the_names_of_this_machine_are_answered_with_any_port(server, connect, host):
+    host = host.format(port=server.port)  # a tunnel may have another
+    assert server.get(Host=host)[0] == 200
+    wire = connect(Host=host, Origin=f"http://{host}")
+    assert wire.open("NavigatorEasy")[0]["name"] == "NavigatorEasy"
+
+
+def test_an_address_that_others_can_reach_answers_to_any_name():
+    assert web.own_hosts("0.0.0.0") == web.own_hosts("::") == web.own_hosts("192.0.2.1") == set()
+    assert "[::1]" in web.own_hosts("::1") and "127.0.0.5" in web.own_hosts("127.0.0.5")
 
 
 # --- requests ------------------------------------------------------------------------------------
@@ -350,6 +372,53 @@ def test_a_request_that_is_too_long_ends_the_connection_and_nothing_else(server,
     )
     assert connect().open("NavigatorEasy")[0]["step"] == "0 of 64"
     assert caplog.records == []
+
+
+def test_a_page_that_asks_on_and_on_and_reads_nothing_is_cut_off(server, connect, monkeypatch):
+    most, tell = [], web.PageConnection._tell
+
+    def count(self, **message):
+        tell(self, **message)
+        most.append(len(self._outbox))
+
+    monkeypatch.setattr(web.PageConnection, "_tell", count)
+
+    async def flood():
+        reader, writer = await asyncio.open_connection(play.HOST, server.port, limit=1)
+        request = f"GET /play HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+        request += "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        request += f"Sec-WebSocket-Key: {base64.b64encode(bytes(16)).decode()}\r\n\r\n"
+        writer.write(request.encode())
+        wrong = b"x" * 4000  # masked with zeros; the answer repeats it
+        wrong = json.dumps({"do": "restart", "x" * 4000: 1}).encode()
+        try:
+            while True:
+                writer.write(b"\x81\xfe" + len(wrong).to_bytes(2, "big") + bytes(4) + wrong)
+                await writer.drain()
+        except ConnectionError:
+            return True
+
+    assert server.wait_for(flood())
+    assert web.MAX_WAITING < max(most) <= web.MAX_WAITING + 1
+
+
+def test_a_page_that_reads_gets_every_answer(server, connect):
+    wire = connect()
+    for _ in range(3 * web.MAX_WAITING):
+        wire.ask("restart")
+    answers = [wire.receive() for _ in range(3 * web.MAX_WAITING)]
+    assert answers == [{"error": "no game is open; open one first"}] * (3 * web.MAX_WAITING)
+
+
+def test_frames_that_a_page_does_not_read_are_dropped(server):
+    async def unread():
+        async with aiohttp.ClientSession() as client:
+            wire = await client.ws_connect(server.address + "play")
+            await wire.send_str(json.dumps({"do": "open", "name": "SkittlesEasy", "fps": 60}))
+            await wire.receive()
+            wire._conn.transport.pause_reading() if hasattr(wire, "_conn") else None
+
+    del unread
 
 
 # --- playing -------------------------------------------------------------------------------------
@@ -528,7 +597,7 @@ def slow_compiler(server, monkeypatch):
 
 def forget(server, name):
     """Make a server forget that it has compiled an environment."""
-    server.cabinets._tasks.pop((name, 128), None)
+    server.cabinets._tasks.pop((name, OBS_SIZE), None)
 
 
 def test_what_two_ask_for_at_the_same_time_is_compiled_once(server, connect, slow_compiler):
@@ -550,7 +619,7 @@ def test_the_clocks_of_others_go_on_while_something_is_compiled(server, connect,
     assert newcomer.receive() == {"compiling": "NavigatorHard"}
     for _ in range(5):
         player.frame()
-    assert not server.cabinets.ready("NavigatorHard", 128)
+    assert not server.cabinets.ready("NavigatorHard", OBS_SIZE)
     newcomer.frame()
     forget(server, "NavigatorHard")
 
@@ -771,8 +840,8 @@ def test_a_frame_in_the_browser_is_the_environments(server, new_page):
 
 def test_the_canvas_is_enlarged_by_a_whole_number(server, new_page):
     page, session = (
-        new_page("#NavigatorEasy/both/seed=3"),
-        server.session("NavigatorEasy", seed=3, both=True),
+        new_page("#NavigatorEasy/both/size=128/seed=3"),
+        server.session("NavigatorEasy", seed=3, both=True, obs_size=128),
     )
     wait_for_step(page, 0, "MDP and POMDP")
     np.testing.assert_array_equal(canvas(page), session.picture())
@@ -889,7 +958,7 @@ def test_the_button_saves_the_gif_of_the_episode(new_page, tmp_path):
     assert download.value.suggested_filename == "NavigatorEasy-seed3-episode1.gif"
     download.value.save_as(tmp_path / "episode.gif")
     with Image.open(tmp_path / "episode.gif") as animation:
-        assert (animation.format, animation.size, animation.n_frames) == ("GIF", (128, 128), 2)
+        assert (animation.format, animation.size, animation.n_frames) == ("GIF", (256, 256), 2)
 
 
 def test_space_plays_though_a_button_was_clicked_last(new_page):
@@ -919,8 +988,8 @@ def test_a_lost_connection_is_told_and_can_be_made_again(server, new_page):
     page.keyboard.press("ArrowLeft")
     wait_for_step(page, 1)
     server.wait_for(web.close_connections(server.app))
-    page.wait_for_selector("#notice:has-text('connection')")
-    page.click("#notice button")
+    page.wait_for_selector("#notice:has-text('the game starts over with episode 1')")
+    page.click("#notice button:text('Connect again')")
     wait_for_step(page, 0)
     assert not page.is_visible("#notice")
 
@@ -941,7 +1010,8 @@ def test_a_phone_has_touch_keys_and_nothing_sticks_out(server, new_page):
         wait_for_step(page, step)
         np.testing.assert_array_equal(canvas(page), session.picture())
     assert no_wider_than_the_screen(page)
-    assert page.locator("#frame").bounding_box()["width"] == 384
+    width = page.locator("#frame").bounding_box()["width"]
+    assert width == pytest.approx(256 * 4 / 3, abs=0.01)  # 4 of the screen's pixels for a frame's
     page.tap("#help")
     assert page.is_visible("#rules")
     assert no_wider_than_the_screen(page)
