@@ -274,7 +274,9 @@ def test_the_servers_own_page_is_let_in(server, connect):
     assert wire.open("NavigatorEasy")[0]["name"] == "NavigatorEasy"
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1.nip.io", "x@localhost", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:{port}", "127.0.0.1.nip.io", "x@localhost", ""]
+)
 @pytest.mark.parametrize("path", ["", "games", "play"])
 def test_a_name_that_was_pointed_to_this_machine_is_refused(server, path, host):
     host = host.format(port=server.port)  # a page of that name has the same origin
@@ -283,7 +285,9 @@ def test_a_name_that_was_pointed_to_this_machine_is_refused(server, path, host):
     assert f"does not answer to the name {host!r}. Open it as localhost, 127.0.0.1" in text
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1", "[::1]", "[::1]:{port}"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:80", "127.0.0.1", "[::1]", "[::1]:{port}"]
+)
 def test_the_names_of_this_machine_are_answered_with_any_port(server, connect, host):
     host = host.format(port=server.port)  # a tunnel may have another
     assert server.get(Host=host)[0] == 200
@@ -374,51 +378,74 @@ def test_a_request_that_is_too_long_ends_the_connection_and_nothing_else(server,
     assert caplog.records == []
 
 
-def test_a_page_that_asks_on_and_on_and_reads_nothing_is_cut_off(server, connect, monkeypatch):
-    most, tell = [], web.PageConnection._tell
+class DeafWire:
+    """A connection that never reads what the server sends, which has little room on its way."""
+
+    def __init__(self, server):
+        """Connect."""
+        self.server = server
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.settimeout(PATIENCE)
+        self.socket.connect((play.HOST, server.port))
+        lines = (
+            "GET /play HTTP/1.1",
+            "Host: localhost",
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            f"Sec-WebSocket-Key: {base64.b64encode(bytes(16)).decode()}",
+        )
+        self.socket.sendall("".join(line + "\r\n" for line in (*lines, "")).encode())
+
+    def ask(self, do, **fields):
+        """Send a request as a WebSocket's text, masked with zeros."""
+        text = json.dumps({"do": do, **fields}).encode()
+        self.socket.sendall(b"\x81\xfe" + len(text).to_bytes(2, "big") + bytes(4) + text)
+
+
+@pytest.fixture
+def deaf_wire(server):
+    """A DeafWire."""
+    wire = DeafWire(server)
+    yield wire
+    wire.socket.close()
+
+
+def test_a_page_that_asks_on_and_on_and_reads_nothing_is_cut_off(deaf_wire, monkeypatch, caplog):
+    waiting, tell = [], web.PageConnection._tell
 
     def count(self, **message):
         tell(self, **message)
-        most.append(len(self._outbox))
+        waiting.append(len(self._outbox))
 
     monkeypatch.setattr(web.PageConnection, "_tell", count)
-
-    async def flood():
-        reader, writer = await asyncio.open_connection(play.HOST, server.port, limit=1)
-        request = f"GET /play HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
-        request += "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        request += f"Sec-WebSocket-Key: {base64.b64encode(bytes(16)).decode()}\r\n\r\n"
-        writer.write(request.encode())
-        wrong = b"x" * 4000  # masked with zeros; the answer repeats it
-        wrong = json.dumps({"do": "restart", "x" * 4000: 1}).encode()
-        try:
-            while True:
-                writer.write(b"\x81\xfe" + len(wrong).to_bytes(2, "big") + bytes(4) + wrong)
-                await writer.drain()
-        except ConnectionError:
-            return True
-
-    assert server.wait_for(flood())
-    assert web.MAX_WAITING < max(most) <= web.MAX_WAITING + 1
+    with pytest.raises(ConnectionError):
+        for _ in range(3000):
+            deaf_wire.ask("restart", **{"x" * 4000: 1})  # the answer repeats this
+    assert max(waiting) == web.MAX_WAITING + 1
+    assert caplog.records == []
 
 
-def test_a_page_that_reads_gets_every_answer(server, connect):
-    wire = connect()
-    for _ in range(3 * web.MAX_WAITING):
+def test_a_page_that_reads_gets_every_answer(connect):
+    wire, count = connect(), 3 * web.MAX_WAITING
+    for _ in range(count):
         wire.ask("restart")
-    answers = [wire.receive() for _ in range(3 * web.MAX_WAITING)]
-    assert answers == [{"error": "no game is open; open one first"}] * (3 * web.MAX_WAITING)
+    answers = [wire.receive() for _ in range(count)]
+    assert answers == [{"error": "no game is open; open one first"}] * count
 
 
-def test_frames_that_a_page_does_not_read_are_dropped(server):
-    async def unread():
-        async with aiohttp.ClientSession() as client:
-            wire = await client.ws_connect(server.address + "play")
-            await wire.send_str(json.dumps({"do": "open", "name": "SkittlesEasy", "fps": 60}))
-            await wire.receive()
-            wire._conn.transport.pause_reading() if hasattr(wire, "_conn") else None
-
-    del unread
+def test_frames_that_a_page_does_not_read_are_not_drawn(server, deaf_wire, monkeypatch):
+    drawn, png = [], web.png
+    monkeypatch.setattr(web, "png", lambda picture: drawn.append(picture) or png(picture))
+    server.session("NavigatorEasy")  # compiled
+    deaf_wire.ask("open", name="NavigatorEasy")
+    for _ in range(1000):
+        deaf_wire.ask("swap")
+        time.sleep(0.001)
+    assert 0 < len(drawn) < 500, len(drawn)
+    (wire,) = (wire for wire in server.app[web._CONNECTIONS] if not wire.closed)
+    assert wire._req.transport.get_write_buffer_size() < 200_000
 
 
 # --- playing -------------------------------------------------------------------------------------
@@ -477,7 +504,7 @@ def test_the_seed_is_random_unless_it_is_given(connect):
     assert all(0 <= int(seed) <= MAX_SEED for seed in seeds)
 
 
-def test_nothing_of_a_player_who_hangs_up_stays_behind(server):
+def test_nothing_of_a_player_who_hangs_up_stays_behind(server, caplog):
     async def players():
         await asyncio.sleep(0)
         return sum(
@@ -492,10 +519,16 @@ def test_nothing_of_a_player_who_hangs_up_stays_behind(server):
         wire.ask("press", action=LEFT)
         wire.ask("gif")
         wire.close()
+    in_the_middle = DeafWire(server)
+    in_the_middle.ask("open", name="SkittlesEasy", fps=60)
+    in_the_middle.ask("gif")
+    in_the_middle.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, *bytes(7)]))
+    in_the_middle.socket.close()  # without a word, as a page that is reloaded
     deadline = time.monotonic() + PATIENCE
     while server.wait_for(players()) > before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert server.wait_for(players()) <= before
+    assert caplog.records == []
 
 
 def test_two_players_do_not_mix(server, connect):
@@ -714,10 +747,17 @@ def test_the_default_address_is_this_machine_only():
 def test_the_address_to_open_is_one_that_can_be_opened():
     assert "http://[::1]:80/ " in web.greeting("::1", 80)
     assert "ssh -L 80:[::1]:80 " in web.greeting("::1", 80)
+    assert "http://[2001:db8::1]:80/ " in web.greeting("2001:db8::1", 80)
     everywhere = web.greeting("0.0.0.0", 80)
     assert "http://localhost:80/ " in everywhere
     assert f"http://{socket.gethostname()}:80/ " in everywhere
     assert "ssh" not in everywhere + web.greeting("192.0.2.1", 80)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "127.0.0.1", "::1", "localhost"])
+def test_whoever_lets_others_in_is_warned(host):
+    warned = "Warning: everyone who can reach this address can play" in web.greeting(host, 80)
+    assert warned == (host not in ("127.0.0.1", "::1", "localhost"))
 
 
 # --- the page in a browser -----------------------------------------------------------------------
@@ -948,6 +988,42 @@ def test_a_wrong_address_leads_to_the_menu_and_says_why(new_page):
     assert page.is_visible("#menu")
 
 
+WRONG_NUMBERS = [
+    (
+        "#seed-wanted",
+        "-5",
+        "The seed must be a whole number from 0 to 2147483647, but it is -5; the nearest is 0.",
+    ),
+    ("#seed-wanted", "1.6", "but it is 1.6; the nearest is 2."),
+    ("#seed-wanted", "e", "The seed must be a whole number from 0 to 2147483647."),
+    (
+        "#fps-wanted",
+        "99",
+        "Steps per second must be a number from 0 to 60, but it is 99; the nearest is 60.",
+    ),
+]
+
+
+def test_a_wrong_number_in_the_menu_is_told_and_starts_no_game(new_page):
+    page, link = new_page(), "a[aria-label='Navigator Easy, MDP']"
+    for field, text, message in WRONG_NUMBERS:
+        page.focus(field)
+        page.keyboard.type(text)
+        assert message in page.inner_text("#wrong")
+        page.click(link)
+        assert message in page.inner_text("#notice")
+        assert page.is_visible("#menu") and "#" not in page.url
+        page.fill(field, "")
+        assert not page.is_visible("#wrong")
+    page.set_viewport_size({"width": 320, "height": 568})
+    page.reload()
+    assert no_wider_than_the_screen(page)
+    page.fill("#seed-wanted", "7")
+    page.click(link)
+    wait_for_step(page, 0)
+    assert page.inner_text("#seed") == "7"
+
+
 def test_the_button_saves_the_gif_of_the_episode(new_page, tmp_path):
     page = new_page("#NavigatorEasy/MDP/seed=3")
     wait_for_step(page, 0)
@@ -1019,14 +1095,48 @@ def test_a_phone_has_touch_keys_and_nothing_sticks_out(server, new_page):
     assert not page.is_visible("#rules")
 
 
-def test_a_small_phone_in_landscape_shows_all_buttons(new_page):
-    page = new_page("#NavigatorEasy/POMDP", width=568, height=320, has_touch=True, is_mobile=True)
-    wait_for_step(page, 0, "POMDP")
+@pytest.mark.parametrize("width, height", [(568, 320), (667, 375), (320, 568)])
+@pytest.mark.parametrize("view", ["POMDP", "both"])
+def test_a_small_phone_shows_all_buttons(new_page, width, height, view):
+    page = new_page(
+        f"#NavigatorEasy/{view}", width=width, height=height, has_touch=True, is_mobile=True
+    )
+    wait_for_step(page, 0, "MDP and POMDP" if view == "both" else view)
     page.evaluate("document.getElementById('level').textContent = 'Medium'")  # the widest
-    for name in ("leave", "restart", "swap", "help", "gif"):
-        box = page.locator(f"#{name}").bounding_box()
-        assert box["x"] >= 0 and box["x"] + box["width"] <= 568, name
-        assert page.is_visible(f"#{name}")
+    page.evaluate("document.getElementById('seed').textContent = '2147483647'")
+    names = ["leave", "restart", "help", "gif", "message", *["swap"][: view != "both"]]
+    for selector in [f"#{name}" for name in names] + [
+        f"[data-action='{key}']" for key in KEYS.values()
+    ]:
+        assert inside_the_screen(page, selector), selector
+    assert no_wider_than_the_screen(page)
+    assert page.is_visible("#swap") == (view != "both")
+    page.evaluate("makingGif(true)")
+    assert inside_the_screen(page, "#gif")
+
+
+def inside_the_screen(page, selector):
+    """Whether an element is visible and no part of it sticks out."""
+    box, screen = page.locator(selector).bounding_box(), page.viewport_size
+    return (
+        box is not None
+        and min(box["x"], box["y"]) >= 0
+        and box["x"] + box["width"] <= screen["width"]
+        and box["y"] + box["height"] <= screen["height"]
+    )
+
+
+def test_a_dense_screen_is_not_left_half_empty(new_page):
+    page = new_page(
+        "#NavigatorEasy/MDP",
+        width=568,
+        height=320,
+        has_touch=True,
+        is_mobile=True,
+        device_scale_factor=2,
+    )
+    wait_for_step(page, 0)
+    assert page.locator("#frame").bounding_box()["height"] > 200
 
 
 def no_wider_than_the_screen(page):
