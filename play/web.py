@@ -575,7 +575,7 @@ def _glyphs() -> dict[str, list[str]]:
     }
 
 
-async def _serve_connection(request: web.Request) -> web.WebSocketResponse:
+async def _serve_connection(request: web.Request) -> web.StreamResponse:
     """GET /play: a page's WebSocket. A page of another server gets 403."""
     if not _from_this_server(request):
         raise web.HTTPForbidden(
@@ -586,7 +586,10 @@ async def _serve_connection(request: web.Request) -> web.WebSocketResponse:
     wire = web.WebSocketResponse(
         max_msg_size=MAX_REQUEST, heartbeat=_HEARTBEAT, timeout=_SECONDS_TO_CLOSE, compress=False
     )
-    await wire.prepare(request)
+    try:
+        await wire.prepare(request)
+    except ConnectionError:  # the page is gone already, e.g. because it is reloaded
+        return web.Response()
     request.app[_CONNECTIONS].add(wire)
     await PageConnection(request.app[CABINETS], wire, functools.partial(_abort, request)).serve()
     return wire
