@@ -1,15 +1,18 @@
 """Play a game by hand: ``popgym-arcade-play NoisyCartPoleEasy``, or in a browser with ``--web``.
 
 Keys: the arrows and space are the actions up, down, left, right and fire. R begins a new episode, P
-swaps the view, H shows the rules, Esc quits.
+swaps the view unless both are shown, H shows the rules, F11 fills the screen, Esc quits.
 """
 
 import argparse
+import functools
 import random
 import sys
 import time
 from collections.abc import Sequence
 from typing import NoReturn
+
+import numpy as np
 
 from popgym_arcade.play import cabinet, record, rules, session
 from popgym_arcade.registry import GAMES, REGISTRY, registered_name
@@ -39,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         prog="popgym-arcade-play",
         description="Play a game by hand. Without NAME, list the games.",
         epilog="Keys: arrows and space play, R begins a new episode, P swaps the view, "
-        "H shows the rules, Esc quits.",
+        "H shows the rules, F11 fills the screen, Esc quits. With --both there is no P.",
     )
     options.add_argument(
         "name", nargs="?", metavar="NAME", help="an environment, e.g. NavigatorEasy"
@@ -70,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
         "--scale",
         type=number_argument(1, 32),
         metavar="N",
-        help="screen pixels per frame pixel (default: what fits the screen)",
+        help="screen pixels per frame pixel, at first (default: what fits the screen)",
     )
     options.add_argument("--record", metavar="OUT.gif", help="save the frames shown as a GIF")
     options.add_argument(
@@ -145,9 +148,13 @@ def _play_in_window(options: argparse.Namespace) -> None:
     with window.display():
         seed = random.randrange(MAX_SEED + 1) if options.seed is None else options.seed
         print(f"{options.name}, rule version {REGISTRY[options.name].version}, seed {seed}")
+        frame = np.zeros((options.obs_size, options.obs_size, 3), np.uint8)
+        blank = cabinet.side_by_side([frame] * (2 if options.both else 1))
+        window.open_window(options.name, blank, options.scale)
         print("compiling ...", end=" ", flush=True)
         start = time.perf_counter()
-        machine = cabinet.build(options.name, options.obs_size)
+        build = functools.partial(cabinet.build, options.name, options.obs_size)
+        machine = window.wait_for(build, f"compiling {options.name}")
         print(f"done in {time.perf_counter() - start:.1f} s")
         game = session.Session(
             machine,
@@ -157,7 +164,7 @@ def _play_in_window(options: argparse.Namespace) -> None:
             both=options.both,
             keep_all=options.record is not None,
         )
-        window.run(game, scale=options.scale, gif_path=options.record)
+        window.run(game, gif_path=options.record)
 
 
 if __name__ == "__main__":

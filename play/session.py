@@ -127,8 +127,9 @@ class Session:
         self.pictures.append(self.picture())
 
     def swap(self) -> None:
-        """Switch to the twin's view. Nothing else changes."""
-        self.partial_obs = not self.partial_obs
+        """Switch to the twin's view, unless both are shown. Nothing else changes."""
+        if not self.both:
+            self.partial_obs = not self.partial_obs
 
     def picture(self) -> np.ndarray:
         """What is shown now: an observation, or both twins', the MDP first. uint8[S, width, 3]."""
