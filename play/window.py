@@ -218,6 +218,7 @@ def _loop(session: Session) -> None:
     down: set[int] = set()  # keys
     announced = _announce(session, -1)
     place = _draw(session, first_line)
+    window_size = pygame.display.get_window_size()  # to return to from the full screen
     while True:
         event = _next_event(session)
         now = time.monotonic()
@@ -234,6 +235,8 @@ def _loop(session: Session) -> None:
             down.add(event.key)
             if event.key == pygame.K_ESCAPE and not repeated:
                 return
+            if event.key == pygame.K_F11 and not repeated:
+                window_size = _toggle_full_screen(window_size)
             first_line = _key_down(event.key, repeated, now, session, place, first_line)
         if session.tick(now) or event.type != pygame.NOEVENT:
             announced = _announce(session, announced)
@@ -266,9 +269,20 @@ def _key_down(
     elif key == pygame.K_h:
         session.pause()
         return 0 if first_line is None else None
-    elif key == pygame.K_F11:
-        pygame.display.toggle_fullscreen()
     return first_line
+
+
+def _toggle_full_screen(size: tuple[int, int]) -> tuple[int, int]:
+    """Fill the screen, or return to a window. Returns the size of the window to return to.
+
+    size: that window's. Pygame's own function for this keeps the window's size.
+    """
+    if pygame.display.is_fullscreen():
+        pygame.display.set_mode(size, pygame.RESIZABLE)
+        return size
+    size = pygame.display.get_window_size()
+    pygame.display.set_mode((0, 0), pygame.FULLSCREEN)
+    return size
 
 
 def _announce(session: Session, announced: int) -> int:
@@ -292,7 +306,9 @@ def _draw(session: Session, first_line: int | None) -> Layout:
     screen, status, picture = _screen(), session.status(), session.picture()
     place = layout(picture, screen.get_size())
     title, figures, message = map(place.text_row, range(3))
-    screen.fill(_PANEL)
+    screen.fill(_BACKGROUND)
+    for row in (title, figures, message):
+        screen.fill(_PANEL, row)
     view_width = _write(screen, status["view"], _ACCENT, title, to_the_right=True)
     _write(screen, f"{status['game']} {status['level']}", _TEXT, title, beside=view_width)
     if first_line is None:

@@ -1,5 +1,6 @@
 """Tests of the window: with SDL's dummy driver and posted keys, and on a virtual X display."""
 
+import itertools
 import os
 import re
 import signal
@@ -322,6 +323,17 @@ def test_the_picture_follows_the_windows_size(display, shots, monkeypatch):
     assert frame_in(shots[-1], played.picture(), 5) and shots[-1].shape == (900, 700, 3)
 
 
+def test_f11_fills_the_screen_and_returns_to_the_window(display, shots):
+    played = session()
+    post(pygame.K_F11, pygame.K_LEFT, pygame.K_F11, pygame.K_UP)
+    leave()
+    run(played, scale=2)
+    sizes = [shot.shape[1::-1] for shot in shots]
+    small = (256, 256 + 3 * 16)
+    assert [size for size, _ in itertools.groupby(sizes)] == [small, (1024, 768), small]
+    assert played.episode.time == 2 and frame_in(shots[-1], played.picture(), 2)
+
+
 def test_with_both_views_there_is_nothing_to_swap(display, shots):
     played = session(both=True)
     assert "P:" not in window._key_hints(played) and "P:" in window._key_hints(session())
@@ -445,16 +457,17 @@ def test_a_real_window_shows_the_frames_and_takes_keys(x_display, tmp_path):
         command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
-    def shows(picture):
+    def shows(picture, scale=3):
         """Whether the picture is somewhere on the screen, enlarged."""
         screen = np.asarray(ImageGrab.grab(xdisplay=x_display).convert("RGB"))
-        big = picture.repeat(3, 0).repeat(3, 1)
-        for top in np.flatnonzero((screen[:, :, 1] != 0).any(1))[:200]:
-            for left in np.flatnonzero((screen[top] != 0).any(1))[:2]:
-                if np.array_equal(
-                    screen[top : top + big.shape[0], left : left + big.shape[1]], big
-                ):
-                    return True
+        big = picture.repeat(scale, 0).repeat(scale, 1)
+        row = np.argmax((big[:, 1:] != big[:, :-1]).any(-1).sum(1))  # which is found in one place
+        for top, line in enumerate(screen[row : len(screen) - len(big) + row + 1]):
+            left = line.tobytes().find(big[row].tobytes()) // 3
+            if left >= 0 and np.array_equal(
+                screen[top : top + len(big), left : left + big.shape[1]], big
+            ):
+                return True
         return False
 
     def press(key):
@@ -467,13 +480,17 @@ def test_a_real_window_shows_the_frames_and_takes_keys(x_display, tmp_path):
             press(key)
             expected.press(action, 0.0)
             wait_for(lambda: shows(expected.picture()))
+        resize = [xdotool, "getwindowfocus", "windowsize", "600", "600"]
+        subprocess.run(resize, env=env, check=True)
+        wait_for(lambda: shows(expected.picture(), scale=2))
         press("Escape")
         printed, _ = game.communicate(timeout=30)
     finally:
         game.kill()
     assert game.returncode == 0
     assert re.search(
-        r"NavigatorEasy, rule version \d+, seed 3\ncompiling \.\.\. done in [\d.]+ s\nwrote ",
+        r"NavigatorEasy, rule version \d+, seed 3\ncompiling \.\.\. done in [\d.]+ s\n"
+        r"writing 5 frames to .* \.\.\.\nwrote ",
         printed,
     )
     assert (tmp_path / "a.gif").stat().st_size > 0
