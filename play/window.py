@@ -171,8 +171,18 @@ def wait_for(work: Callable[[], _Result], text: str) -> _Result:
     before; the program then ends after the work.
     """
     executor = concurrent.futures.ThreadPoolExecutor(1)
-    future, start, shown = executor.submit(work), time.monotonic(), None
+    future = executor.submit(work)
     executor.shutdown(wait=False)
+    try:
+        _show_until_done(future, text)
+    except KeyboardInterrupt:
+        sys.exit(0)
+    return future.result()
+
+
+def _show_until_done(future: concurrent.futures.Future[_Result], text: str) -> None:
+    """Show a text and the seconds that pass until work is done. Exits if the player quits."""
+    start, shown = time.monotonic(), None
     while not future.done():
         seconds = int(time.monotonic() - start)
         if seconds != shown:
@@ -183,7 +193,6 @@ def wait_for(work: Callable[[], _Result], text: str) -> _Result:
             sys.exit(0)
         if event.type == pygame.WINDOWSIZECHANGED:
             shown = None
-    return future.result()
 
 
 def _is_key(event: pygame.event.Event, key: int) -> bool:
@@ -203,7 +212,8 @@ def run(session: Session, *, gif_path: str | os.PathLike[str] | None = None) -> 
     finally:
         pygame.display.quit()
         if gif_path:
-            print(f"writing {len(session.pictures)} frames to {gif_path} ...", flush=True)
+            with contextlib.suppress(BrokenPipeError):  # the recording is worth more than the line
+                print(f"writing {len(session.pictures)} frames to {gif_path} ...", flush=True)
             rate = session.recording_rate()
             record.write_gif(gif_path, session.pictures, frames_per_second=rate)
             print(f"wrote {gif_path}")

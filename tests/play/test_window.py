@@ -373,6 +373,23 @@ def test_the_player_may_leave_while_the_window_waits(event, display):
     assert not end.value.code
 
 
+def test_control_c_while_the_window_waits_leaves(display):
+    window.open_window("NavigatorEasy", blank(), 2)
+    with pytest.raises(SystemExit):
+        window.wait_for(lambda: (signal.raise_signal(signal.SIGINT), time.sleep(0.2)), "waiting")
+
+
+def test_a_recording_is_kept_though_nobody_reads_the_output(display, tmp_path, monkeypatch):
+    def fail(*words, **options):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", fail)
+    leave()
+    with pytest.raises(BrokenPipeError):
+        run(session(keep_all=True), gif_path=tmp_path / "a.gif")
+    assert (tmp_path / "a.gif").stat().st_size > 0
+
+
 @pytest.mark.parametrize("fps", [0.01, 60])
 def test_a_clock_that_is_too_slow_or_too_fast_for_a_gif_does_not_lose_the_recording(
     fps, display, tmp_path
