@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--scale",
-        type=number_argument(1, 32),
+        type=number_argument(1, session.MAX_SCALE),
         metavar="N",
         help="screen pixels per frame pixel, at first (default: what fits the screen)",
     )

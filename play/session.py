@@ -12,9 +12,10 @@ from popgym_arcade.play import cabinet, record
 from popgym_arcade.registry import NO_ACTION, REGISTRY, Action, twin_name
 from popgym_arcade.render import OBS_SIZES
 
-__all__ = ["CLOCKS", "MAX_FPS", "OBS_SIZE", "Session"]
+__all__ = ["CLOCKS", "MAX_FPS", "MAX_SCALE", "OBS_SIZE", "Session"]
 
 MAX_FPS: int = 60
+MAX_SCALE: int = 32  # the most screen pixels per frame pixel when a window opens
 OBS_SIZE: int = OBS_SIZES[-1]
 """The size of the frames on which a person plays, unless asked otherwise."""
 

@@ -497,12 +497,12 @@ def own_hosts(host: str) -> frozenset[str]:
     host: the address to listen on. If that is this machine's own (loopback), only pages of this
     machine have business with it.
     """
-    if not is_loopback(host):
+    if not _is_loopback(host):
         return frozenset()
     return frozenset({"localhost", "127.0.0.1", "[::1]", _in_url(host.lower())})
 
 
-def is_loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     """Whether an address to listen on cannot be reached from other machines."""
     _, address = _resolved(host, 0)
     return ipaddress.ip_address(address[0]).is_loopback
@@ -679,7 +679,7 @@ def greeting(host: str, port: int) -> str:
         ]
     else:
         lines = [f"Open http://{target}:{port}/ in a browser. Ctrl-C stops the server."]
-    if is_loopback(host):
+    if _is_loopback(host):
         lines += [
             "Only this machine can reach it. To play from another machine, run there",
             f"    ssh -L {port}:{target}:{port} {machine}",

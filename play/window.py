@@ -22,13 +22,12 @@ os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 import pygame
 
 from popgym_arcade.play import record, rules
-from popgym_arcade.play.session import Session
+from popgym_arcade.play.session import MAX_SCALE, Session
 from popgym_arcade.registry import Action
 from popgym_arcade.render import OBS_SIZES, PALETTE
 
 __all__ = [
     "ACTION_KEYS",
-    "MAX_SCALE",
     "Layout",
     "display",
     "layout",
@@ -45,7 +44,6 @@ ACTION_KEYS: dict[int, Action] = {
     pygame.K_RIGHT: Action.RIGHT,
     pygame.K_SPACE: Action.FIRE,
 }
-MAX_SCALE: int = 32  # the most screen pixels per frame pixel with which a window opens
 _KEY_HINTS = (
     "R: new episode",
     "P: swap view",
