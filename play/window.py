@@ -131,9 +131,9 @@ def _row_height(width: int) -> int:
 def opening_size(picture: np.ndarray, scale: int | None = None) -> tuple[int, int]:
     """Width and height of a new window, which has no border around the picture.
 
-    picture: what is shown, uint8[height, width, 3]. scale: screen pixels per frame pixel, at most
-    what fits the desktop; by default that, but frames of both sizes are shown in windows of one
-    size.
+    picture: what is shown, uint8[height, width, 3]. scale: screen pixels per frame pixel; one that
+    does not fit the desktop is reduced. By default, the largest frames get the largest scale that
+    fits, and smaller ones a window of the same size.
     """
     desktop = pygame.display.get_desktop_sizes()[0]
     room = int(desktop[0] * _WIDTH_SHARE), int(desktop[1] * _HEIGHT_SHARE)
@@ -187,21 +187,17 @@ def _show_until_done(future: concurrent.futures.Future[_Result], text: str) -> N
             _draw_text(f"{text} ... {seconds} s" if seconds else f"{text} ...")
             shown = seconds
         event = pygame.event.wait(_WORK_INTERVAL)
-        if event.type == pygame.QUIT or _is_key(event, pygame.K_ESCAPE):
-            sys.exit(0)
-        if event.type == pygame.WINDOWSIZECHANGED:
+        if event.type in (pygame.WINDOWSIZECHANGED, pygame.WINDOWEXPOSED):
             shown = None
-
-
-def _is_key(event: pygame.event.Event, key: int) -> bool:
-    """Whether an event is a key's going down."""
-    return event.type == pygame.KEYDOWN and event.key == key
+        escaped = event.type == pygame.KEYDOWN and event.key == pygame.K_ESCAPE
+        if event.type == pygame.QUIT or escaped:
+            sys.exit(0)
 
 
 def run(session: Session, *, gif_path: str | os.PathLike[str] | None = None) -> None:
     """Play a session in the open window until the player quits, and close it.
 
-    gif_path: write all frames shown to this file.
+    gif_path: write all frames shown to this file. Exits with 1, saying why, if that fails.
     """
     try:
         _loop(session)
@@ -210,11 +206,19 @@ def run(session: Session, *, gif_path: str | os.PathLike[str] | None = None) -> 
     finally:
         pygame.display.quit()
         if gif_path:
-            with contextlib.suppress(BrokenPipeError):  # the recording is worth more than the line
-                print(f"writing {len(session.pictures)} frames to {gif_path} ...", flush=True)
-            rate = session.recording_rate()
-            record.write_gif(gif_path, session.pictures, frames_per_second=rate)
-            print(f"wrote {gif_path}")
+            _save(session, gif_path)
+
+
+def _save(session: Session, gif_path: str | os.PathLike[str]) -> None:
+    """Write all frames shown to a file, and say so. Exits with 1, saying why, if that fails."""
+    with contextlib.suppress(BrokenPipeError):  # the recording is worth more than the line
+        print(f"writing {len(session.pictures)} frames to {gif_path} ...", flush=True)
+    try:
+        rate = session.recording_rate()
+        record.write_gif(gif_path, session.pictures, frames_per_second=rate)
+    except OSError as error:
+        sys.exit(f"could not write {gif_path}: {error.strerror or error}")
+    print(f"wrote {gif_path}")
 
 
 # --- events --------------------------------------------------------------------------------------

@@ -390,6 +390,13 @@ def test_a_recording_is_kept_though_nobody_reads_the_output(display, tmp_path, m
     assert (tmp_path / "a.gif").stat().st_size > 0
 
 
+def test_a_recording_that_cannot_be_written_ends_with_one_line(display, tmp_path):
+    leave()
+    with pytest.raises(SystemExit) as end:
+        run(session(keep_all=True), gif_path=tmp_path / "gone" / "a.gif")
+    assert end.value.code == f"could not write {tmp_path}/gone/a.gif: No such file or directory"
+
+
 @pytest.mark.parametrize("fps", [0.01, 60])
 def test_a_clock_that_is_too_slow_or_too_fast_for_a_gif_does_not_lose_the_recording(
     fps, display, tmp_path
