@@ -10,6 +10,7 @@ import contextlib
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
@@ -168,10 +169,16 @@ def wait_for(work: Callable[[], _Result], text: str) -> _Result:
     Returns what the work returns and raises what it raises. Exits with 0 if the player quits
     before; the program then ends after the work.
     """
-    executor = concurrent.futures.ThreadPoolExecutor(1)
-    future = executor.submit(work)
-    executor.shutdown(wait=False)
+    future: concurrent.futures.Future[_Result] = concurrent.futures.Future()
+
+    def do() -> None:
+        try:
+            future.set_result(work())
+        except Exception as error:
+            future.set_exception(error)
+
     try:
+        threading.Thread(target=do).start()
         _show_until_done(future, text)
     except KeyboardInterrupt:
         sys.exit(0)

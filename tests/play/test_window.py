@@ -373,10 +373,14 @@ def test_the_player_may_leave_while_the_window_waits(event, display):
     assert not end.value.code
 
 
-def test_control_c_while_the_window_waits_leaves(display):
+def test_control_c_while_the_window_waits_leaves(display, monkeypatch):
+    def interrupt(milliseconds):
+        raise KeyboardInterrupt
+
     window.open_window("NavigatorEasy", blank(), 2)
+    monkeypatch.setattr(pygame.event, "wait", interrupt)
     with pytest.raises(SystemExit):
-        window.wait_for(lambda: (signal.raise_signal(signal.SIGINT), time.sleep(0.2)), "waiting")
+        window.wait_for(lambda: time.sleep(0.2), "waiting")
 
 
 def test_a_recording_is_kept_though_nobody_reads_the_output(display, tmp_path, monkeypatch):
