@@ -1,15 +1,20 @@
 """Play a game by hand: ``popgym-arcade-play NoisyCartPoleEasy``, or in a browser with ``--web``.
 
 Keys: the arrows and space are the actions up, down, left, right and fire. R begins a new episode, P
-swaps the view, H shows the rules, Esc quits.
+swaps the view unless both are shown, H shows the rules, F11 fills the screen, Esc quits.
 """
 
 import argparse
+import contextlib
+import functools
+import os
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
+
+import numpy as np
 
 from popgym_arcade.play import cabinet, record, rules, session
 from popgym_arcade.registry import GAMES, REGISTRY, registered_name
@@ -21,6 +26,7 @@ __all__ = ["HOST", "PORT", "main", "parser"]
 HOST: str = "127.0.0.1"
 PORT: int = 8000
 
+_CUT_OFF = 128 + 13  # the exit status after SIGPIPE, as a shell counts it
 _INSTALL = 'pip install "popgym-arcade[human]"'
 _CLOCKS = ", ".join(f"{fps:g} for {game}" for game, fps in session.CLOCKS.items())
 
@@ -39,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
         prog="popgym-arcade-play",
         description="Play a game by hand. Without NAME, list the games.",
         epilog="Keys: arrows and space play, R begins a new episode, P swaps the view, "
-        "H shows the rules, Esc quits.",
+        "H shows the rules, F11 fills the screen, Esc quits. With --both there is no P.",
     )
     options.add_argument(
         "name", nargs="?", metavar="NAME", help="an environment, e.g. NavigatorEasy"
@@ -51,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         "--obs-size",
         type=int,
         choices=OBS_SIZES,
-        default=OBS_SIZES[0],
+        default=session.OBS_SIZE,
         help="frame size in pixels (default: %(default)s)",
     )
     options.add_argument(
@@ -68,9 +74,9 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--scale",
-        type=number_argument(1, 32),
+        type=number_argument(1, session.MAX_SCALE),
         metavar="N",
-        help="screen pixels per frame pixel (default: what fits the screen)",
+        help="screen pixels per frame pixel, at first (default: what fits the screen)",
     )
     options.add_argument("--record", metavar="OUT.gif", help="save the frames shown as a GIF")
     options.add_argument(
@@ -103,10 +109,28 @@ def _check(options: argparse.Namespace) -> None:
         record.check_path(options.record, (".gif",))
 
 
+@contextlib.contextmanager
+def _output_may_be_cut() -> Iterator[None]:
+    """Exit without a traceback if nobody reads the output any more, e.g. because of ``| head``.
+
+    The exit status is that of a program which the signal SIGPIPE ends.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it, too
+        sys.exit(_CUT_OFF)
+
+
+@_output_may_be_cut()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Play from the command line.
 
-    Bad input exits with 2, and a missing library, display or port with 1.
+    Bad input exits with 2, and a missing library, display or port with 1. If the output is cut off,
+    as by ``| head``, it exits with 141.
     """
     command = parser()
     options = command.parse_args(arguments)
@@ -145,9 +169,13 @@ def _play_in_window(options: argparse.Namespace) -> None:
     with window.display():
         seed = random.randrange(MAX_SEED + 1) if options.seed is None else options.seed
         print(f"{options.name}, rule version {REGISTRY[options.name].version}, seed {seed}")
+        frame = np.zeros((options.obs_size, options.obs_size, 3), np.uint8)
+        blank = cabinet.side_by_side([frame] * (2 if options.both else 1))
+        window.open_window(options.name, blank, options.scale)
         print("compiling ...", end=" ", flush=True)
         start = time.perf_counter()
-        machine = cabinet.build(options.name, options.obs_size)
+        build = functools.partial(cabinet.build, options.name, options.obs_size)
+        machine = window.wait_for(build, f"compiling {options.name}")
         print(f"done in {time.perf_counter() - start:.1f} s")
         game = session.Session(
             machine,
@@ -157,7 +185,7 @@ def _play_in_window(options: argparse.Namespace) -> None:
             both=options.both,
             keep_all=options.record is not None,
         )
-        window.run(game, scale=options.scale, gif_path=options.record)
+        window.run(game, gif_path=options.record)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,14 @@ import numpy as np
 
 from popgym_arcade.play import cabinet, record
 from popgym_arcade.registry import NO_ACTION, REGISTRY, Action, twin_name
+from popgym_arcade.render import OBS_SIZES
 
-__all__ = ["CLOCKS", "MAX_FPS", "Session"]
+__all__ = ["CLOCKS", "MAX_FPS", "MAX_SCALE", "OBS_SIZE", "Session"]
 
 MAX_FPS: int = 60
+MAX_SCALE: int = 32  # the most screen pixels per frame pixel when a window opens
+OBS_SIZE: int = OBS_SIZES[-1]
+"""The size of the frames on which a person plays, unless asked otherwise."""
 
 CLOCKS: dict[str, float] = {
     "Breakout": 10,
@@ -124,8 +128,9 @@ class Session:
         self.pictures.append(self.picture())
 
     def swap(self) -> None:
-        """Switch to the twin's view. Nothing else changes."""
-        self.partial_obs = not self.partial_obs
+        """Switch to the twin's view, unless both are shown. Nothing else changes."""
+        if not self.both:
+            self.partial_obs = not self.partial_obs
 
     def picture(self) -> np.ndarray:
         """What is shown now: an observation, or both twins', the MDP first. uint8[S, width, 3]."""

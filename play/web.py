@@ -23,9 +23,11 @@ import copy
 import errno
 import functools
 import io
+import ipaddress
 import json
 import logging
 import random
+import re
 import socket
 import sys
 import tempfile
@@ -38,17 +40,19 @@ from typing import Any
 
 import numpy as np
 from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp.typedefs import Handler
 from PIL import Image
 
 from popgym_arcade import spaces
 from popgym_arcade.play import cabinet, record, rules
-from popgym_arcade.play.session import CLOCKS, MAX_FPS, Session
+from popgym_arcade.play.session import CLOCKS, MAX_FPS, OBS_SIZE, Session
 from popgym_arcade.registry import GAMES, NUM_ACTIONS, registered_name
 from popgym_arcade.render import FONT, OBS_SIZES
 
 __all__ = [
     "CABINETS",
     "MAX_REQUEST",
+    "MAX_WAITING",
     "PAGE",
     "REQUESTS",
     "Cabinets",
@@ -58,12 +62,14 @@ __all__ = [
     "gif",
     "greeting",
     "listen",
+    "own_hosts",
     "png",
     "run",
 ]
 
 PAGE: Path = Path(__file__).with_name("web.html")
 MAX_REQUEST: int = 4096  # bytes of a request; a longer one ends the connection
+MAX_WAITING: int = 64  # messages that a page has not read, besides frames; more end the connection
 _SECONDS_TO_CLOSE = 2  # how long the server waits for pages to close when it stops
 _HEARTBEAT = 20  # seconds between checks that a page is still connected
 
@@ -143,7 +149,7 @@ REQUESTS: dict[str, dict[str, tuple[_Check, Any]]] = {
         "name": (_check_environment, _REQUIRED),
         "partial_obs": (_check_flag, False),
         "both": (_check_flag, False),
-        "obs_size": (_check_size, OBS_SIZES[0]),
+        "obs_size": (_check_size, OBS_SIZE),
         "seed": (_check_seed, None),
         "fps": (_check_fps, None),
     },
@@ -192,9 +198,14 @@ def _checked_field(request: dict[str, Any], do: str, field: str) -> Any:
 class PageConnection:
     """A page's connection: its session, and what is still to be sent to it."""
 
-    def __init__(self, cabinets: "Cabinets", wire: web.WebSocketResponse) -> None:
-        """Begin in the menu. wire: a prepared WebSocketResponse."""
-        self._cabinets, self._wire = cabinets, wire
+    def __init__(
+        self, cabinets: "Cabinets", wire: web.WebSocketResponse, abort: Callable[[], None]
+    ) -> None:
+        """Begin in the menu.
+
+        wire: a prepared WebSocketResponse. abort: ends it without sending what waits to be sent.
+        """
+        self._cabinets, self._wire, self._abort = cabinets, wire, abort
         self._session: Session | None = None
         self._opening: asyncio.Task[None] | None = None  # waits for a cabinet
         self._making: asyncio.Task[None] | None = None  # makes a GIF
@@ -203,17 +214,31 @@ class PageConnection:
         self._news = asyncio.Event()  # there may be something to send, or a clock may have started
 
     async def serve(self) -> None:
-        """Handle the page's requests until it disconnects."""
+        """Handle the page's requests until it disconnects, or does not read the answers."""
         sender = asyncio.create_task(self._keep_up())
         try:
             async for message in self._wire:
                 if message.type is WSMsgType.ERROR:  # e.g. too long a request; aiohttp has hung up
                     break
                 self._receive(message.data)
+                await asyncio.sleep(0)  # so that answers are sent between requests
+                if len(self._outbox) > MAX_WAITING:
+                    await self._hang_up()
+                    break
         finally:
             self.leave()
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
+
+    async def _hang_up(self) -> None:
+        """End the connection of a page that sends requests and does not read the answers."""
+        reason = b"too many answers were not read"
+        try:
+            closing = self._wire.close(code=WSCloseCode.POLICY_VIOLATION, message=reason)
+            await asyncio.wait_for(closing, _SECONDS_TO_CLOSE)
+        except asyncio.TimeoutError:  # there is no room for the reason, either
+            pass
+        self._abort()
 
     def _receive(self, text: Any) -> None:
         """Handle a request, or say what is wrong with it."""
@@ -340,6 +365,8 @@ class PageConnection:
         """Make an animation of the episode so far and send it when it is done."""
         if self._making is not None and not self._making.done():
             raise ValueError("a GIF is already being made")
+        if any(isinstance(message, bytes) for message in self._outbox):
+            raise ValueError("the last GIF is still being sent")
         session = self._game
         frames = copy.copy(session.pictures)  # because the game goes on meanwhile
         file = f"{session.machine.name}-seed{session.seed}-episode{session.number + 1}.gif"
@@ -386,18 +413,21 @@ class Cabinets:
 
         Raises what the compiler raises.
         """
-        if (name, obs_size) not in self._tasks:
-            self._tasks[name, obs_size] = asyncio.create_task(
-                asyncio.to_thread(cabinet.build, name, obs_size)
-            )
-        try:
-            # Shielded: whoever asked may leave while others wait for it.
-            return await asyncio.shield(self._tasks[name, obs_size])
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            self._tasks.pop((name, obs_size), None)  # so that the next request tries again
-            raise
+        key = name, obs_size
+        if key not in self._tasks:
+            self._tasks[key] = asyncio.create_task(asyncio.to_thread(cabinet.build, *key))
+            self._tasks[key].add_done_callback(functools.partial(self._forget_failure, key))
+        task = self._tasks[key]
+        await asyncio.wait([task])  # whoever asked may leave while others wait for it
+        return task.result()
+
+    def _forget_failure(self, key: tuple[str, int], task: asyncio.Task[cabinet.Cabinet]) -> None:
+        """Forget an environment that could not be compiled, so that the next request tries again.
+
+        What went wrong is told to those who wait, if there are any.
+        """
+        if task.cancelled() or task.exception() is not None:
+            self._tasks.pop(key, None)
 
 
 def png(picture: np.ndarray) -> bytes:
@@ -419,13 +449,15 @@ def gif(frames: Sequence[np.ndarray], rate: float) -> bytes:
 
 _OPTIONS = web.AppKey("_OPTIONS", argparse.Namespace)
 _CONNECTIONS = web.AppKey("_CONNECTIONS", weakref.WeakSet)
+_HOSTS = web.AppKey("_HOSTS", frozenset)
 CABINETS: web.AppKey[Cabinets] = web.AppKey("CABINETS", Cabinets)
 
 
 def application(options: argparse.Namespace) -> web.Application:
     """The server, without a port. options: parsed by ``popgym-arcade-play``'s parser."""
-    app = web.Application()
+    app = web.Application(middlewares=[_check_host])
     app[_OPTIONS], app[CABINETS], app[_CONNECTIONS] = options, Cabinets(), weakref.WeakSet()
+    app[_HOSTS] = own_hosts(options.host)
     app.add_routes(
         [
             web.get("/", _serve_page),
@@ -441,6 +473,39 @@ def application(options: argparse.Namespace) -> web.Application:
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Add _HEADERS to a response."""
     response.headers.update(_HEADERS)
+
+
+@web.middleware
+async def _check_host(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer 403 to a request for another host.
+
+    Otherwise any page could play: its owner can let its name point to 127.0.0.1, and the browser
+    then takes this server for the page's own (DNS rebinding).
+    """
+    own, host = request.app[_HOSTS], request.headers.get("Host", "")
+    if own and re.sub(r":\d+$", "", host.lower()) not in own:
+        raise web.HTTPForbidden(
+            text=f"This server is for this machine only and does not answer to the name {host!r}. "
+            "Open it as localhost, 127.0.0.1 or [::1], or start it with --host to let others play."
+        )
+    return await handler(request)
+
+
+def own_hosts(host: str) -> frozenset[str]:
+    """The names that a browser may call the server by, or none if it may be any.
+
+    host: the address to listen on. If that is this machine's own (loopback), only pages of this
+    machine have business with it.
+    """
+    if not _is_loopback(host):
+        return frozenset()
+    return frozenset({"localhost", "127.0.0.1", "[::1]", _in_url(host.lower())})
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether an address to listen on cannot be reached from other machines."""
+    _, address = _resolved(host, 0)
+    return ipaddress.ip_address(address[0]).is_loopback
 
 
 async def close_connections(app: web.Application) -> None:
@@ -466,7 +531,12 @@ async def _serve_games(request: web.Request) -> web.Response:
         "seed": options.seed,
         "fps": options.fps,
     }
-    limits = {"sizes": OBS_SIZES, "max_seed": spaces.MAX_SEED, "max_fps": MAX_FPS}
+    limits = {
+        "sizes": OBS_SIZES,
+        "default_size": OBS_SIZE,
+        "max_seed": spaces.MAX_SEED,
+        "max_fps": MAX_FPS,
+    }
     return web.json_response({"games": _games(), "start": start, "font": _glyphs(), **limits})
 
 
@@ -505,7 +575,7 @@ def _glyphs() -> dict[str, list[str]]:
     }
 
 
-async def _serve_connection(request: web.Request) -> web.WebSocketResponse:
+async def _serve_connection(request: web.Request) -> web.StreamResponse:
     """GET /play: a page's WebSocket. A page of another server gets 403."""
     if not _from_this_server(request):
         raise web.HTTPForbidden(
@@ -516,10 +586,19 @@ async def _serve_connection(request: web.Request) -> web.WebSocketResponse:
     wire = web.WebSocketResponse(
         max_msg_size=MAX_REQUEST, heartbeat=_HEARTBEAT, timeout=_SECONDS_TO_CLOSE, compress=False
     )
-    await wire.prepare(request)
+    try:
+        await wire.prepare(request)
+    except ConnectionError:  # the page is gone already, e.g. because it is reloaded
+        return web.Response()
     request.app[_CONNECTIONS].add(wire)
-    await PageConnection(request.app[CABINETS], wire).serve()
+    await PageConnection(request.app[CABINETS], wire, functools.partial(_abort, request)).serve()
     return wire
+
+
+def _abort(request: web.Request) -> None:
+    """End a request's connection at once."""
+    if isinstance(request.transport, asyncio.WriteTransport):
+        request.transport.abort()
 
 
 def _from_this_server(request: web.Request) -> bool:
@@ -557,10 +636,8 @@ def listen(host: str, port: int) -> socket.socket:
     Exits with 1, saying what is wrong, if the address does not exist or is taken.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        return socket.create_server((str(address[0]), int(address[1])), family=family)
+        family, address = _resolved(host, port)
+        return socket.create_server(address, family=family)
     except (socket.gaierror, UnicodeError) as error:
         sys.exit(f"there is no host {host!r} to listen on: {error}")
     except OSError as error:
@@ -576,24 +653,42 @@ def listen(host: str, port: int) -> socket.socket:
         sys.exit(f"cannot listen on {host}, port {port}: {error}")
 
 
+def _resolved(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    """The family and the address to listen on. Raises OSError or UnicodeError if there is none."""
+    family, _, _, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    return family, (str(address[0]), int(address[1]))
+
+
+def _in_url(host: str) -> str:
+    """A host as it stands in a URL: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 def greeting(host: str, port: int) -> str:
-    """What is printed when the server runs: the address to open.
+    """What is printed when the server runs: the address to open, and who else can open it.
 
     host: as it was given. port: the actual one.
     """
-    machine = socket.gethostname()
+    machine, target = socket.gethostname(), _in_url(host)
     if host in ("0.0.0.0", "::"):
-        return (
+        lines = [
             f"Open http://localhost:{port}/ here, or http://{machine}:{port}/ on another machine. "
             "Ctrl-C stops the server."
-        )
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
-    lines = [f"Open {address} in a browser. Ctrl-C stops the server."]
-    if host in ("localhost", "::1") or host.startswith("127."):
-        target = f"[{host}]" if ":" in host else host
+        ]
+    else:
+        lines = [f"Open http://{target}:{port}/ in a browser. Ctrl-C stops the server."]
+    if _is_loopback(host):
         lines += [
             "Only this machine can reach it. To play from another machine, run there",
             f"    ssh -L {port}:{target}:{port} {machine}",
             f"and open http://127.0.0.1:{port}/ there.",
+        ]
+    else:
+        lines += [
+            "Warning: everyone who can reach this address can play and see the games. There is no "
+            "password.",
+            "Without --host, only this machine can reach it.",
         ]
     return "\n".join(lines)

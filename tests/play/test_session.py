@@ -162,6 +162,14 @@ def test_a_swap_changes_the_view_and_nothing_else():
     assert played.status()["view"] == "POMDP"
 
 
+def test_a_swap_changes_nothing_where_both_views_are_shown():
+    played = session(both=True)
+    before = played.status(), played.picture()
+    played.swap()
+    assert not played.partial_obs and played.status() == before[0]
+    assert (played.picture() == before[1]).all()
+
+
 def test_both_views_show_one_state():
     played = session(both=True)
     played.press(LEFT, 0.0)

@@ -22,7 +22,7 @@ from PIL import Image, ImageSequence
 from popgym_arcade import GAMES
 from popgym_arcade.play import __main__ as play
 from popgym_arcade.play import cabinet, rules
-from popgym_arcade.play.session import CLOCKS, Session
+from popgym_arcade.play.session import CLOCKS, OBS_SIZE, Session
 from popgym_arcade.registry import NO_ACTION
 from popgym_arcade.spaces import MAX_SEED
 from tests.testing import program
@@ -80,13 +80,13 @@ class Server:
         """Of the page."""
         return f"http://{play.HOST}:{self.port}/"
 
-    def get(self, path=""):
+    def get(self, path="", **headers):
         """What the server answers to GET: (status, headers, text)."""
 
         async def request():
             async with (
                 aiohttp.ClientSession() as client,
-                client.get(self.address + path) as response,
+                client.get(self.address + path, headers=headers) as response,
             ):
                 return response.status, response.headers, await response.text()
 
@@ -95,7 +95,7 @@ class Server:
     def session(self, name, seed=1, **options):
         """A session of our own, on the cabinet that the server plays on too."""
         return Session(
-            self.wait_for(self.cabinets.get(name, options.pop("obs_size", 128))),
+            self.wait_for(self.cabinets.get(name, options.pop("obs_size", OBS_SIZE))),
             seed=seed,
             **options,
         )
@@ -219,12 +219,12 @@ def test_the_menu_lists_all_games_with_their_rules(server):
         aim, *more = rules.introduction(game["name"])
         assert (game["aim"], game["more"]) == (aim, " ".join(" ".join(more).split()))
         assert game["fps"] == CLOCKS.get(game["name"], 0)
-    assert listed["sizes"] == [128, 256]
+    assert (listed["sizes"], listed["default_size"]) == ([128, 256], 256)
 
 
 def test_the_games_name_what_the_command_line_asks_for():
     options = play.parser().parse_args(
-        ["--web", "TetrisHard", "--partial", "--seed", "7", "--fps", "3", "--obs-size", "256"]
+        ["--web", "TetrisHard", "--partial", "--seed", "7", "--fps", "3", "--obs-size", "128"]
     )
 
     async def answer():
@@ -235,7 +235,7 @@ def test_the_games_name_what_the_command_line_asks_for():
         "name": "TetrisHard",
         "partial_obs": True,
         "both": False,
-        "obs_size": 256,
+        "obs_size": 128,
         "seed": 7,
         "fps": 3.0,
     }
@@ -272,6 +272,32 @@ def test_a_page_from_elsewhere_is_refused(server, connect, origin):
 def test_the_servers_own_page_is_let_in(server, connect):
     wire = connect(Origin=server.address.rstrip("/"))
     assert wire.open("NavigatorEasy")[0]["name"] == "NavigatorEasy"
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:{port}", "127.0.0.1.nip.io", "x@localhost", ""]
+)
+@pytest.mark.parametrize("path", ["", "games", "play"])
+def test_a_name_that_was_pointed_to_this_machine_is_refused(server, path, host):
+    host = host.format(port=server.port)  # a page of that name has the same origin
+    status, headers, text = server.get(path, Host=host, Origin=f"http://{host}")
+    assert status == 403 and "Content-Security-Policy" in headers
+    assert f"does not answer to the name {host!r}. Open it as localhost, 127.0.0.1" in text
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:80", "127.0.0.1", "[::1]", "[::1]:{port}"]
+)
+def test_the_names_of_this_machine_are_answered_with_any_port(server, connect, host):
+    host = host.format(port=server.port)  # a tunnel may have another
+    assert server.get(Host=host)[0] == 200
+    wire = connect(Host=host, Origin=f"http://{host}")
+    assert wire.open("NavigatorEasy")[0]["name"] == "NavigatorEasy"
+
+
+def test_an_address_that_others_can_reach_answers_to_any_name():
+    assert web.own_hosts("0.0.0.0") == web.own_hosts("::") == web.own_hosts("192.0.2.1") == set()
+    assert "[::1]" in web.own_hosts("::1") and "127.0.0.5" in web.own_hosts("127.0.0.5")
 
 
 # --- requests ------------------------------------------------------------------------------------
@@ -352,6 +378,77 @@ def test_a_request_that_is_too_long_ends_the_connection_and_nothing_else(server,
     assert caplog.records == []
 
 
+class DeafWire:
+    """A connection that never reads what the server sends, which has little room on its way."""
+
+    def __init__(self, server):
+        """Connect."""
+        self.server = server
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.settimeout(PATIENCE)
+        self.socket.connect((play.HOST, server.port))
+        lines = (
+            "GET /play HTTP/1.1",
+            "Host: localhost",
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            f"Sec-WebSocket-Key: {base64.b64encode(bytes(16)).decode()}",
+        )
+        self.socket.sendall("".join(line + "\r\n" for line in (*lines, "")).encode())
+
+    def ask(self, do, **fields):
+        """Send a request as a WebSocket's text, masked with zeros."""
+        text = json.dumps({"do": do, **fields}).encode()
+        self.socket.sendall(b"\x81\xfe" + len(text).to_bytes(2, "big") + bytes(4) + text)
+
+
+@pytest.fixture
+def deaf_wire(server):
+    """A DeafWire."""
+    wire = DeafWire(server)
+    yield wire
+    wire.socket.close()
+
+
+def test_a_page_that_asks_on_and_on_and_reads_nothing_is_cut_off(deaf_wire, monkeypatch, caplog):
+    waiting, tell = [], web.PageConnection._tell
+
+    def count(self, **message):
+        tell(self, **message)
+        waiting.append(len(self._outbox))
+
+    monkeypatch.setattr(web.PageConnection, "_tell", count)
+    with pytest.raises(ConnectionError):
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            deaf_wire.ask("restart", **{"x" * 4000: 1})  # the answer repeats this
+    assert max(waiting) == web.MAX_WAITING + 1
+    assert caplog.records == []
+
+
+def test_a_page_that_reads_gets_every_answer(connect):
+    wire, count = connect(), 3 * web.MAX_WAITING
+    for _ in range(count):
+        wire.ask("restart")
+    answers = [wire.receive() for _ in range(count)]
+    assert answers == [{"error": "no game is open; open one first"}] * count
+
+
+def test_frames_that_a_page_does_not_read_are_not_drawn(server, deaf_wire, monkeypatch):
+    drawn, png = [], web.png
+    monkeypatch.setattr(web, "png", lambda picture: drawn.append(picture) or png(picture))
+    server.session("NavigatorEasy")  # compiled
+    deaf_wire.ask("open", name="NavigatorEasy")
+    for _ in range(1000):
+        deaf_wire.ask("swap")
+        time.sleep(0.001)
+    assert 0 < len(drawn) < 500, len(drawn)
+    (wire,) = (wire for wire in server.app[web._CONNECTIONS] if not wire.closed)
+    assert wire._req.transport.get_write_buffer_size() < 200_000
+
+
 # --- playing -------------------------------------------------------------------------------------
 
 
@@ -408,7 +505,7 @@ def test_the_seed_is_random_unless_it_is_given(connect):
     assert all(0 <= int(seed) <= MAX_SEED for seed in seeds)
 
 
-def test_nothing_of_a_player_who_hangs_up_stays_behind(server):
+def test_nothing_of_a_player_who_hangs_up_stays_behind(server, caplog):
     async def players():
         await asyncio.sleep(0)
         return sum(
@@ -423,10 +520,19 @@ def test_nothing_of_a_player_who_hangs_up_stays_behind(server):
         wire.ask("press", action=LEFT)
         wire.ask("gif")
         wire.close()
+    for opened in (False, False, True, True):
+        wire = DeafWire(server)
+        if opened:
+            wire.socket.recv(1)  # the server is ready
+            wire.ask("open", name="SkittlesEasy")
+        # Reset the connection, as a page that is reloaded may.
+        wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, *bytes(7)]))
+        wire.socket.close()
     deadline = time.monotonic() + PATIENCE
     while server.wait_for(players()) > before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert server.wait_for(players()) <= before
+    assert caplog.records == []
 
 
 def test_two_players_do_not_mix(server, connect):
@@ -528,7 +634,7 @@ def slow_compiler(server, monkeypatch):
 
 def forget(server, name):
     """Make a server forget that it has compiled an environment."""
-    server.cabinets._tasks.pop((name, 128), None)
+    server.cabinets._tasks.pop((name, OBS_SIZE), None)
 
 
 def test_what_two_ask_for_at_the_same_time_is_compiled_once(server, connect, slow_compiler):
@@ -550,7 +656,7 @@ def test_the_clocks_of_others_go_on_while_something_is_compiled(server, connect,
     assert newcomer.receive() == {"compiling": "NavigatorHard"}
     for _ in range(5):
         player.frame()
-    assert not server.cabinets.ready("NavigatorHard", 128)
+    assert not server.cabinets.ready("NavigatorHard", OBS_SIZE)
     newcomer.frame()
     forget(server, "NavigatorHard")
 
@@ -645,10 +751,17 @@ def test_the_default_address_is_this_machine_only():
 def test_the_address_to_open_is_one_that_can_be_opened():
     assert "http://[::1]:80/ " in web.greeting("::1", 80)
     assert "ssh -L 80:[::1]:80 " in web.greeting("::1", 80)
+    assert "http://[2001:db8::1]:80/ " in web.greeting("2001:db8::1", 80)
     everywhere = web.greeting("0.0.0.0", 80)
     assert "http://localhost:80/ " in everywhere
     assert f"http://{socket.gethostname()}:80/ " in everywhere
     assert "ssh" not in everywhere + web.greeting("192.0.2.1", 80)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "127.0.0.1", "::1", "localhost"])
+def test_whoever_lets_others_in_is_warned(host):
+    warned = "Warning: everyone who can reach this address can play" in web.greeting(host, 80)
+    assert warned == (host not in ("127.0.0.1", "::1", "localhost"))
 
 
 # --- the page in a browser -----------------------------------------------------------------------
@@ -771,8 +884,8 @@ def test_a_frame_in_the_browser_is_the_environments(server, new_page):
 
 def test_the_canvas_is_enlarged_by_a_whole_number(server, new_page):
     page, session = (
-        new_page("#NavigatorEasy/both/seed=3"),
-        server.session("NavigatorEasy", seed=3, both=True),
+        new_page("#NavigatorEasy/both/size=128/seed=3"),
+        server.session("NavigatorEasy", seed=3, both=True, obs_size=128),
     )
     wait_for_step(page, 0, "MDP and POMDP")
     np.testing.assert_array_equal(canvas(page), session.picture())
@@ -879,6 +992,42 @@ def test_a_wrong_address_leads_to_the_menu_and_says_why(new_page):
     assert page.is_visible("#menu")
 
 
+WRONG_NUMBERS = [
+    (
+        "#seed-wanted",
+        "-5",
+        "The seed must be a whole number from 0 to 2147483647, but it is -5; the nearest is 0.",
+    ),
+    ("#seed-wanted", "1.6", "but it is 1.6; the nearest is 2."),
+    ("#seed-wanted", "e", "The seed must be a whole number from 0 to 2147483647."),
+    (
+        "#fps-wanted",
+        "99",
+        "Steps per second must be a number from 0 to 60, but it is 99; the nearest is 60.",
+    ),
+]
+
+
+def test_a_wrong_number_in_the_menu_is_told_and_starts_no_game(new_page):
+    page, link = new_page(), "a[aria-label='Navigator Easy, MDP']"
+    for field, text, message in WRONG_NUMBERS:
+        page.focus(field)
+        page.keyboard.type(text)
+        assert message in page.inner_text("#wrong")
+        page.click(link)
+        assert message in page.inner_text("#notice")
+        assert page.is_visible("#menu") and "#" not in page.url
+        page.fill(field, "")
+        assert not page.is_visible("#wrong")
+    page.set_viewport_size({"width": 320, "height": 568})
+    page.reload()
+    assert no_wider_than_the_screen(page)
+    page.fill("#seed-wanted", "7")
+    page.click(link)
+    wait_for_step(page, 0)
+    assert page.inner_text("#seed") == "7"
+
+
 def test_the_button_saves_the_gif_of_the_episode(new_page, tmp_path):
     page = new_page("#NavigatorEasy/MDP/seed=3")
     wait_for_step(page, 0)
@@ -889,7 +1038,7 @@ def test_the_button_saves_the_gif_of_the_episode(new_page, tmp_path):
     assert download.value.suggested_filename == "NavigatorEasy-seed3-episode1.gif"
     download.value.save_as(tmp_path / "episode.gif")
     with Image.open(tmp_path / "episode.gif") as animation:
-        assert (animation.format, animation.size, animation.n_frames) == ("GIF", (128, 128), 2)
+        assert (animation.format, animation.size, animation.n_frames) == ("GIF", (256, 256), 2)
 
 
 def test_space_plays_though_a_button_was_clicked_last(new_page):
@@ -919,8 +1068,8 @@ def test_a_lost_connection_is_told_and_can_be_made_again(server, new_page):
     page.keyboard.press("ArrowLeft")
     wait_for_step(page, 1)
     server.wait_for(web.close_connections(server.app))
-    page.wait_for_selector("#notice:has-text('connection')")
-    page.click("#notice button")
+    page.wait_for_selector("#notice:has-text('the game starts over with episode 1')")
+    page.click("#notice button:text('Connect again')")
     wait_for_step(page, 0)
     assert not page.is_visible("#notice")
 
@@ -941,7 +1090,8 @@ def test_a_phone_has_touch_keys_and_nothing_sticks_out(server, new_page):
         wait_for_step(page, step)
         np.testing.assert_array_equal(canvas(page), session.picture())
     assert no_wider_than_the_screen(page)
-    assert page.locator("#frame").bounding_box()["width"] == 384
+    width = page.locator("#frame").bounding_box()["width"]
+    assert width == pytest.approx(256 * 4 / 3, abs=0.01)  # 4 of the screen's pixels for a frame's
     page.tap("#help")
     assert page.is_visible("#rules")
     assert no_wider_than_the_screen(page)
@@ -949,14 +1099,48 @@ def test_a_phone_has_touch_keys_and_nothing_sticks_out(server, new_page):
     assert not page.is_visible("#rules")
 
 
-def test_a_small_phone_in_landscape_shows_all_buttons(new_page):
-    page = new_page("#NavigatorEasy/POMDP", width=568, height=320, has_touch=True, is_mobile=True)
-    wait_for_step(page, 0, "POMDP")
+@pytest.mark.parametrize("width, height", [(568, 320), (667, 375), (320, 568)])
+@pytest.mark.parametrize("view", ["POMDP", "both"])
+def test_a_small_phone_shows_all_buttons(new_page, width, height, view):
+    page = new_page(
+        f"#NavigatorEasy/{view}", width=width, height=height, has_touch=True, is_mobile=True
+    )
+    wait_for_step(page, 0, "MDP and POMDP" if view == "both" else view)
     page.evaluate("document.getElementById('level').textContent = 'Medium'")  # the widest
-    for name in ("leave", "restart", "swap", "help", "gif"):
-        box = page.locator(f"#{name}").bounding_box()
-        assert box["x"] >= 0 and box["x"] + box["width"] <= 568, name
-        assert page.is_visible(f"#{name}")
+    page.evaluate("document.getElementById('seed').textContent = '2147483647'")
+    names = ["leave", "restart", "help", "gif", "message", *["swap"][: view != "both"]]
+    for selector in [f"#{name}" for name in names] + [
+        f"[data-action='{key}']" for key in KEYS.values()
+    ]:
+        assert inside_the_screen(page, selector), selector
+    assert no_wider_than_the_screen(page)
+    assert page.is_visible("#swap") == (view != "both")
+    page.evaluate("makingGif(true)")
+    assert inside_the_screen(page, "#gif")
+
+
+def inside_the_screen(page, selector):
+    """Whether an element is visible and no part of it sticks out."""
+    box, screen = page.locator(selector).bounding_box(), page.viewport_size
+    return (
+        box is not None
+        and min(box["x"], box["y"]) >= 0
+        and box["x"] + box["width"] <= screen["width"]
+        and box["y"] + box["height"] <= screen["height"]
+    )
+
+
+def test_a_dense_screen_is_not_left_half_empty(new_page):
+    page = new_page(
+        "#NavigatorEasy/MDP",
+        width=568,
+        height=320,
+        has_touch=True,
+        is_mobile=True,
+        device_scale_factor=2,
+    )
+    wait_for_step(page, 0)
+    assert page.locator("#frame").bounding_box()["height"] > 200
 
 
 def no_wider_than_the_screen(page):

@@ -1,5 +1,6 @@
 """Tests of the window: with SDL's dummy driver and posted keys, and on a virtual X display."""
 
+import itertools
 import os
 import re
 import signal
@@ -53,6 +54,12 @@ def session(name="NavigatorEasy", seed=1, **options):
     return Session(cabinet.build(name), seed=seed, **options)
 
 
+def run(played, scale=None, **options):
+    """Open a window and play a session in it until the posted events end that."""
+    window.open_window(played.machine.name, played.picture(), scale)
+    window.run(played, **options)
+
+
 def post(*keys):
     """Post a tap on each of some keys."""
     for key in keys:
@@ -67,12 +74,9 @@ def leave():
 
 def frame_in(shot, picture, scale):
     """Whether a window shows a picture, each pixel as scale x scale pixels: a bool."""
-    place = window.layout(picture, scale)
-    part = shot[place.row :][: place.picture[1]]
-    return (
-        part.shape[1] == place.picture[0]
-        and (part == picture.repeat(scale, 0).repeat(scale, 1)).all()
-    )
+    left, top, width, height = window.layout(picture, shot.shape[1::-1]).picture
+    shown = shot[top : top + height, left : left + width]
+    return np.array_equal(shown, picture.repeat(scale, 0).repeat(scale, 1))
 
 
 def experts_keys(played):
@@ -92,7 +96,7 @@ def test_a_whole_game_is_played_with_posted_keys(display, shots, capsys):
     assert len(keys) > 4
     post(*keys)
     leave()
-    window.run(played, scale=2)
+    run(played, scale=2)
     shown = [cabinet.observe(played.machine, episode, False) for episode in episodes]
     assert all(any(frame_in(shot, picture, 2) for shot in shots) for picture in shown)
     assert frame_in(shots[-1], shown[-1], 2)
@@ -108,7 +112,7 @@ def test_every_game_can_be_shown_played_swapped_and_explained(name, display, sho
     played = session(name, fps=0)
     post(pygame.K_RIGHT, pygame.K_p, pygame.K_h)
     leave()
-    window.run(played)
+    run(played)
     assert played.episode.time == 1 and played.partial_obs
     views = [
         cabinet.observe(played.machine, played.episode, partial_obs)
@@ -127,7 +131,7 @@ def test_a_key_that_steps_back_to_the_start_begins_a_new_episode(display, shots)
     first = played.picture()
     post(pygame.K_LEFT, pygame.K_UP, pygame.K_r)
     leave()
-    window.run(played, scale=1)
+    run(played, scale=1)
     assert played.number == 1 and played.episode.time == 0
     assert (played.picture() != first).any() and frame_in(shots[-1], played.picture(), 1)
 
@@ -136,7 +140,7 @@ def test_while_the_rules_are_shown_keys_scroll_and_do_not_play(display, shots):
     played = session("TetrisEasy")
     post(pygame.K_h, pygame.K_DOWN, pygame.K_SPACE, pygame.K_UP, pygame.K_h, pygame.K_p)
     leave()
-    window.run(played, scale=2)
+    run(played, scale=2)
     assert played.episode.time == 0 and played.due is None
     rules = [
         shot
@@ -154,21 +158,20 @@ def shots_picture(played, partial_obs):
     return cabinet.observe(played.machine, played.episode, partial_obs)
 
 
-def test_the_rules_can_be_read_to_the_last_line(display):
-    place = window.layout(session("TetrisEasy").picture(), 2)
-    lines = window._rule_lines(
-        "TetrisEasy", window._rules_size(place), place.picture[0] - place.row
-    )
-    first = 0
+@pytest.mark.parametrize("size", [(256, 304), (1024, 768), (300, 900)])
+def test_the_rules_can_be_read_to_the_last_line(size, display):
+    played = session("TetrisEasy")
+    place = window.layout(played.picture(), size)
+    lines, first = window._lines_of(played, place), 0
     for _ in range(len(lines)):
-        first = window._scrolled(first, pygame.K_DOWN, session("TetrisEasy"), place)
+        first = window._scrolled(first, pygame.K_DOWN, played, place)
     assert first + window._lines_shown(place) == len(lines)
-    size, left, right = window._rules_size(place), place.row // 2, place.picture[0]
+    text_size, room = window._rules_size(place), place.picture.width - place.row
     for kind, line in lines:
         if kind == "drawing":  # a single figure may reach into the margin
-            assert left + len(line) * window._pitch(size) <= right
+            assert len(line) * window._pitch(text_size) <= room + place.row // 2
         else:
-            assert left + window._font(size).size(line)[0] <= right - left
+            assert window._font(text_size).size(line)[0] <= room
 
 
 def test_a_drawing_that_is_too_wide_is_cut_between_its_figures():
@@ -181,7 +184,7 @@ def test_a_drawing_that_is_too_wide_is_cut_between_its_figures():
 def test_escape_leaves(display):
     post(pygame.K_LEFT, pygame.K_ESCAPE, pygame.K_LEFT)
     played = session()
-    window.run(played)
+    run(played)
     assert played.episode.time == 1
 
 
@@ -197,7 +200,7 @@ def test_a_key_that_repeats_restarts_once_and_fires_once_but_moves_on(display):
     ):
         pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=key))
     leave()
-    window.run(played)
+    run(played)
     assert played.number == 1 and played.episode.time == 3
 
 
@@ -205,7 +208,7 @@ def test_a_game_on_a_clock_goes_on_by_itself_at_its_rate(display):
     played = session("CartPoleEasy", fps=20, seed=2)
     post(pygame.K_SPACE)
     pygame.time.set_timer(pygame.QUIT, 1000, loops=1)
-    window.run(played)
+    run(played)
     assert 14 <= played.episode.time <= 20
 
 
@@ -214,7 +217,7 @@ def test_the_clock_stops_when_the_window_loses_the_focus(display):
     post(pygame.K_SPACE)
     pygame.event.post(pygame.event.Event(pygame.WINDOWFOCUSLOST))
     pygame.time.set_timer(pygame.QUIT, 400, loops=1)
-    window.run(played)
+    run(played)
     assert played.episode.time <= 1 and played.message() == "Press an arrow or space to start"
 
 
@@ -223,40 +226,179 @@ def test_a_key_that_was_down_when_the_focus_went_counts_as_new_afterwards(displa
     for event in (pygame.KEYDOWN, pygame.WINDOWFOCUSLOST, pygame.KEYDOWN):
         pygame.event.post(pygame.event.Event(event, key=pygame.K_SPACE))
     leave()
-    window.run(played)
+    run(played)
     assert played.episode.time == 2
 
 
 def test_waiting_for_a_key_takes_no_processor_time(display):
     played = session()
     pygame.time.set_timer(pygame.QUIT, 1500, loops=1)
-    window.run(played)  # compiles nothing, but loads the typeface
+    run(played)  # compiles nothing, but loads the typeface
+    pygame.display.init()
     pygame.time.set_timer(pygame.QUIT, 1500, loops=1)
     start = time.process_time()
-    window.run(played)
+    run(played)
     assert time.process_time() - start < 0.3
 
 
+def blank(obs_size=128, both=False):
+    """A picture of the size of what a session shows."""
+    frame = np.zeros((obs_size, obs_size, 3), np.uint8)
+    return cabinet.side_by_side([frame] * (2 if both else 1))
+
+
 @pytest.mark.parametrize(
-    "desktop, obs_size, both, scale",
+    "desktop, both, scale",
     [
-        ((1024, 800), 128, False, 4),
-        ((1024, 800), 256, False, 2),
-        ((1024, 800), 128, True, 3),
-        ((1024, 800), 256, True, 1),
-        ((1920, 1080), 256, False, 3),
-        ((3840, 2160), 256, False, 6),
-        ((3840, 2160), 256, True, 6),
+        ((1024, 800), False, 2),
+        ((1024, 800), True, 1),
+        ((1366, 768), False, 2),
+        ((1366, 768), True, 2),
+        ((1440, 900), False, 2),
+        ((1920, 1080), False, 3),
+        ((2560, 1440), False, 4),
+        ((3840, 2160), False, 7),
+        ((3840, 2160), True, 7),
+        ((1080, 1920), False, 4),
     ],
 )
-def test_the_window_is_a_whole_multiple_of_the_frame_and_fits_the_desktop(
-    desktop, obs_size, both, scale, display, monkeypatch
+def test_the_window_opens_with_a_whole_multiple_that_fits_the_desktop(
+    desktop, both, scale, display, monkeypatch
 ):
     monkeypatch.setattr(pygame.display, "get_desktop_sizes", lambda: [desktop])
-    width = (2 * obs_size + obs_size // 32) if both else obs_size
-    place = window.layout(np.zeros((obs_size, width, 3), np.uint8))
-    assert place.scale == scale and place.picture == (scale * width, scale * obs_size)
-    assert place.size[0] <= 0.95 * desktop[0] and place.size[1] <= 0.9 * desktop[1]
+    size = window.opening_size(blank(256, both))
+    place = window.layout(blank(256, both), size)
+    assert place.scale == scale
+    assert place.picture.size == (scale * blank(256, both).shape[1], scale * 256)
+    assert size == (place.picture.width, place.picture.height + 3 * place.row)  # no border
+    assert size[0] <= 0.95 * desktop[0] and size[1] <= 0.9 * desktop[1]
+    assert max(size[0] / desktop[0], size[1] / desktop[1]) >= 0.5
+    width, height = window.opening_size(blank(128, both))  # which has half the pixels
+    assert height == size[1] and abs(width - size[0]) <= 2 * scale
+
+
+def test_the_window_is_never_larger_than_the_screen(display, monkeypatch, capsys):
+    monkeypatch.setattr(pygame.display, "get_desktop_sizes", lambda: [(800, 600)])
+    for scale in (1, 3, 32):
+        window.open_window("NavigatorEasy", blank(128), scale)
+        assert window.layout(blank(128), pygame.display.get_window_size()).scale == min(scale, 3)
+    assert capsys.readouterr().out == "--scale 32 does not fit the screen; it is 3\n"
+    monkeypatch.setattr(pygame.display, "get_desktop_sizes", lambda: [(320, 200)])
+    assert window.opening_size(blank(256, both=True)) == (304, 180)
+
+
+@pytest.mark.parametrize(
+    "size, scale",
+    [((640, 748), 5), ((1920, 1080), 7), ((1000, 400), 2), ((200, 900), 1), ((70, 500), 70 / 128)],
+)
+def test_the_picture_stands_in_the_middle_of_a_window_of_any_size(size, scale, display):
+    place = window.layout(blank(), size)
+    assert place.scale == scale and place.picture.size == (round(128 * scale),) * 2
+    rows = [place.text_row(number) for number in range(3)]
+    assert rows[0].bottom == place.picture.top
+    assert (rows[1].top, rows[2].top) == (place.picture.bottom, rows[1].bottom)
+    whole = place.picture.unionall(rows)
+    assert abs(whole.left - (size[0] - whole.right)) <= 1
+    assert abs(whole.top - (size[1] - whole.bottom)) <= 1
+    assert pygame.Rect(0, 0, *size).contains(whole)
+
+
+def test_a_window_may_be_smaller_than_anything(display):
+    for size in ((1, 1), (40, 20), (2000, 10)):
+        assert min(window.layout(blank(), size).picture.size) >= 1
+
+
+def test_the_picture_follows_the_windows_size(display, shots, monkeypatch):
+    played = session()
+
+    def resize(event):
+        pygame.display.set_mode((700, 900), pygame.RESIZABLE)  # as the player would
+        return event
+
+    key_down = window._key_down
+    monkeypatch.setattr(window, "_key_down", lambda *given: resize(key_down(*given)))
+    post(pygame.K_LEFT)
+    leave()
+    run(played, scale=2)
+    assert frame_in(shots[-1], played.picture(), 5) and shots[-1].shape == (900, 700, 3)
+
+
+def test_f11_fills_the_screen_and_returns_to_the_window(display, shots):
+    played = session()
+    post(pygame.K_F11, pygame.K_LEFT, pygame.K_F11, pygame.K_UP)
+    leave()
+    run(played, scale=2)
+    sizes = [shot.shape[1::-1] for shot in shots]
+    small = (256, 256 + 3 * 16)
+    assert [size for size, _ in itertools.groupby(sizes)] == [small, (1024, 768), small]
+    assert played.episode.time == 2 and frame_in(shots[-1], played.picture(), 2)
+
+
+def test_with_both_views_there_is_nothing_to_swap(display, shots):
+    played = session(both=True)
+    assert "P:" not in window._key_hints(played) and "P:" in window._key_hints(session())
+    post(pygame.K_p)
+    leave()
+    run(played, scale=2)
+    assert not played.partial_obs and frame_in(shots[-1], played.picture(), 2)
+
+
+def test_while_it_waits_the_window_says_for_what_and_answers(display, shots):
+    window.open_window("NavigatorEasy", blank(), 2)
+
+    def work():
+        time.sleep(1.2)
+        return 7
+
+    assert window.wait_for(work, "compiling NavigatorEasy") == 7
+    assert len({shot.tobytes() for shot in shots}) == 2  # after a second it tells the time
+    assert all((shot != shot[0, 0]).any() for shot in shots)
+
+
+def test_what_fails_while_the_window_waits_is_raised(display):
+    window.open_window("NavigatorEasy", blank(), 2)
+    with pytest.raises(ZeroDivisionError):
+        window.wait_for(lambda: 1 / 0, "dividing")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [pygame.event.Event(pygame.QUIT), pygame.event.Event(pygame.KEYDOWN, key=pygame.K_ESCAPE)],
+)
+def test_the_player_may_leave_while_the_window_waits(event, display):
+    window.open_window("NavigatorEasy", blank(), 2)
+    pygame.event.post(event)
+    with pytest.raises(SystemExit) as end:
+        window.wait_for(lambda: time.sleep(0.3), "sleeping")
+    assert not end.value.code
+
+
+def test_control_c_while_the_window_waits_leaves(display, monkeypatch):
+    def interrupt(milliseconds):
+        raise KeyboardInterrupt
+
+    window.open_window("NavigatorEasy", blank(), 2)
+    monkeypatch.setattr(pygame.event, "wait", interrupt)
+    with pytest.raises(SystemExit):
+        window.wait_for(lambda: time.sleep(0.2), "waiting")
+
+
+def test_a_recording_is_kept_though_nobody_reads_the_output(display, tmp_path, monkeypatch):
+    def fail(*words, **options):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", fail)
+    leave()
+    with pytest.raises(BrokenPipeError):
+        run(session(keep_all=True), gif_path=tmp_path / "a.gif")
+    assert (tmp_path / "a.gif").stat().st_size > 0
+
+
+def test_a_recording_that_cannot_be_written_ends_with_one_line(display, tmp_path):
+    leave()
+    with pytest.raises(SystemExit) as end:
+        run(session(keep_all=True), gif_path=tmp_path / "gone" / "a.gif")
+    assert end.value.code == f"could not write {tmp_path}/gone/a.gif: No such file or directory"
 
 
 @pytest.mark.parametrize("fps", [0.01, 60])
@@ -265,7 +407,7 @@ def test_a_clock_that_is_too_slow_or_too_fast_for_a_gif_does_not_lose_the_record
 ):
     played = session(fps=fps, keep_all=True)
     leave()
-    window.run(played, gif_path=tmp_path / "a.gif")
+    run(played, gif_path=tmp_path / "a.gif")
     assert (tmp_path / "a.gif").stat().st_size > 0
 
 
@@ -273,7 +415,7 @@ def test_a_recording_holds_all_that_was_played(display, tmp_path, capsys):
     played = session(keep_all=True)
     post(pygame.K_LEFT, pygame.K_UP, pygame.K_r, pygame.K_RIGHT)
     leave()
-    window.run(played, gif_path=tmp_path / "a.gif")
+    run(played, gif_path=tmp_path / "a.gif")
     with Image.open(tmp_path / "a.gif") as image:
         frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
     distinct = [
@@ -343,16 +485,17 @@ def test_a_real_window_shows_the_frames_and_takes_keys(x_display, tmp_path):
         command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
-    def shows(picture):
+    def shows(picture, scale=3):
         """Whether the picture is somewhere on the screen, enlarged."""
         screen = np.asarray(ImageGrab.grab(xdisplay=x_display).convert("RGB"))
-        big = picture.repeat(3, 0).repeat(3, 1)
-        for top in np.flatnonzero((screen[:, :, 1] != 0).any(1))[:200]:
-            for left in np.flatnonzero((screen[top] != 0).any(1))[:2]:
-                if np.array_equal(
-                    screen[top : top + big.shape[0], left : left + big.shape[1]], big
-                ):
-                    return True
+        big = picture.repeat(scale, 0).repeat(scale, 1)
+        row = np.argmax((big[:, 1:] != big[:, :-1]).any(-1).sum(1))  # which is found in one place
+        for top, line in enumerate(screen[row : len(screen) - len(big) + row + 1]):
+            left = line.tobytes().find(big[row].tobytes()) // 3
+            if left >= 0 and np.array_equal(
+                screen[top : top + len(big), left : left + big.shape[1]], big
+            ):
+                return True
         return False
 
     def press(key):
@@ -365,13 +508,17 @@ def test_a_real_window_shows_the_frames_and_takes_keys(x_display, tmp_path):
             press(key)
             expected.press(action, 0.0)
             wait_for(lambda: shows(expected.picture()))
+        resize = [xdotool, "getwindowfocus", "windowsize", "600", "600"]
+        subprocess.run(resize, env=env, check=True)
+        wait_for(lambda: shows(expected.picture(), scale=2))
         press("Escape")
         printed, _ = game.communicate(timeout=30)
     finally:
         game.kill()
     assert game.returncode == 0
     assert re.search(
-        r"NavigatorEasy, rule version \d+, seed 3\ncompiling \.\.\. done in [\d.]+ s\nwrote ",
+        r"NavigatorEasy, rule version \d+, seed 3\ncompiling \.\.\. done in [\d.]+ s\n"
+        r"writing 5 frames to .* \.\.\.\nwrote ",
         printed,
     )
     assert (tmp_path / "a.gif").stat().st_size > 0
