@@ -138,8 +138,9 @@ def _figures() -> Mapping[str, Mapping[str, Any]]:
 
 @cache
 def _benchmark() -> tuple[str, dict[tuple[str, str], str]]:
-    """The table in docs/performance.md: (its head, {(environment, twin): its last row})."""
-    text = (DOCS / "performance.md").read_text()
+    """The table of docs/performance.md: (its head, {(environment, twin): its last row})."""
+    page = (DOCS / "performance.md").read_text()
+    text = page.partition("## The table\n")[2].partition("\n## ")[0]
     head = re.search(r"^\| environment +\| twin .*\n\| ---.*\n", text, re.MULTILINE)
     rows = re.findall(r"^(\| (\w+) +\| (MDP|POMDP) +\|.*)$", text, re.MULTILINE)
     return head[0] if head else "", {(name, twin): row for row, name, twin in rows}
@@ -194,10 +195,11 @@ class Module(NamedTuple):
 def modules() -> tuple[Module, ...]:
     """The modules with ``__all__``, without importing them."""
     found = []
-    for path in sorted([*ROOT.glob("*.py"), *ROOT.glob("*/**/*.py")]):
+    packages = (path.parent for path in ROOT.glob("*/__init__.py") if path.parent.name != "tests")
+    for path in sorted(
+        [*ROOT.glob("*.py"), *(file for room in packages for file in room.rglob("*.py"))]
+    ):
         parts = path.relative_to(ROOT).parts
-        if not (ROOT / parts[0] / "__init__.py").exists() and len(parts) > 1:
-            continue  # docs/, build/, .venv/
         tree = ast.parse(path.read_text())
         defined = dict(_definitions(tree))
         if "__all__" in defined and path.name != "__main__.py":
@@ -293,7 +295,7 @@ def on_config(config: Any) -> Any:
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the generated pages (MkDocs calls this)."""
-    from mkdocs.structure.files import File
+    from mkdocs.structure.files import File  # pyright: ignore[reportMissingImports]
 
     for path, text in generated_pages().items():
         files.append(File.generated(config, path, content=text()))

@@ -39,6 +39,10 @@ def test_ci_takes_the_commands_from_the_readme_as_they_stand():
     assert 'bash -c "$test_command"' in CI_RUN
 
 
+def test_ci_builds_the_site_and_stops_at_a_broken_link():
+    assert ".venv-docs/bin/python -m mkdocs build --strict" in CI_RUN
+
+
 def test_ci_installs_only_into_its_own_virtual_environments_except_browser_and_screen():
     lines = [line.strip() for line in CI_RUN.splitlines() if not line.strip().startswith("#")]
     installs = [
@@ -53,7 +57,8 @@ def test_ci_installs_only_into_its_own_virtual_environments_except_browser_and_s
     installs = [line for line in installs if line not in debian]
     assert installs
     assert all(
-        re.match(r'("\$name/|\.venv(-oldest)?/)bin/python"? -m pip ', line) for line in installs
+        re.match(r'("\$name/|\.venv(-oldest|-docs)?/)bin/python"? -m pip ', line)
+        for line in installs
     )
     assert not re.search(
         r"(?<![./])\b(apt|dnf|yum|apk|brew|conda|uv|sudo|curl|wget|git) ", "\n".join(lines)
