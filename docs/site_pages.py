@@ -15,7 +15,7 @@ import json
 import posixpath
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -238,6 +238,22 @@ def _entry(name: str) -> str:
     """What makes mkdocstrings document one object."""
     options = "    options:\n      show_root_heading: true\n      show_root_full_path: false\n"
     return f"::: {name}\n{options}\n"
+
+
+def field_comment(lines: Sequence[str], first: int, last: int) -> str:
+    """The comment that describes a field of a class: at its end or, if there is none, above it.
+
+    lines: of the file. first, last: the numbers of the field's lines, from 1.
+    """
+    _, mark, beside = lines[last - 1].rpartition("  # ")
+    if mark:
+        return beside.strip()
+    above = []
+    for line in reversed(lines[: first - 1]):
+        if not line.lstrip().startswith("# "):
+            break
+        above.insert(0, line.strip().removeprefix("# "))
+    return " ".join(above)
 
 
 def reference_page() -> str:

@@ -56,6 +56,20 @@ def test_every_public_module_has_a_page():
 
 
 @pytest.mark.parametrize(
+    "code, expected",
+    [
+        ("    a: int  # int32[]: its cell", "int32[]: its cell"),
+        ("    # whether to draw\n    # the POMDP\n    a: int", "whether to draw the POMDP"),
+        ("    # above\n    a: int  # beside", "beside"),
+        ("    b: int  # another\n    a: int", ""),
+    ],
+)
+def test_the_comment_of_a_field_is_found(code, expected):
+    lines = code.splitlines()
+    assert site_pages.field_comment(lines, len(lines), len(lines)) == expected
+
+
+@pytest.mark.parametrize(
     "source, page, link, expected",
     [
         ("README.md", "index.md", "docs/play.md", "play.md"),
