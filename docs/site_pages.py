@@ -195,7 +195,7 @@ class Module(NamedTuple):
 def modules() -> tuple[Module, ...]:
     """The modules with ``__all__``, without importing them."""
     found = []
-    packages = (path.parent for path in ROOT.glob("*/__init__.py") if path.parent.name != "tests")
+    packages = (path.parent for path in ROOT.glob("*/__init__.py"))
     for path in sorted(
         [*ROOT.glob("*.py"), *(file for room in packages for file in room.rglob("*.py"))]
     ):
