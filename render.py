@@ -1,21 +1,21 @@
 """Jit-compiled drawing primitives: tiles, sprites, glyphs, digits and anti-aliased shapes.
 
-:data:`PRIMITIVES` lists them. They share one contract:
+``PRIMITIVES`` lists them. They share one contract:
 
 * A **canvas** is ``uint8[height, 3 * width]``: one row per scanline, of bytes R, G, B, R, G, B, ...
   Canvases are immutable: a primitive takes one as its first argument and returns a new one of the
   same shape. A second positional argument, if any, is what to draw; all options are keyword-only.
-  :func:`frame` differs: it takes the finished bands of the field and returns the observation.
+  ``frame`` differs: it takes the finished bands of the field and returns the observation.
 * The origin is the top left corner. ``top`` and ``left`` count pixels down and to the right.
 * Drawing is clipped to the canvas. It never wraps around and never raises.
 * Static arguments (sizes, positions, art, colors) are Python values known at trace time. All others
   (tile ids, numbers, sub-pixel edges) are traced and may differ between environments.
-* Float positions are quantized with :func:`fixed_point` first; everything after that is integer
+* Float positions are quantized with ``fixed_point`` first; everything after that is integer
   arithmetic. A frame therefore has the same bytes under ``jit``, under ``vmap``, eagerly, and on
   every device.
 
 Art is text: one character per pixel, ``.`` for transparent, any other character a key of
-:data:`PALETTE`. Art has no size of its own; area averaging scales it to the size it is drawn at. A
+``PALETTE``. Art has no size of its own; area averaging scales it to the size it is drawn at. A
 **tile** is a tuple of arts, layered from bottom to top.
 
 Why scanlines of bytes: a CPU writes frames at memory bandwidth only if the innermost loop runs
@@ -565,7 +565,7 @@ def glyph(
     """Draw one glyph in a cell of a board; glyph and cell may differ between environments.
 
     canvas: uint8[height, 3 * width]. index: int[], an index into ``glyphs``, a tuple as in
-    :func:`glyphs`; any other value draws nothing. row, column: int[], the cell; the board's rows
+    ``glyphs``; any other value draws nothing. row, column: int[], the cell; the board's rows
     extend above and below to the canvas's edges. columns: the number of columns of the board. size:
     a cell's (height, width) in pixels. ink: a key of PALETTE. top, left: the board's corner in
     pixels.
@@ -832,7 +832,7 @@ def disc_half_widths(height: int, *, top: int, diameter: int) -> np.ndarray:
     """Half the width of a disc on each scanline, in sub-pixels: NumPy int32[height].
 
     It is 0 above and below the disc. top: the scanline at the disc's upper edge. diameter: in
-    pixels. Use it with :func:`spans` around the disc's moving center.
+    pixels. Use it with ``spans`` around the disc's moving center.
     """
     rows = np.arange(height) - top + 0.5 - diameter / 2
     return np.round(np.sqrt(np.maximum((diameter / 2) ** 2 - rows**2, 0)) * SUBPIXEL).astype(

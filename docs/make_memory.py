@@ -7,7 +7,7 @@ test compares docs/memory.md with what this script generates. The pictures need 
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,24 +87,26 @@ clock, such as a score that rises with every step. Memoryless policies use both.
 def page(figures: Mapping[str, Mapping[str, Any]]) -> str:
     """Build the text of docs/memory.md. figures: those of every environment, by name."""
     games = (_game_section(game, figures) for game in GAMES)
-    return "\n".join([INTRODUCTION + _table(figures), METHOD, "## What must be remembered", *games])
+    return "\n".join([INTRODUCTION + table(figures), METHOD, "## What must be remembered", *games])
 
 
-def _table(figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """All environments, a row each."""
+def table(figures: Mapping[str, Mapping[str, Any]], names: Iterable[str] = tuple(REGISTRY)) -> str:
+    """The figures of environments, by default all, a row each."""
+    names = list(names)
     rows = [
         "| environment | random | memoryless | found by | recall | expert | headroom "
         "| actions that need memory | delay: median (maximum) |",
         "|---|---:|---:|---|---:|---:|---:|---:|---:|",
     ]
-    for name, row in figures.items():
+    for name in filter(figures.__contains__, names):
+        row = figures[name]
         random, memoryless, recall, expert = (f"{row[player][0]:.2f}" for player in PLAYED)
         rows.append(
             f"| {name} | {random} | {memoryless} | {row['memoryless_by']} | {recall} | {expert} "
             f"| **{row['headroom']:.2f}** | {row['delay_share']:.0%} "
             f"| {row['delay_median']} ({row['delay_max']}) |"
         )
-    missing = [name for name in REGISTRY if name not in figures]
+    missing = [name for name in names if name not in figures]
     if missing:
         rows += ["", f"Not measured yet: {', '.join(missing)}."]
     return "\n".join(rows) + "\n"
@@ -115,20 +117,27 @@ def _measured_levels(game: str, figures: Mapping[str, Any]) -> list[str]:
     return [level for level in GAMES[game][1] if game + level in figures]
 
 
-def _game_section(game: str, figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """A game's picture, and what must be remembered in it."""
-    levels = _measured_levels(game, figures)
+def subject(game: str) -> tuple[str, str]:
+    """What must be remembered in a game: (a heading, the text below it)."""
     docstring = inspect.getdoc(inspect.getmodule(PLAYERS[game].shown)) or ""
     summary, _, text = docstring.partition("\n")
-    subject = summary.partition(": ")[2].rstrip(".")
+    return summary.partition(": ")[2].rstrip("."), text.strip()
+
+
+def _game_section(game: str, figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """A game's picture, and what must be remembered in it."""
+    heading, text = subject(game)
+    return f"\n### {game}: {heading}\n\n{picture(game, figures, 'memory')}\n\n{text}\n"
+
+
+def picture(game: str, figures: Mapping[str, Mapping[str, Any]], folder: str) -> str:
+    """The Markdown of a game's picture. folder: of the pictures, from the page."""
+    levels = _measured_levels(game, figures)
     shown = ", ".join(
         f"{player} {' / '.join(f'{figures[game + level][player][0]:.2f}' for level in levels)}"
         for player in ("memoryless", "recall")
     )
-    return (
-        f"\n### {game}: {subject}\n\n![Mean returns by level: {shown}](memory/{game}.png)\n\n"
-        f"{text.strip()}\n"
-    )
+    return f"![Mean returns by level: {shown}]({folder}/{game}.png)"
 
 
 # --- pictures ------------------------------------------------------------------------------------

@@ -121,7 +121,10 @@ numbers or frames change, and not when it only becomes faster. Environment names
 
 def rulebook() -> str:
     """The complete text of docs/rules.md."""
-    games = [_game_markdown(module, games) for module, games in _modules().items()]
+    games = [
+        f"## {rules_of(module).title}\n\n{game_rules(module, games)}"
+        for module, games in _modules().items()
+    ]
     return "\n".join([INTRODUCTION, _overview(), *games])
 
 
@@ -154,10 +157,13 @@ def _returns_text(module: ModuleType) -> str:
     return "[{:g}, {:g}]".format(*module.RETURN_RANGE)
 
 
-def _game_markdown(module: ModuleType, games: dict[str, dict[str, Any]]) -> str:
-    """A module's docstring and the levels of its games, as Markdown."""
+def game_rules(module: ModuleType, games: dict[str, dict[str, Any]]) -> str:
+    """A module's docstring, without its title, and the levels of these games, as Markdown.
+
+    games: {game: levels}.
+    """
     rules, returns = rules_of(module), _returns_text(module)
-    parts = [f"## {rules.title}\n", "\n\n".join(map(markdown, rules.lead)) + "\n"]
+    parts = ["\n\n".join(map(markdown, rules.lead)) + "\n"]
     for name, text in rules.sections.items():
         body = "\n\n".join(map(markdown, text)).lstrip()
         parts.append(f"**{name}:**" + ("\n\n" if is_item(body) else " ") + body + "\n")

@@ -8,6 +8,6 @@
 * ``study``: everything about one agent; ``output`` writes it to a folder, ``report`` to a web page.
 * ``introspect``: the command ``popgym-arcade-introspect``, which does all of it for a checkpoint.
 
-docs/introspection.md explains each measure. Source of the ideas: Wang et al. (2025), "POPGym
-Arcade: Parallel Pixelated POMDPs", arXiv:2503.01450.
+docs/introspection.md explains each measure. Source of the ideas: Wang et al. (2025), "Investigating
+Memory in Model-Free RL with POPGym Arcade", arXiv:2503.01450.
 """

@@ -2,8 +2,8 @@
 
 J is an agent's mean return. All J and their differences have the unit of the game's returns, which
 lie in [0, 1], or in [-1, 1] for games with penalties. Source of the measures: Wang et al. (2025),
-"POPGym Arcade: Parallel Pixelated POMDPs", arXiv:2503.01450. Where the paper leaves a choice, the
-docstring says which one is made.
+"Investigating Memory in Model-Free RL with POPGym Arcade", arXiv:2503.01450. Where the paper leaves
+a choice, the docstring says which one is made.
 """
 
 from collections.abc import Iterable, Sequence

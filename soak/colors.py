@@ -1,8 +1,8 @@
 """Which colors a frame may show, found by following the drawing while it is traced.
 
-:func:`legal_colors` replaces the functions of render.py, for one trace, by versions that report
-what they draw to a :class:`ColorTracer`. The replaced functions are ``render.PRIMITIVES`` and the
-helpers listed in :func:`_followed_functions`.
+``legal_colors`` replaces the functions of render.py, for one trace, by versions that report
+what they draw to a ``ColorTracer``. The replaced functions are ``render.PRIMITIVES`` and the
+helpers listed in ``_followed_functions``.
 """
 
 import functools

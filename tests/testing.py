@@ -7,6 +7,7 @@ The tests of a game are in ``tests/games/test_<game>.py``; those that hold for e
 import dataclasses
 import importlib.util
 import os
+import re
 import shutil
 from collections.abc import Callable
 from functools import cache, partial
@@ -426,6 +427,42 @@ def run_script(module, state, params, script):
         assert got == values, f"step {number}"
         assert bool(done) == (values["terminated"] or values["truncated"]), f"step {number}"
     return state
+
+
+# --- Markdown pages ------------------------------------------------------------------------------
+
+README = "README.md"
+
+
+@cache
+def page_text(page):
+    """A page of the clone, named by its path, e.g. "docs/play.md"."""
+    return (ROOT / page).read_text()
+
+
+def code_blocks(page, language):
+    """A page's code blocks in a language: [(heading above, code)].
+
+    Blank lines before the code make an error's line number that of the page.
+    """
+    blocks, heading, start = [], None, None
+    lines = page_text(page).splitlines()
+    for number, line in enumerate(lines):
+        if start is not None and line == "```":
+            blocks.append((heading, "\n" * start + "\n".join(lines[start:number])))
+            start = None
+        elif start is None and line.startswith("#"):
+            heading = line.lstrip("# ")
+        elif line == f"```{language}":
+            start = number + 1
+    return blocks
+
+
+def command_lines(page, program):
+    """The arguments in each line of a page's sh blocks that calls a program, without comments."""
+    code = "\n".join(code for _, code in code_blocks(page, "sh"))
+    lines = re.findall(rf"^(?:.*/)?{program}\b(.*)$", code, re.MULTILINE)
+    return [line.split("#")[0].split() for line in lines]
 
 
 # --- what a test needs besides -------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The training commands and snippets of README.md and docs/baselines.md, only shorter."""
+"""The training commands and snippets of docs/baselines.md, only shorter."""
 
 import re
 import shlex
@@ -18,7 +18,7 @@ from popgym_arcade.baselines.model.builder import network_of  # noqa: E402
 from popgym_arcade.baselines.model.memory import memory_names  # noqa: E402
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = {name: (ROOT / name).read_text() for name in ("README.md", "docs/baselines.md")}
+DOCUMENT = (ROOT / "docs" / "baselines.md").read_text()
 MAINS = {
     "popgym-arcade-train": train.main,
     "popgym-arcade-eval": evaluate.main,
@@ -33,25 +33,18 @@ SHORTER = {
 }
 
 
-def commands(document):
-    """The words of each of our commands in a document's sh blocks, in order."""
+def commands():
+    """The words of each of our commands in the page's sh blocks, in order."""
     blocks = re.findall(
-        r"^```sh\n(.*?)^```$", DOCUMENTS[document].replace("\\\n", " "), re.MULTILINE | re.DOTALL
+        r"^```sh\n(.*?)^```$", DOCUMENT.replace("\\\n", " "), re.MULTILINE | re.DOTALL
     )
     lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
     return [words for words in lines if words and words[0] in MAINS]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_a_newcomer_trains_resumes_evaluates_records_and_plots(
-    document, tmp_path, monkeypatch, capsys
-):
+def test_a_newcomer_trains_resumes_evaluates_records_and_plots(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    told = [
-        words
-        for words in commands(document)
-        if words[1] not in ("pqn-fast", "ppo-fast", "dqn-fast")
-    ]
+    told = [words for words in commands() if words[1] not in ("pqn-fast", "ppo-fast", "dqn-fast")]
     assert {words[0] for words in told} == set(MAINS)
     for program, *words in told:
         MAINS[program](words + SHORTER[program].split())
@@ -60,7 +53,7 @@ def test_a_newcomer_trains_resumes_evaluates_records_and_plots(
     printed = capsys.readouterr().out
     assert printed.count("the run is in runs/cartpole") == 2
     assert "| POMDP | 2 |" in printed
-    for path in re.findall(r"--gif (\S+)", DOCUMENTS[document]):
+    for path in re.findall(r"--gif (\S+)", DOCUMENT):
         if (tmp_path / path).suffix:
             assert (tmp_path / path).stat().st_size > 0
     assert list(tmp_path.glob("*.png")) and list(tmp_path.glob("*.pdf"))
@@ -70,15 +63,13 @@ def test_the_commands_for_a_gpu_can_be_parsed(monkeypatch):
     asked = []
     monkeypatch.setattr(train, "train", lambda *given: asked.append(given))
     monkeypatch.setattr(train, "table_of", lambda folders: "")
-    fast = [words for words in commands("docs/baselines.md") if words[1].endswith("-fast")]
+    fast = [words for words in commands() if words[1].endswith("-fast")]
     for _, *words in fast:
         train.main(words)
     assert len(asked) == len(fast) > 0
 
 
-SNIPPETS = re.findall(
-    r"^```python\n(.*?)^```$", DOCUMENTS["docs/baselines.md"], re.MULTILINE | re.DOTALL
-)
+SNIPPETS = re.findall(r"^```python\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("code", SNIPPETS, ids=range(len(SNIPPETS)))
@@ -100,7 +91,7 @@ def test_the_snippet_runs(code, tmp_path, monkeypatch):
 
 
 def test_the_document_names_every_memory_and_every_file():
-    text = DOCUMENTS["docs/baselines.md"]
+    text = DOCUMENT
     assert [name for name in memory_names() if f"`{name}`" not in text] == []
     files = [
         path.name
@@ -111,7 +102,7 @@ def test_the_document_names_every_memory_and_every_file():
 
 
 def test_the_options_of_the_document_exist():
-    text = DOCUMENTS["docs/baselines.md"]
+    text = DOCUMENT
     section = text[text.index("## Train") : text.index("## The folder of a run")]
     named = set(re.findall(r"`--([a-z-]+)", section))
     known = {
