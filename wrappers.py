@@ -300,9 +300,8 @@ def log_episodes(env: Environment) -> Environment:
 
     def reset(key, params=None):
         observation, env_state = env.reset(key, params)
-        return observation, LogState(
-            env_state, jnp.float32(0), jnp.int32(0), jnp.float32(0), jnp.int32(0)
-        )
+        total, length = (jnp.zeros_like(key, dtype, ()) for dtype in (jnp.float32, jnp.int32))
+        return observation, LogState(env_state, total, length, total, length)
 
     def step_env(key, state, action, params=None):
         return _count(state, *env.step_env(key, state.env_state, action, params))
@@ -384,7 +383,7 @@ def sticky_actions(env: Environment, probability: float = 0.25) -> Environment:
 
     def reset(key, params=None):
         observation, env_state = env.reset(key, params)
-        return observation, StickyState(env_state, jnp.int32(NO_ACTION))
+        return observation, StickyState(env_state, jnp.full_like(key, NO_ACTION, jnp.int32, ()))
 
     def step_env(key, state, action, params=None):
         sticky_key, step_key = jax.random.split(key)

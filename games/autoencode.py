@@ -109,9 +109,8 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     key: a typed or raw PRNG key. params: Params. Returns (observation uint8[S, S, 3], State).
     """
     deck = shuffle_deck(key, params.num_cards)
-    state = State(
-        deck, answered=jnp.int32(0), selected=jnp.int32(0), time=jnp.int32(0), score=jnp.int32(0)
-    )
+    zero = jnp.zeros_like(deck[0])
+    state = State(deck, answered=zero, selected=zero, time=zero, score=zero)
     return render(state, params), state
 
 

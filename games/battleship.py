@@ -245,10 +245,9 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     size = params.board_size
     cursor_key, fleet_key = jax.random.split(key)
     row, col = divmod(jax.random.randint(cursor_key, (), 0, size * size, jnp.int32), size)
-    ships, shots = place_fleet(fleet_key, size), jnp.zeros((size, size), bool)
-    state = State(
-        ships, shots, row, col, repeats=jnp.int32(0), time=jnp.int32(0), score=jnp.int32(0)
-    )
+    ships = place_fleet(fleet_key, size)
+    shots, zero = jnp.zeros_like(ships), jnp.zeros_like(row)
+    state = State(ships, shots, row, col, repeats=zero, time=zero, score=zero)
     return render(state, params), state
 
 

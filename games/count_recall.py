@@ -118,7 +118,7 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     values, queries = (
         deal(key, params.num_cards, params.num_suits) for key in jax.random.split(key)
     )
-    zero, seen = jnp.int32(0), jnp.zeros(params.num_suits, jnp.int32)
+    zero, seen = (jnp.zeros_like(values, shape=shape) for shape in ((), params.num_suits))
     state = State(values, queries, index=zero, seen=seen, counter=zero, time=zero, score=zero)
     return render(state, params), state
 

@@ -182,8 +182,9 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     size = params.board_size
     cursor_key, mines_key = jax.random.split(key)
     row, col = divmod(jax.random.randint(cursor_key, (), 0, size * size, jnp.int32), size)
-    mines, dug = place_mines(mines_key, params.num_mines, size), jnp.zeros((size, size), bool)
-    state = State(mines, dug, row, col, repeats=jnp.int32(0), time=jnp.int32(0), score=jnp.int32(0))
+    mines = place_mines(mines_key, params.num_mines, size)
+    dug, zero = jnp.zeros_like(mines), jnp.zeros_like(row)
+    state = State(mines, dug, row, col, repeats=zero, time=zero, score=zero)
     return render(state, params), state
 
 
@@ -229,7 +230,7 @@ def place_mines(key: jax.Array, count: int, size: int) -> jax.Array:
         cell, last_cell = (cells == number for number in draw)
         return mines | jnp.where(jnp.any(mines & cell), last_cell, cell), None
 
-    mines = jnp.zeros(size * size, bool)
+    mines = jnp.zeros_like(drawn, bool, cells.shape)
     mines, _ = jax.lax.scan(place, mines, (drawn, last), unroll=min(count, _UNROLLED))
     return mines.reshape(size, size)
 

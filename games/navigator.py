@@ -181,7 +181,8 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     )
     path = random_path(path_key, row, col, treasure_row, treasure_col, params.board_size)
     tnt = place_tnt(tnt_key, path)
-    state = State(tnt, treasure_row, treasure_col, row, col, time=jnp.int32(0), score=jnp.int32(0))
+    zero = jnp.zeros_like(row)
+    state = State(tnt, treasure_row, treasure_col, row, col, time=zero, score=zero)
     return render(state, params), state
 
 

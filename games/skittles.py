@@ -166,13 +166,15 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     key: a typed or raw PRNG key. params: Params. Returns (observation uint8[S, S, 3], State).
     """
     column_key, visible_key = jax.random.split(key)
+    col = lane_column(column_key, params)
+    zero = jnp.zeros_like(col)
     state = State(
-        enemies=jnp.zeros((SIZE, SIZE), bool),
-        row_colors=jnp.zeros(SIZE, jnp.int32),
-        col=lane_column(column_key, params),
+        enemies=jnp.zeros_like(col, bool, (SIZE, SIZE)),
+        row_colors=jnp.zeros_like(col, shape=SIZE),
+        col=col,
         visible=draw_visible(visible_key, params),
-        time=jnp.int32(0),
-        score=jnp.int32(0),
+        time=zero,
+        score=zero,
     )
     return render(state, params), state
 
