@@ -23,9 +23,13 @@ along a whole row of bytes and consists of selects alone. Gathers and per-pixel 
 several times slower; ``docs/performance.md`` has the measurements.
 """
 
-from collections.abc import Callable
+import contextlib
+import dataclasses
+import importlib
+import json
+from collections.abc import Callable, Iterable
 from functools import cache, partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +69,8 @@ __all__ = [
     "parse_art",
     "pixels",
     "rectangle",
+    "register_params",
+    "register_state",
     "spans",
     "sprite",
     "text",
@@ -81,6 +87,7 @@ Tile = tuple[Art, ...]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_T = TypeVar("_T")
 
 OBS_SIZES: tuple[int, ...] = (128, 256)
 """Frame sizes in pixels that the games offer. All layout is computed from the size, so adding a
@@ -261,6 +268,52 @@ _DIAMOND = """
 CARDS: tuple[Tile, ...] = tuple((_CARD, suit) for suit in (_HEART, _SPADE, _CLUB, _DIAMOND))
 """One playing card per suit, as tiles: heart, spade, club, diamond. They differ in shape and
 hue."""
+
+
+# --- types of params and states ------------------------------------------------------------------
+
+
+def register_params(params: type[_T]) -> type[_T]:
+    """Make a game's Params a pytree of JAX that ``jax.export`` can write, and add ``replace``.
+
+    params: a frozen dataclass. Fields whose metadata has ``"static": True`` are part of the pytree's
+    structure; each is an int, float, bool or str. ``params.replace(name=value, ...)`` is
+    ``dataclasses.replace``, as for the dataclasses of flax. Returns params.
+    """
+    jax.tree_util.register_dataclass(params)
+    setattr(params, "replace", dataclasses.replace)  # noqa: B010
+    fields = dataclasses.fields(params)  # pyright: ignore[reportArgumentType]
+    static = [field.name for field in fields if field.metadata.get("static")]
+    data = [field.name for field in fields if not field.metadata.get("static")]
+
+    def unflatten(values: Iterable[Any], children: Iterable[Any]) -> _T:
+        return params(**dict(zip([*static, *data], [*values, *children])))
+
+    _register_for_export(
+        "register_pytree_node_serialization",
+        params,
+        serialize_auxdata=lambda values: json.dumps(values).encode(),
+        deserialize_auxdata=json.loads,
+        from_children=unflatten,
+    )
+    return params
+
+
+def register_state(state: type[_T]) -> type[_T]:
+    """Make a NamedTuple, e.g. a game's State, a pytree that ``jax.export`` can write. Returns it."""
+    _register_for_export("register_namedtuple_serialization", state)
+    return state
+
+
+def _register_for_export(function: str, class_: type, **how: Any) -> None:
+    """Call a function of ``jax.export`` to register a class by its full name.
+
+    Does nothing where that is not possible: jax 0.5 does not install absl, which its export
+    imports, and a module that is loaded twice has registered the name already.
+    """
+    with contextlib.suppress(ImportError, ValueError):
+        register = getattr(importlib.import_module("jax.export"), function)
+        register(class_, serialized_name=f"{class_.__module__}.{class_.__qualname__}", **how)
 
 
 # --- layout --------------------------------------------------------------------------------------

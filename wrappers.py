@@ -19,6 +19,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from popgym_arcade import spaces
+from popgym_arcade.render import register_state
 
 __all__ = [
     "NO_ACTION",
@@ -266,6 +267,7 @@ def auto_reset(
 # --- episodes ------------------------------------------------------------------------------------
 
 
+@register_state
 class LogState(NamedTuple):
     """The state of ``log_episodes``: sums over the running and the last finished episode."""
 
@@ -356,6 +358,7 @@ def _restart_sums(state: LogState, done: jax.Array) -> LogState:
 # --- actions -------------------------------------------------------------------------------------
 
 
+@register_state
 class StickyState(NamedTuple):
     """The state of ``sticky_actions``."""
 
@@ -588,6 +591,7 @@ def _check_frame(wrapper: str, frame: Any) -> None:
         )
 
 
+@register_state
 class StackState(NamedTuple):
     """The state of ``frame_stack``."""
 

@@ -73,7 +73,7 @@ _CARDS_PER_ROW = 9
 _EMPTY = -1  # no card here
 
 
-@jax.tree_util.register_dataclass
+@draw.register_params
 @dataclass(frozen=True)
 class Params:
     """The parameters of a level.
@@ -93,6 +93,7 @@ class Params:
     deck_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})
 
 
+@draw.register_state
 class State(NamedTuple):
     """One episode; N is params.num_cards. Suits: 0 heart, 1 spade, 2 club, 3 diamond."""
 

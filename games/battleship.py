@@ -200,7 +200,7 @@ _PERISCOPE_TILES = tuple(
 )
 
 
-@jax.tree_util.register_dataclass
+@draw.register_params
 @dataclass(frozen=True)
 class Params:
     """The parameters of a level.
@@ -225,6 +225,7 @@ class Params:
     repeat_reward: float = field(default=-1.0, metadata={"allowed": draw.ANY_REWARD})
 
 
+@draw.register_state
 class State(NamedTuple):
     """One episode; n is params.board_size."""
 

@@ -113,7 +113,7 @@ _POLE_LENGTH, _POLE_THICKNESS, _HINGE = 58, 4, 8
 _FAR_OUTSIDE = -(1 << 16)  # sub-pixels: the position of a hidden cart
 
 
-@jax.tree_util.register_dataclass
+@draw.register_params
 @dataclass(frozen=True)
 class Params:
     """The parameters of a level.
@@ -145,6 +145,7 @@ class Params:
     episode_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})
 
 
+@draw.register_state
 class State(NamedTuple):
     """One episode."""
 

@@ -72,7 +72,7 @@ _CARDS_PER_ROW = 9
 _EMPTY = -1  # no card here
 
 
-@jax.tree_util.register_dataclass
+@draw.register_params
 @dataclass(frozen=True)
 class Params:
     """The parameters of a level.
@@ -94,6 +94,7 @@ class Params:
     deck_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})
 
 
+@draw.register_state
 class State(NamedTuple):
     """One episode; N is params.num_cards, K is params.num_suits.
 

@@ -127,7 +127,7 @@ _ENLARGED_TILES = (  # one per paper, except the cursor's
 )
 
 
-@jax.tree_util.register_dataclass
+@draw.register_params
 @dataclass(frozen=True)
 class Params:
     """The parameters of a level.
@@ -162,6 +162,7 @@ class Params:
             )
 
 
+@draw.register_state
 class State(NamedTuple):
     """One episode; n is params.board_size."""
 

@@ -117,7 +117,7 @@ _PLAYER_INK = len(COLORS)
 _WALL = 2  # thickness of the lane's walls in layout units
 
 
-@jax.tree_util.register_dataclass
+@draw.register_params
 @dataclass(frozen=True)
 class Params:
     """The parameters of a level.
@@ -149,6 +149,7 @@ class Params:
             )
 
 
+@draw.register_state
 class State(NamedTuple):
     """One episode."""
 

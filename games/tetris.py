@@ -209,7 +209,7 @@ _BOARD_LEFT, _BORDER = 24, 2  # the board's left side and its border's thickness
 _Tree = TypeVar("_Tree")
 
 
-@jax.tree_util.register_dataclass
+@draw.register_params
 @dataclass(frozen=True)
 class Params:
     """The parameters of a level.
@@ -234,6 +234,7 @@ class Params:
     lost_reward: float = field(default=-1.0, metadata={"allowed": draw.ANY_REWARD})
 
 
+@draw.register_state
 class State(NamedTuple):
     """One episode; P is params.num_previews. Kinds of pieces: 0 I, 1 O, 2 T, 3 S, 4 Z, 5 J, 6 L."""
 
