@@ -276,8 +276,8 @@ hue."""
 def register_params(params: type[_T]) -> type[_T]:
     """Make a game's Params a pytree of JAX that ``jax.export`` can write, and add ``replace``.
 
-    params: a frozen dataclass. Fields whose metadata has ``"static": True`` are part of the pytree's
-    structure; each is an int, float, bool or str. ``params.replace(name=value, ...)`` is
+    params: a frozen dataclass. Fields whose metadata has ``"static": True`` are part of the
+    pytree's structure; each is an int, float, bool or str. ``params.replace(name=value, ...)`` is
     ``dataclasses.replace``, as for the dataclasses of flax. Returns params.
     """
     jax.tree_util.register_dataclass(params)
@@ -300,7 +300,7 @@ def register_params(params: type[_T]) -> type[_T]:
 
 
 def register_state(state: type[_T]) -> type[_T]:
-    """Make a NamedTuple, e.g. a game's State, a pytree that ``jax.export`` can write. Returns it."""
+    """Let ``jax.export`` write a NamedTuple, e.g. a game's State. Returns it."""
     _register_for_export("register_namedtuple_serialization", state)
     return state
 
@@ -555,7 +555,7 @@ def cells(
     )
 
 
-@_jit("glyphs", "inks", "size", "top", "left")
+@_jit("glyphs", "inks", "size", "top", "left", "gap")
 def glyphs(
     canvas: jax.Array,
     ids: jax.Array,
@@ -566,6 +566,7 @@ def glyphs(
     ink_ids: jax.Array | None = None,
     top: int = 0,
     left: int = 0,
+    gap: int = 0,
 ) -> jax.Array:
     """Draw a board of glyphs, each in one ink, and keep the canvas around the ink.
 
@@ -574,14 +575,16 @@ def glyphs(
     ``#`` for ink, at most 8 rows high and all of one height; each is centered in its cell at the
     largest whole multiple of its size that fits. inks: keys of PALETTE, one per glyph or a single
     one for all; with ``ink_ids``, int[rows, columns], an index into ``inks`` per cell. size: a
-    cell's (height, width) in pixels. top, left: the board's corner in pixels.
+    cell's (height, width) in pixels. top, left: the board's corner in pixels. gap: pixels left free
+    at the bottom and right of each cell, as in :func:`cells`; a glyph for which there is no other
+    room extends over them.
 
     Unlike in ``board``, the cost per pixel does not depend on the number of glyphs and inks: the
     choice is made once per row of cells and column of bytes, with a glyph's rows as the bits of one
     byte.
     """
     width = canvas.shape[1] // 3
-    line_bits, row_bits = _glyph_bits(glyphs, *size)
+    line_bits, row_bits = _glyph_bits(glyphs, *size, gap)
     line_inks = np.stack([_bytes(color, size[1]) for color in inks])
     if ink_ids is not None:
         bits = _lines(ids, line_bits, left, width)
@@ -656,7 +659,7 @@ def _glyph_art(glyph):
     return art
 
 
-def _glyph_bits(glyphs, height, width):
+def _glyph_bits(glyphs, height, width, gap=0):
     """Glyphs as bits, in cells of height x width pixels.
 
     Returns (uint8[glyphs, 3 * width], the ink of each byte column, one bit per glyph row;
@@ -669,22 +672,30 @@ def _glyph_bits(glyphs, height, width):
             "the glyphs of a board must all have one height, but they have "
             f"{[len(art) for art in arts]} rows"
         )
-    scale = min(min(height // rows, width // art.shape[1]) for art in arts)
+    scale = _glyph_scale(arts, height - gap, width - gap) or _glyph_scale(arts, height, width)
     lines = []
     for art in arts:
         padded = np.pad(art, ((0, 0), (0, 1)))  # the last column is the blank beside the glyph
         packed = np.packbits(padded, axis=0, bitorder="little")[0]
-        lines.append(np.repeat(packed[_fit(art.shape[1], width, scale)], 3))
+        lines.append(np.repeat(packed[_fit(art.shape[1], width, scale, gap)], 3))
     bit = np.append(1 << np.arange(rows), 0).astype(np.uint8)
-    return np.stack(lines), bit[_fit(rows, height, scale)]
+    return np.stack(lines), bit[_fit(rows, height, scale, gap)]
 
 
-def _fit(length, cell, scale):
-    """The glyph row (or column) shown by each pixel of a cell, -1 for none: NumPy int[cell]."""
+def _glyph_scale(arts, height, width):
+    """The largest whole multiple at which every glyph fits, 0 if there is none."""
+    return min(min(height // art.shape[0], width // art.shape[1]) for art in arts)
+
+
+def _fit(length, cell, scale, gap):
+    """The glyph row (or column) shown by each pixel of a cell, -1 for none: NumPy int[cell].
+
+    An odd pixel of the gap is not taken into account, so that its place is a margin.
+    """
     pixel = np.arange(cell)
     if scale == 0:  # the cell is too small for whole pixels
         return pixel * length // cell
-    place = (pixel - (cell - scale * length) // 2) // scale
+    place = (pixel - max((cell - scale * length) // 2 - gap // 2, 0)) // scale
     return np.where((place >= 0) & (place < length), place, -1)
 
 

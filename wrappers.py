@@ -379,7 +379,7 @@ def sticky_actions(env: Environment, probability: float = 0.25) -> Environment:
 
     def played(key, state, action):
         return jnp.where(
-            jax.random.bernoulli(key, probability),
+            jax.random.bernoulli(key, jnp.float32(probability)),  # float32 under x64 too
             state.last_action,
             jnp.asarray(action, jnp.int32),
         )
@@ -675,8 +675,9 @@ def both_views(env: Environment) -> Environment:
     this one change both observations alike. Returns an Environment. Its functions raise ValueError
     if there is a ``frame_stack`` inside, whose state holds frames of one twin only: put it outside.
 
-    Each function of env is called once per twin. The twins differ only in drawing, so under jit the
-    compiler merges everything else.
+    Each function of env is called once per twin, with the same key, which is cloned so that
+    ``jax_debug_key_reuse`` allows that. The twins differ only in drawing, so under jit the compiler
+    merges everything else.
     """
 
     def of_both(function, params):
@@ -687,13 +688,13 @@ def both_views(env: Environment) -> Environment:
         }
 
     def reset(key, params=None):
-        both = of_both(lambda twin: env.reset(key, twin), params)
+        both = of_both(lambda twin: env.reset(jax.random.clone(key), twin), params)
         _check_no_stack(both["full"][1])
         return {view: observation for view, (observation, _) in both.items()}, both["full"][1]
 
     def stepper(step):
         def step_both(key, state, action, params=None):
-            both = of_both(lambda twin: step(key, state, action, twin), params)
+            both = of_both(lambda twin: step(jax.random.clone(key), state, action, twin), params)
             observations = {view: transition[0] for view, transition in both.items()}
             _, next_state, reward, done, info = both["full"]
             last = {

@@ -310,8 +310,7 @@ def _draw_board(canvas: jax.Array, glyph: jax.Array, cursor: jax.Array) -> jax.A
 
 def _draw_papers(canvas: jax.Array, paper: jax.Array) -> jax.Array:
     """Draw the field without what is on its cells. paper: int[n, n], indices into _PAPERS."""
-    gap = draw.pixels(canvas.shape[1] // 3, 1)
-    return draw.cells(canvas, paper, colors=_PAPERS, gap=gap, **_place_of(canvas, len(paper)))
+    return draw.cells(canvas, paper, colors=_PAPERS, **_place_of(canvas, len(paper)))
 
 
 def _draw_enlarged(canvas: jax.Array, glyph: jax.Array, *, shown: jax.Array) -> jax.Array:
@@ -342,7 +341,7 @@ def _place_of(canvas: jax.Array, size: int) -> dict[str, Any]:
     height, width = canvas.shape[0], canvas.shape[1] // 3
     side = height // size
     top, left = ((length - side * size) // 2 for length in (height, width))
-    return dict(size=(side, side), top=top, left=left)
+    return dict(size=(side, side), top=top, left=left, gap=draw.pixels(width, 1))
 
 
 LEVELS: dict[str, Params] = {
