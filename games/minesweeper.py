@@ -40,7 +40,8 @@ Differences from 0.0.7:
 Versions:
 * 1 (0.1.0): first version.
 * 2 (0.2.0): the POMDP hides where the cursor is after time 0. With cursor_hidden=False it draws
-  the cursor's cell in its place on the field, as in version 1.
+  the cursor's cell in its place on the field, as in version 1. In frames of 256 pixels, digits and
+  mines leave a margin in their cells.
 """
 
 from dataclasses import dataclass, field
