@@ -215,7 +215,7 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     row, zero = jnp.full_like(column, START_ROW), jnp.zeros_like(column)
     paddle = jax.random.randint(paddle_key, (), 0, COLUMNS + 1 - params.paddle_width, jnp.int32)
     strike, no_bricks = (jnp.zeros_like(zero, bool, shape) for shape in ((), (ROWS, COLUMNS)))
-    bricks = np.isin(np.arange(ROWS), BRICK_ROWS)[:, None] | no_bricks
+    bricks = no_bricks | np.isin(np.arange(ROWS), BRICK_ROWS)[:, None]
     state = State(
         row,
         column,
