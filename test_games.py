@@ -510,7 +510,6 @@ def test_the_rules_of_a_game_run_in_a_scan_under_shard_map(name, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(jax, "shard_map"), reason="old versions lack rules for while loops")
 @every_environment
 @both_twins
 def test_games_and_experts_run_under_shard_map(name, partial_obs):
