@@ -302,8 +302,8 @@ def log_episodes(env: Environment) -> Environment:
 
     def reset(key, params=None):
         observation, env_state = env.reset(key, params)
-        total, length = (jnp.zeros_like(key, dtype, ()) for dtype in (jnp.float32, jnp.int32))
-        return observation, LogState(env_state, total, length, total, length)
+        sums = (jnp.zeros_like(key, dtype, ()) for dtype in 2 * (jnp.float32, jnp.int32))
+        return observation, LogState(env_state, *sums)
 
     def step_env(key, state, action, params=None):
         return _count(state, *env.step_env(key, state.env_state, action, params))

@@ -110,8 +110,8 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     key: a typed or raw PRNG key. params: Params. Returns (observation uint8[S, S, 3], State).
     """
     deck = shuffle_deck(key, params.num_cards)
-    zero = jnp.zeros_like(deck[0])
-    state = State(deck, answered=zero, selected=zero, time=zero, score=zero)
+    answered, selected, time, score = (jnp.zeros_like(deck[0]) for _ in range(4))
+    state = State(deck, answered, selected, time, score)
     return render(state, params), state
 
 

@@ -247,8 +247,8 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     cursor_key, fleet_key = jax.random.split(key)
     row, col = divmod(jax.random.randint(cursor_key, (), 0, size * size, jnp.int32), size)
     ships = place_fleet(fleet_key, size)
-    shots, zero = jnp.zeros_like(ships), jnp.zeros_like(row)
-    state = State(ships, shots, row, col, repeats=zero, time=zero, score=zero)
+    repeats, time, score = (jnp.zeros_like(row) for _ in range(3))
+    state = State(ships, jnp.zeros_like(ships), row, col, repeats, time, score)
     return render(state, params), state
 
 

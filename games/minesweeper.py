@@ -185,8 +185,8 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     cursor_key, mines_key = jax.random.split(key)
     row, col = divmod(jax.random.randint(cursor_key, (), 0, size * size, jnp.int32), size)
     mines = place_mines(mines_key, params.num_mines, size)
-    dug, zero = jnp.zeros_like(mines), jnp.zeros_like(row)
-    state = State(mines, dug, row, col, repeats=zero, time=zero, score=zero)
+    repeats, time, score = (jnp.zeros_like(row) for _ in range(3))
+    state = State(mines, jnp.zeros_like(mines), row, col, repeats, time, score)
     return render(state, params), state
 
 

@@ -182,8 +182,8 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     )
     path = random_path(path_key, row, col, treasure_row, treasure_col, params.board_size)
     tnt = place_tnt(tnt_key, path)
-    zero = jnp.zeros_like(row)
-    state = State(tnt, treasure_row, treasure_col, row, col, time=zero, score=zero)
+    time, score = (jnp.zeros_like(row) for _ in range(2))
+    state = State(tnt, treasure_row, treasure_col, row, col, time, score)
     return render(state, params), state
 
 

@@ -168,14 +168,13 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     """
     column_key, visible_key = jax.random.split(key)
     col = lane_column(column_key, params)
-    zero = jnp.zeros_like(col)
     state = State(
         enemies=jnp.zeros_like(col, bool, (SIZE, SIZE)),
         row_colors=jnp.zeros_like(col, shape=SIZE),
         col=col,
         visible=draw_visible(visible_key, params),
-        time=zero,
-        score=zero,
+        time=jnp.zeros_like(col),
+        score=jnp.zeros_like(col),
     )
     return render(state, params), state
 
