@@ -168,7 +168,7 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     start_key, noise_key = jax.random.split(key)
     start = jax.random.uniform(start_key, (4,), jnp.float32, -START_RANGE, START_RANGE)
     time, score = (jnp.zeros_like(start, jnp.int32, ()) for _ in range(2))
-    state = State(*start, draw_noise(noise_key, params), time, score)
+    state = State(*start, noise=draw_noise(noise_key, params), time=time, score=score)
     return render(state, params), state
 
 
