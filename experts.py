@@ -184,9 +184,8 @@ def _steps_to_fall(state: cartpole.State, action: int, params: cartpole.Params) 
         alive = alive & cartpole.in_range(state)
         return (state, survived + jnp.int32(alive), alive), None
 
-    (_, survived, _), _ = jax.lax.scan(
-        push, (state, jnp.int32(0), jnp.bool_(True)), length=_CARTPOLE_FALL_STEPS
-    )
+    none, alive = jnp.zeros_like(state.x, jnp.int32), jnp.ones_like(state.x, bool)
+    (_, survived, _), _ = jax.lax.scan(push, (state, none, alive), length=_CARTPOLE_FALL_STEPS)
     return survived
 
 
@@ -295,7 +294,8 @@ def distances(targets: jax.Array, walls: jax.Array) -> jax.Array:
         return closer, jnp.any(closer != distance)
 
     start = jnp.where(targets & ~walls, 0, _FAR).astype(jnp.int32)
-    return jax.lax.while_loop(lambda carry: carry[1], spread, (start, jnp.bool_(True)))[0]
+    changed = jnp.ones_like(start, bool, ())
+    return jax.lax.while_loop(lambda carry: carry[1], spread, (start, changed))[0]
 
 
 def _after_moves(distance: jax.Array, state: navigator.State) -> jax.Array:

@@ -23,9 +23,13 @@ along a whole row of bytes and consists of selects alone. Gathers and per-pixel 
 several times slower; ``docs/performance.md`` has the measurements.
 """
 
-from collections.abc import Callable
+import contextlib
+import dataclasses
+import importlib
+import json
+from collections.abc import Callable, Iterable
 from functools import cache, partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +69,8 @@ __all__ = [
     "parse_art",
     "pixels",
     "rectangle",
+    "register_params",
+    "register_state",
     "spans",
     "sprite",
     "text",
@@ -81,6 +87,7 @@ Tile = tuple[Art, ...]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_T = TypeVar("_T")
 
 OBS_SIZES: tuple[int, ...] = (128, 256)
 """Frame sizes in pixels that the games offer. All layout is computed from the size, so adding a
@@ -261,6 +268,52 @@ _DIAMOND = """
 CARDS: tuple[Tile, ...] = tuple((_CARD, suit) for suit in (_HEART, _SPADE, _CLUB, _DIAMOND))
 """One playing card per suit, as tiles: heart, spade, club, diamond. They differ in shape and
 hue."""
+
+
+# --- types of params and states ------------------------------------------------------------------
+
+
+def register_params(params: type[_T]) -> type[_T]:
+    """Make a game's Params a pytree of JAX that ``jax.export`` can write, and add ``replace``.
+
+    params: a frozen dataclass. Fields whose metadata has ``"static": True`` are part of the
+    pytree's structure; each is an int, float, bool or str. ``params.replace(name=value, ...)`` is
+    ``dataclasses.replace``, as for the dataclasses of flax. Returns params.
+    """
+    jax.tree_util.register_dataclass(params)
+    setattr(params, "replace", dataclasses.replace)  # noqa: B010
+    fields = dataclasses.fields(params)  # pyright: ignore[reportArgumentType]
+    static = [field.name for field in fields if field.metadata.get("static")]
+    data = [field.name for field in fields if not field.metadata.get("static")]
+
+    def unflatten(values: Iterable[Any], children: Iterable[Any]) -> _T:
+        return params(**dict(zip([*static, *data], [*values, *children])))
+
+    _register_for_export(
+        "register_pytree_node_serialization",
+        params,
+        serialize_auxdata=lambda values: json.dumps(values).encode(),
+        deserialize_auxdata=json.loads,
+        from_children=unflatten,
+    )
+    return params
+
+
+def register_state(state: type[_T]) -> type[_T]:
+    """Let ``jax.export`` write a NamedTuple, e.g. a game's State. Returns it."""
+    _register_for_export("register_namedtuple_serialization", state)
+    return state
+
+
+def _register_for_export(function: str, class_: type, **how: Any) -> None:
+    """Call a function of ``jax.export`` to register a class by its full name.
+
+    Does nothing where that is not possible: jax 0.5 does not install absl, which its export
+    imports, and a module that is loaded twice has registered the name already.
+    """
+    with contextlib.suppress(ImportError, ValueError):
+        register = getattr(importlib.import_module("jax.export"), function)
+        register(class_, serialized_name=f"{class_.__module__}.{class_.__qualname__}", **how)
 
 
 # --- layout --------------------------------------------------------------------------------------
@@ -502,7 +555,7 @@ def cells(
     )
 
 
-@_jit("glyphs", "inks", "size", "top", "left")
+@_jit("glyphs", "inks", "size", "top", "left", "gap")
 def glyphs(
     canvas: jax.Array,
     ids: jax.Array,
@@ -513,6 +566,7 @@ def glyphs(
     ink_ids: jax.Array | None = None,
     top: int = 0,
     left: int = 0,
+    gap: int = 0,
 ) -> jax.Array:
     """Draw a board of glyphs, each in one ink, and keep the canvas around the ink.
 
@@ -521,14 +575,16 @@ def glyphs(
     ``#`` for ink, at most 8 rows high and all of one height; each is centered in its cell at the
     largest whole multiple of its size that fits. inks: keys of PALETTE, one per glyph or a single
     one for all; with ``ink_ids``, int[rows, columns], an index into ``inks`` per cell. size: a
-    cell's (height, width) in pixels. top, left: the board's corner in pixels.
+    cell's (height, width) in pixels. top, left: the board's corner in pixels. gap: pixels left free
+    at the bottom and right of each cell, as in :func:`cells`; a glyph for which there is no other
+    room extends over them.
 
     Unlike in ``board``, the cost per pixel does not depend on the number of glyphs and inks: the
     choice is made once per row of cells and column of bytes, with a glyph's rows as the bits of one
     byte.
     """
     width = canvas.shape[1] // 3
-    line_bits, row_bits = _glyph_bits(glyphs, *size)
+    line_bits, row_bits = _glyph_bits(glyphs, *size, gap)
     line_inks = np.stack([_bytes(color, size[1]) for color in inks])
     if ink_ids is not None:
         bits = _lines(ids, line_bits, left, width)
@@ -603,7 +659,7 @@ def _glyph_art(glyph):
     return art
 
 
-def _glyph_bits(glyphs, height, width):
+def _glyph_bits(glyphs, height, width, gap=0):
     """Glyphs as bits, in cells of height x width pixels.
 
     Returns (uint8[glyphs, 3 * width], the ink of each byte column, one bit per glyph row;
@@ -616,22 +672,30 @@ def _glyph_bits(glyphs, height, width):
             "the glyphs of a board must all have one height, but they have "
             f"{[len(art) for art in arts]} rows"
         )
-    scale = min(min(height // rows, width // art.shape[1]) for art in arts)
+    scale = _glyph_scale(arts, height - gap, width - gap) or _glyph_scale(arts, height, width)
     lines = []
     for art in arts:
         padded = np.pad(art, ((0, 0), (0, 1)))  # the last column is the blank beside the glyph
         packed = np.packbits(padded, axis=0, bitorder="little")[0]
-        lines.append(np.repeat(packed[_fit(art.shape[1], width, scale)], 3))
+        lines.append(np.repeat(packed[_fit(art.shape[1], width, scale, gap)], 3))
     bit = np.append(1 << np.arange(rows), 0).astype(np.uint8)
-    return np.stack(lines), bit[_fit(rows, height, scale)]
+    return np.stack(lines), bit[_fit(rows, height, scale, gap)]
 
 
-def _fit(length, cell, scale):
-    """The glyph row (or column) shown by each pixel of a cell, -1 for none: NumPy int[cell]."""
+def _glyph_scale(arts, height, width):
+    """The largest whole multiple at which every glyph fits, 0 if there is none."""
+    return min(min(height // art.shape[0], width // art.shape[1]) for art in arts)
+
+
+def _fit(length, cell, scale, gap):
+    """The glyph row (or column) shown by each pixel of a cell, -1 for none: NumPy int[cell].
+
+    An odd pixel of the gap is not taken into account, so that its place is a margin.
+    """
     pixel = np.arange(cell)
     if scale == 0:  # the cell is too small for whole pixels
         return pixel * length // cell
-    place = (pixel - (cell - scale * length) // 2) // scale
+    place = (pixel - max((cell - scale * length) // 2 - gap // 2, 0)) // scale
     return np.where((place >= 0) & (place < length), place, -1)
 
 

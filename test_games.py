@@ -12,22 +12,24 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import os
 import pathlib
 import re
 import subprocess
 import sys
 import typing
-from contextlib import contextmanager
 from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import checkify
 
-from popgym_arcade import GAMES, REGISTERED_ENVIRONMENTS, REGISTRY, experts, make, registry
+from popgym_arcade import GAMES, REGISTERED_ENVIRONMENTS, REGISTRY, Action, experts, make, registry
 from popgym_arcade import render as draw
 from popgym_arcade.play.rules import rules_of
+from popgym_arcade.wrappers import auto_reset
 from tests.testing import (
     BATCH,
     DOWN,
@@ -40,11 +42,13 @@ from tests.testing import (
     compiled_programs,
     keys,
     many_starts,
+    on_one_device,
     one_of,
     rendered,
     rollout,
     shown_by,
     some_states,
+    switched,
 )
 
 TWINS = [pytest.param(False, id="MDP"), pytest.param(True, id="POMDP")]
@@ -334,17 +338,23 @@ def test_an_unknown_action_only_lets_time_pass(name):
 # --- the switches of JAX -------------------------------------------------------------------------
 
 
-@contextmanager
-def switched(**values):
-    """JAX with other values of its options, e.g. jax_enable_x64=True."""
-    before = {name: getattr(jax.config, name) for name in values}
-    try:
-        for name, value in values.items():
-            jax.config.update(name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
+def bare_play(env, params, key, steps):
+    """Play in one scan without looking: the last state and what ``step`` paid, float32[steps]."""
+
+    def body(state, key_and_action):
+        step_key, action = key_and_action
+        _, state, reward, _, _ = env.step(step_key, state, action, params)
+        return state, reward
+
+    reset_key, steps_key = jax.random.split(key)
+    actions = np.arange(steps, dtype=np.int32) % 5
+    _, start = env.reset(reset_key, params)
+    return jax.lax.scan(body, start, (jax.random.split(steps_key, steps), actions))
+
+
+def types_of(tree):
+    """The shape and dtype of every leaf."""
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
 def half_expert(env, params, key, steps):
@@ -370,7 +380,7 @@ def test_x64_changes_no_dtype(name, partial_obs):
 
     def types():
         played = jax.eval_shape(partial(half_expert, env, params, steps=2), jax.random.key(0))
-        return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), played)
+        return types_of(played)
 
     expected = types()
     with switched(jax_enable_x64=True):
@@ -403,6 +413,257 @@ def test_no_shape_or_dtype_is_promoted_implicitly(name, partial_obs):
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), played[0][1]
         )
         jax.eval_shape(env.step, jax.random.key(0), state, np.int32(0), params)
+
+
+@pytest.mark.slow
+@every_game
+@both_twins
+def test_debug_switches_find_no_fault_in_play(name, partial_obs):
+    env, params = make(name, partial_obs=partial_obs)
+    with switched(jax_debug_nans=True, jax_debug_key_reuse=True):
+        played = jax.jit(partial(bare_play, env, params, steps=8))(jax.random.key(0))
+    assert np.isfinite(played[1]).all()
+
+
+@pytest.mark.slow
+@every_game
+@both_twins
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {"jax_check_tracer_leaks": True},
+        {"jax_threefry_partitionable": False},
+        {"jax_threefry_partitionable": True},
+        {"jax_default_prng_impl": "rbg"},
+    ],
+    ids=str,
+)
+def test_play_has_the_same_types_under_every_switch(name, partial_obs, switches):
+    env, params = make(name, partial_obs=partial_obs)
+    expected = jax.eval_shape(partial(half_expert, env, params, steps=2), jax.random.key(0))
+    with switched(**switches):
+        for key in (jax.random.key(0), jax.random.PRNGKey(0)):
+            assert jax.eval_shape(partial(half_expert, env, params, steps=2), key) == expected
+
+
+@pytest.mark.slow
+@every_game
+def test_an_episode_is_the_same_without_jit(name):
+    env, params = make(name)
+    functions = compiled(name)
+    with switched(jax_disable_jit=True):
+        _, state = env.reset(keys(0)[0], params)
+        after = env.step(keys(1)[0], state, Action.FIRE, params)
+    _, batch = functions.reset(keys(0), functions.params)
+    expected = functions.step(keys(1), batch, np.full(BATCH, FIRE, np.int32), functions.params)
+    assert_same(state, one_of(batch, 0), exact=False)
+    assert_same(after[1:], one_of(expected[1:], 0), exact=False)
+
+
+@pytest.mark.slow
+@every_game
+@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
+def test_typed_keys_of_another_generator_work(name, impl):
+    env, params = make(name)
+    key = jax.random.key(0, impl=impl)
+    _, state = jax.eval_shape(env.reset, key, params)
+    _, expected = jax.eval_shape(env.reset, jax.random.key(0), params)
+    assert state == expected
+    assert jax.eval_shape(env.step, key, state, 4, params)[1] == expected
+
+
+ACTIONS = [FIRE, np.int64(FIRE), np.uint8(FIRE), np.array(FIRE), Action.FIRE]
+
+
+def test_any_integer_scalar_is_an_action_under_jit():
+    env, params = make("NavigatorEasy")
+    key, step = jax.random.key(0), jax.jit(env.step)
+    _, state = jax.eval_shape(env.reset, key, params)
+    expected = jax.eval_shape(step, key, state, jnp.int32(FIRE), params)
+    for action in ACTIONS:
+        assert jax.eval_shape(step, key, state, action, params) == expected
+
+
+@pytest.mark.slow
+@every_game
+def test_any_integer_scalar_is_an_action(name):
+    functions = compiled(name)
+    env, params = functions.env, functions.params
+    _, start = functions.reset(keys(0), params)
+    expected = functions.step_env(keys(1), start, np.full(BATCH, FIRE, np.int32), params)
+    for action in ACTIONS:
+        played = env.step_env(keys(1)[0], one_of(start, 0), action, params)
+        assert_same(played[1:], one_of(expected[1:], 0), exact=False)
+
+
+# --- several devices, checks, exported programs --------------------------------------------------
+
+
+@every_game
+def test_the_rules_of_a_game_run_in_a_scan_under_shard_map(name, monkeypatch):
+    env, params = make(name)
+    module = REGISTRY[name].module
+    monkeypatch.setattr(module, "render", lambda state, params: state.time)  # drawing takes longest
+    step = auto_reset(module.reset, module.step, module.render)
+    env = env._replace(reset=module.reset, step=step)
+    jax.eval_shape(on_one_device(jax.vmap(partial(bare_play, env, params, steps=2))), keys(0))
+
+
+@pytest.mark.slow
+@every_environment
+@both_twins
+def test_games_and_experts_run_under_shard_map(name, partial_obs):
+    env, params = make(name, partial_obs=partial_obs)
+    play = jax.vmap(partial(half_expert, env, params, steps=2))
+    jax.eval_shape(on_one_device(play), keys(0))
+
+
+def run_in_new_process(code, *arguments, **environment):
+    """Run code with arguments, in the clone's folder, and pass on what it prints if it fails."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=GOLDEN.parent.parent,
+        env={**os.environ, **environment},
+    )
+    assert not done.returncode, done.stderr
+
+
+ON_FOUR_DEVICES = """
+import sys
+import jax, numpy as np
+from functools import partial
+from popgym_arcade import make
+from test_games import bare_play
+from tests.testing import PartitionSpec, shard_map
+
+assert jax.device_count() == 4
+mesh, spec = jax.sharding.Mesh(np.array(jax.devices()), ("device",)), PartitionSpec("device")
+keys = jax.random.split(jax.random.key(0), 8)
+for name in sys.argv[1:]:
+    env, params = make(name, partial_obs=True)
+    play = jax.vmap(partial(bare_play, env, params, steps=20))
+    expected = jax.jit(play)(keys)
+    sharded = jax.jit(shard_map(play, mesh=mesh, in_specs=spec, out_specs=spec))(keys)
+    mapped = jax.pmap(play)(keys.reshape(4, 2))
+    for one, other, third in zip(*map(jax.tree.leaves, (expected, sharded, mapped))):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(one, third.reshape(one.shape), rtol=1e-4, atol=1e-6)
+"""
+
+
+@pytest.mark.slow
+def test_four_devices_play_the_episodes_of_one():
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+    names = "BreakoutEasy", "NoisyCartPoleEasy", "MineSweeperEasy"
+    run_in_new_process(ON_FOUR_DEVICES, *names, XLA_FLAGS=flags, JAX_PLATFORMS="cpu")
+
+
+@pytest.mark.slow
+@every_game
+def test_checkify_finds_no_fault(name):
+    env, params = make(name)
+    checks = checkify.index_checks | checkify.float_checks
+    play = checkify.checkify(partial(bare_play, env, params, steps=8), errors=checks)
+    error, _ = jax.jit(play)(jax.random.key(0))
+    error.throw()
+
+
+@every_game
+def test_states_and_params_keep_their_types_in_an_exported_program(name):
+    pytest.importorskip("flatbuffers")
+    export = pytest.importorskip("jax.export")
+    _, params = make(name, partial_obs=True)
+    state = jax.tree.unflatten(  # of scalars, which are enough here
+        jax.tree.structure(jax.eval_shape(REGISTRY[name].reset, jax.random.key(0), params)[1]),
+        [jnp.int32(i) for i in range(len(REGISTRY[name].module.State._fields))],
+    )
+    program = export.export(jax.jit(lambda *arguments: arguments))(state, params)
+    read = export.deserialize(program.serialize())
+    assert (read.in_tree, read.out_tree) == (program.in_tree, program.out_tree)
+
+
+PLAY_EXPORTED = """
+import sys
+import jax, numpy as np
+from jax import export
+from pathlib import Path
+from popgym_arcade import make
+
+folder = Path(sys.argv[1])
+for name in sys.argv[2:]:
+    _, params = make(name, partial_obs=True, max_steps_in_episode=3)
+    reset, step = (
+        export.deserialize(bytearray((folder / f"{name}.{part}").read_bytes()))
+        for part in ("reset", "step")
+    )
+    key = jax.random.PRNGKey(0)
+    frame, state = reset.call(key, params)
+    np.save(folder / f"{name}.npy", frame)
+    for done in (False, False, True):
+        frame, state, reward, is_done, info = step.call(key, state, np.int32(7), params)
+        assert is_done == done, (name, done)
+"""
+
+
+@pytest.mark.slow
+def test_exported_programs_play_in_a_new_process(tmp_path):
+    pytest.importorskip("flatbuffers")
+    export = pytest.importorskip("jax.export")
+    key = jax.random.PRNGKey(0)  # jax 0.5 cannot write typed keys
+    for name in EASY:
+        env, params = make(name, partial_obs=True)
+        _, state = jax.eval_shape(env.reset, key, params)
+        programs = {
+            "reset": export.export(jax.jit(env.reset))(key, params),
+            "step": export.export(jax.jit(env.step))(key, state, jnp.int32(0), params),
+        }
+        for part, program in programs.items():
+            (tmp_path / f"{name}.{part}").write_bytes(program.serialize())
+    run_in_new_process(PLAY_EXPORTED, str(tmp_path), *EASY)
+    for name in EASY:
+        functions = compiled(name, True)
+        frames, _ = functions.reset(key[None], functions.params)
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), frames[0])
+
+
+@every_module
+def test_params_have_replace(module):
+    params = module.Params().replace(obs_size=256)
+    assert params == dataclasses.replace(module.Params(), obs_size=256) != module.Params()
+    with pytest.raises(TypeError, match="unexpected keyword argument"):
+        params.replace(obs_sise=256)
+
+
+@pytest.mark.slow
+@every_game
+def test_flax_keeps_params_and_states(name):
+    serialization = pytest.importorskip("flax.serialization")
+    functions = compiled(name)
+    state, params = functions.reset(keys(0), functions.params)[1], functions.params
+    restored = serialization.from_bytes(state, serialization.to_bytes(state))
+    assert type(restored) is type(state)
+    assert_same(restored, state)
+    fields = dataclasses.asdict(params)
+    assert params == params.replace(
+        **serialization.from_bytes(fields, serialization.to_bytes(fields))
+    )
+
+
+@pytest.mark.slow
+@every_game
+def test_orbax_keeps_params_and_states(name, tmp_path):
+    checkpoint = pytest.importorskip("orbax.checkpoint")
+    functions = compiled(name)
+    kept = {"params": functions.params, "state": functions.reset(keys(0), functions.params)[1]}
+    with checkpoint.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "kept", kept)
+        checkpointer.wait_until_finished()
+        restored = checkpointer.restore(tmp_path / "kept", kept)
+    assert restored["params"] == kept["params"]
+    assert type(restored["state"]) is type(kept["state"])
+    assert_same(restored["state"], kept["state"])
 
 
 # --- auto-reset, overrides, errors ---------------------------------------------------------------
@@ -877,7 +1138,7 @@ SIGNATURES = {
 }
 CONSTANTS = {"NAME", "VERSION", "RETURN_RANGE", "LEVELS"}
 PARAMS_CONTRACT = (
-    "Params is a frozen dataclass, registered with jax.tree_util.register_dataclass, with the "
+    "Params is a frozen dataclass, registered with draw.register_params, with the "
     "fields partial_obs, obs_size and max_steps_in_episode. Each field is an int, float, bool or "
     "str with a default and with metadata: 'allowed' gives the values that make takes, a range or "
     "a tuple for an int, a tuple for a bool or str, and (low, high) for a float; 'static': True "

@@ -19,6 +19,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from popgym_arcade import spaces
+from popgym_arcade.render import register_state
 
 __all__ = [
     "NO_ACTION",
@@ -269,6 +270,7 @@ def auto_reset(
 # --- episodes ------------------------------------------------------------------------------------
 
 
+@register_state
 class LogState(NamedTuple):
     """The state of ``log_episodes``: sums over the running and the last finished episode."""
 
@@ -303,9 +305,8 @@ def log_episodes(env: Environment) -> Environment:
 
     def reset(key, params=None):
         observation, env_state = env.reset(key, params)
-        return observation, LogState(
-            env_state, jnp.float32(0), jnp.int32(0), jnp.float32(0), jnp.int32(0)
-        )
+        sums = (jnp.zeros_like(key, dtype, ()) for dtype in 2 * (jnp.float32, jnp.int32))
+        return observation, LogState(env_state, *sums)
 
     def step_env(key, state, action, params=None):
         return _count(state, *env.step_env(key, state.env_state, action, params))
@@ -360,6 +361,7 @@ def _restart_sums(state: LogState, done: jax.Array) -> LogState:
 # --- actions -------------------------------------------------------------------------------------
 
 
+@register_state
 class StickyState(NamedTuple):
     """The state of ``sticky_actions``."""
 
@@ -380,14 +382,14 @@ def sticky_actions(env: Environment, probability: float = 0.25) -> Environment:
 
     def played(key, state, action):
         return jnp.where(
-            jax.random.bernoulli(key, probability),
+            jax.random.bernoulli(key, jnp.float32(probability)),  # float32 under x64 too
             state.last_action,
             jnp.asarray(action, jnp.int32),
         )
 
     def reset(key, params=None):
         observation, env_state = env.reset(key, params)
-        return observation, StickyState(env_state, jnp.int32(NO_ACTION))
+        return observation, StickyState(env_state, jnp.full_like(key, NO_ACTION, jnp.int32, ()))
 
     def step_env(key, state, action, params=None):
         sticky_key, step_key = jax.random.split(key)
@@ -619,6 +621,7 @@ def _check_frame(wrapper: str, frame: Any) -> None:
         )
 
 
+@register_state
 class StackState(NamedTuple):
     """The state of ``frame_stack``."""
 
@@ -703,8 +706,9 @@ def both_views(env: Environment) -> Environment:
     this one change both observations alike. Returns an Environment. Its functions raise ValueError
     if there is a ``frame_stack`` inside, whose state holds frames of one twin only: put it outside.
 
-    Each function of env is called once per twin. The twins differ only in drawing, so under jit the
-    compiler merges everything else.
+    Each function of env is called once per twin, with the same key, which is cloned so that
+    ``jax_debug_key_reuse`` allows that. The twins differ only in drawing, so under jit the compiler
+    merges everything else.
     """
 
     def of_both(function, params):
@@ -715,13 +719,13 @@ def both_views(env: Environment) -> Environment:
         }
 
     def reset(key, params=None):
-        both = of_both(lambda twin: env.reset(key, twin), params)
+        both = of_both(lambda twin: env.reset(jax.random.clone(key), twin), params)
         _check_no_stack(both["full"][1])
         return {view: observation for view, (observation, _) in both.items()}, both["full"][1]
 
     def stepper(step):
         def step_both(key, state, action, params=None):
-            both = of_both(lambda twin: step(key, state, action, twin), params)
+            both = of_both(lambda twin: step(jax.random.clone(key), state, action, twin), params)
             observations = {view: transition[0] for view, transition in both.items()}
             _, next_state, reward, done, info = both["full"]
             last = {

@@ -73,7 +73,7 @@ _CARDS_PER_ROW = 9
 _EMPTY = -1  # no card here
 
 
-@jax.tree_util.register_dataclass
+@draw.register_params
 @dataclass(frozen=True)
 class Params:
     """The parameters of a level.
@@ -93,6 +93,7 @@ class Params:
     deck_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})
 
 
+@draw.register_state
 class State(NamedTuple):
     """One episode; N is params.num_cards. Suits: 0 heart, 1 spade, 2 club, 3 diamond."""
 
@@ -109,9 +110,8 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     key: a typed or raw PRNG key. params: Params. Returns (observation uint8[S, S, 3], State).
     """
     deck = shuffle_deck(key, params.num_cards)
-    state = State(
-        deck, answered=jnp.int32(0), selected=jnp.int32(0), time=jnp.int32(0), score=jnp.int32(0)
-    )
+    answered, selected, time, score = (jnp.zeros_like(deck[0]) for _ in range(4))
+    state = State(deck, answered, selected, time, score)
     return render(state, params), state
 
 

@@ -200,7 +200,7 @@ _PERISCOPE_TILES = tuple(
 )
 
 
-@jax.tree_util.register_dataclass
+@draw.register_params
 @dataclass(frozen=True)
 class Params:
     """The parameters of a level.
@@ -225,6 +225,7 @@ class Params:
     repeat_reward: float = field(default=-1.0, metadata={"allowed": draw.ANY_REWARD})
 
 
+@draw.register_state
 class State(NamedTuple):
     """One episode; n is params.board_size."""
 
@@ -245,10 +246,9 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     size = params.board_size
     cursor_key, fleet_key = jax.random.split(key)
     row, col = divmod(jax.random.randint(cursor_key, (), 0, size * size, jnp.int32), size)
-    ships, shots = place_fleet(fleet_key, size), jnp.zeros((size, size), bool)
-    state = State(
-        ships, shots, row, col, repeats=jnp.int32(0), time=jnp.int32(0), score=jnp.int32(0)
-    )
+    ships = place_fleet(fleet_key, size)
+    repeats, time, score = (jnp.zeros_like(row) for _ in range(3))
+    state = State(ships, jnp.zeros_like(ships), row, col, repeats, time, score)
     return render(state, params), state
 
 

@@ -165,7 +165,7 @@ _BANDS = (0, BRICK_ROWS[-1] + 1), (BRICK_ROWS[-1] + 1, PADDLE_ROW), (PADDLE_ROW,
 _FREE_BAND = _BANDS[1]
 
 
-@jax.tree_util.register_dataclass
+@draw.register_params
 @dataclass(frozen=True)
 class Params:
     """The parameters of a level.
@@ -189,6 +189,7 @@ class Params:
     lost_reward: float = field(default=-1.0, metadata={"allowed": draw.ANY_REWARD})
 
 
+@draw.register_state
 class State(NamedTuple):
     """One episode."""
 
@@ -211,9 +212,10 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     """
     ball_key, paddle_key = jax.random.split(key)
     direction, column = divmod(jax.random.randint(ball_key, (), 0, 2 * COLUMNS, jnp.int32), COLUMNS)
-    row, zero = jnp.int32(START_ROW), jnp.int32(0)
+    row, zero = jnp.full_like(column, START_ROW), jnp.zeros_like(column)
     paddle = jax.random.randint(paddle_key, (), 0, COLUMNS + 1 - params.paddle_width, jnp.int32)
-    bricks = jnp.asarray(np.isin(np.arange(ROWS), BRICK_ROWS)[:, None] & np.ones(COLUMNS, bool))
+    strike, no_bricks = (jnp.zeros_like(zero, bool, shape) for shape in ((), (ROWS, COLUMNS)))
+    bricks = no_bricks | np.isin(np.arange(ROWS), BRICK_ROWS)[:, None]
     state = State(
         row,
         column,
@@ -222,7 +224,7 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
         column,
         paddle,
         bricks,
-        strike=jnp.bool_(False),
+        strike,
         time=zero,
         score=zero,
     )

@@ -113,7 +113,7 @@ _POLE_LENGTH, _POLE_THICKNESS, _HINGE = 58, 4, 8
 _FAR_OUTSIDE = -(1 << 16)  # sub-pixels: the position of a hidden cart
 
 
-@jax.tree_util.register_dataclass
+@draw.register_params
 @dataclass(frozen=True)
 class Params:
     """The parameters of a level.
@@ -145,6 +145,7 @@ class Params:
     episode_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})
 
 
+@draw.register_state
 class State(NamedTuple):
     """One episode."""
 
@@ -166,9 +167,8 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     """
     start_key, noise_key = jax.random.split(key)
     start = jax.random.uniform(start_key, (4,), jnp.float32, -START_RANGE, START_RANGE)
-    state = State(
-        *start, noise=draw_noise(noise_key, params), time=jnp.int32(0), score=jnp.int32(0)
-    )
+    time, score = (jnp.zeros_like(start, jnp.int32, ()) for _ in range(2))
+    state = State(*start, noise=draw_noise(noise_key, params), time=time, score=score)
     return render(state, params), state
 
 

@@ -72,7 +72,7 @@ _CARDS_PER_ROW = 9
 _EMPTY = -1  # no card here
 
 
-@jax.tree_util.register_dataclass
+@draw.register_params
 @dataclass(frozen=True)
 class Params:
     """The parameters of a level.
@@ -94,6 +94,7 @@ class Params:
     deck_reward: float = field(default=1.0, metadata={"allowed": draw.ANY_REWARD})
 
 
+@draw.register_state
 class State(NamedTuple):
     """One episode; N is params.num_cards, K is params.num_suits.
 
@@ -118,7 +119,7 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     values, queries = (
         deal(key, params.num_cards, params.num_suits) for key in jax.random.split(key)
     )
-    zero, seen = jnp.int32(0), jnp.zeros(params.num_suits, jnp.int32)
+    zero, seen = (jnp.zeros_like(values, shape=shape) for shape in ((), params.num_suits))
     state = State(values, queries, index=zero, seen=seen, counter=zero, time=zero, score=zero)
     return render(state, params), state
 

@@ -40,7 +40,8 @@ Differences from 0.0.7:
 Versions:
 * 1 (0.1.0): first version.
 * 2 (0.2.0): the POMDP hides where the cursor is after time 0. With cursor_hidden=False it draws
-  the cursor's cell in its place on the field, as in version 1.
+  the cursor's cell in its place on the field, as in version 1. In frames of 256 pixels, digits and
+  mines leave a margin in their cells.
 """
 
 from dataclasses import dataclass, field
@@ -127,7 +128,7 @@ _ENLARGED_TILES = (  # one per paper, except the cursor's
 )
 
 
-@jax.tree_util.register_dataclass
+@draw.register_params
 @dataclass(frozen=True)
 class Params:
     """The parameters of a level.
@@ -162,6 +163,7 @@ class Params:
             )
 
 
+@draw.register_state
 class State(NamedTuple):
     """One episode; n is params.board_size."""
 
@@ -182,8 +184,9 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     size = params.board_size
     cursor_key, mines_key = jax.random.split(key)
     row, col = divmod(jax.random.randint(cursor_key, (), 0, size * size, jnp.int32), size)
-    mines, dug = place_mines(mines_key, params.num_mines, size), jnp.zeros((size, size), bool)
-    state = State(mines, dug, row, col, repeats=jnp.int32(0), time=jnp.int32(0), score=jnp.int32(0))
+    mines = place_mines(mines_key, params.num_mines, size)
+    repeats, time, score = (jnp.zeros_like(row) for _ in range(3))
+    state = State(mines, jnp.zeros_like(mines), row, col, repeats, time, score)
     return render(state, params), state
 
 
@@ -229,7 +232,7 @@ def place_mines(key: jax.Array, count: int, size: int) -> jax.Array:
         cell, last_cell = (cells == number for number in draw)
         return mines | jnp.where(jnp.any(mines & cell), last_cell, cell), None
 
-    mines = jnp.zeros(size * size, bool)
+    mines = jnp.zeros_like(drawn, bool, cells.shape)
     mines, _ = jax.lax.scan(place, mines, (drawn, last), unroll=min(count, _UNROLLED))
     return mines.reshape(size, size)
 
@@ -308,8 +311,7 @@ def _draw_board(canvas: jax.Array, glyph: jax.Array, cursor: jax.Array) -> jax.A
 
 def _draw_papers(canvas: jax.Array, paper: jax.Array) -> jax.Array:
     """Draw the field without what is on its cells. paper: int[n, n], indices into _PAPERS."""
-    gap = draw.pixels(canvas.shape[1] // 3, 1)
-    return draw.cells(canvas, paper, colors=_PAPERS, gap=gap, **_place_of(canvas, len(paper)))
+    return draw.cells(canvas, paper, colors=_PAPERS, **_place_of(canvas, len(paper)))
 
 
 def _draw_enlarged(canvas: jax.Array, glyph: jax.Array, *, shown: jax.Array) -> jax.Array:
@@ -340,7 +342,7 @@ def _place_of(canvas: jax.Array, size: int) -> dict[str, Any]:
     height, width = canvas.shape[0], canvas.shape[1] // 3
     side = height // size
     top, left = ((length - side * size) // 2 for length in (height, width))
-    return dict(size=(side, side), top=top, left=left)
+    return dict(size=(side, side), top=top, left=left, gap=draw.pixels(width, 1))
 
 
 LEVELS: dict[str, Params] = {

@@ -136,7 +136,7 @@ _THINGS = ((_FLOOR,), (_FLOOR, _TNT), (_FLOOR, _TREASURE))
 _TILES = _THINGS + tuple((*thing, _AGENT) for thing in _THINGS)
 
 
-@jax.tree_util.register_dataclass
+@draw.register_params
 @dataclass(frozen=True)
 class Params:
     """The parameters of a level.
@@ -158,6 +158,7 @@ class Params:
     idle_reward: float = field(default=-0.5, metadata={"allowed": draw.ANY_REWARD})
 
 
+@draw.register_state
 class State(NamedTuple):
     """One episode; n is params.board_size."""
 
@@ -181,7 +182,8 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     )
     path = random_path(path_key, row, col, treasure_row, treasure_col, params.board_size)
     tnt = place_tnt(tnt_key, path)
-    state = State(tnt, treasure_row, treasure_col, row, col, time=jnp.int32(0), score=jnp.int32(0))
+    time, score = (jnp.zeros_like(row) for _ in range(2))
+    state = State(tnt, treasure_row, treasure_col, row, col, time, score)
     return render(state, params), state
 
 

@@ -117,7 +117,7 @@ _PLAYER_INK = len(COLORS)
 _WALL = 2  # thickness of the lane's walls in layout units
 
 
-@jax.tree_util.register_dataclass
+@draw.register_params
 @dataclass(frozen=True)
 class Params:
     """The parameters of a level.
@@ -149,6 +149,7 @@ class Params:
             )
 
 
+@draw.register_state
 class State(NamedTuple):
     """One episode."""
 
@@ -166,13 +167,14 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
     key: a typed or raw PRNG key. params: Params. Returns (observation uint8[S, S, 3], State).
     """
     column_key, visible_key = jax.random.split(key)
+    col = lane_column(column_key, params)
     state = State(
-        enemies=jnp.zeros((SIZE, SIZE), bool),
-        row_colors=jnp.zeros(SIZE, jnp.int32),
-        col=lane_column(column_key, params),
+        enemies=jnp.zeros_like(col, bool, (SIZE, SIZE)),
+        row_colors=jnp.zeros_like(col, shape=SIZE),
+        col=col,
         visible=draw_visible(visible_key, params),
-        time=jnp.int32(0),
-        score=jnp.int32(0),
+        time=jnp.zeros_like(col),
+        score=jnp.zeros_like(col),
     )
     return render(state, params), state
 

@@ -209,7 +209,7 @@ _BOARD_LEFT, _BORDER = 24, 2  # the board's left side and its border's thickness
 _Tree = TypeVar("_Tree")
 
 
-@jax.tree_util.register_dataclass
+@draw.register_params
 @dataclass(frozen=True)
 class Params:
     """The parameters of a level.
@@ -234,6 +234,7 @@ class Params:
     lost_reward: float = field(default=-1.0, metadata={"allowed": draw.ANY_REWARD})
 
 
+@draw.register_state
 class State(NamedTuple):
     """One episode; P is params.num_previews. Kinds of pieces: 0 I, 1 O, 2 T, 3 S, 4 Z, 5 J, 6 L."""
 
@@ -257,19 +258,20 @@ def reset(key: jax.Array, params: Params) -> tuple[jax.Array, State]:
 
     key: a typed or raw PRNG key. params: Params. Returns (observation uint8[S, S, 3], State).
     """
-    bag, zero = shuffle_bag(key), jnp.int32(0)
+    bag = shuffle_bag(key)
+    zero = jnp.zeros_like(bag[0])
     state = State(
-        board=jnp.zeros((ROWS, COLUMNS), jnp.int8),
+        board=jnp.zeros_like(bag, jnp.int8, (ROWS, COLUMNS)),
         piece=bag[0],
         row=zero,
-        col=jnp.int32(START_COL),
+        col=jnp.full_like(zero, START_COL),
         rotation=zero,
         next_pieces=bag[1 : params.num_previews + 1],
         bag=bag,
-        bag_index=jnp.int32(params.num_previews + 1),
+        bag_index=jnp.full_like(zero, params.num_previews + 1),
         lines=zero,
-        just_locked=jnp.bool_(False),
-        fresh=jnp.bool_(True),
+        just_locked=jnp.zeros_like(zero, bool),
+        fresh=jnp.ones_like(zero, bool),
         time=zero,
         score=zero,
     )

@@ -23,6 +23,7 @@ from popgym_arcade.wrappers import (
     sticky_actions,
 )
 from tests import toy
+from tests.testing import on_one_device, switched
 
 LIMIT = 5
 NUM_ENVS = 8
@@ -517,9 +518,99 @@ def test_wrappers_compose_under_jit_and_vmap_and_match_their_space(name):
 def test_no_shape_or_dtype_is_promoted_implicitly(wrap):
     env, _ = make("NavigatorEasy", final_observation=True)
     wrapped, key = wrap(env), jax.random.key(0)
-    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
-        _, state = jax.eval_shape(wrapped.reset, key)
-        jax.eval_shape(wrapped.step, key, state, jnp.int32(1))
+    expected = transition_types(wrapped, key)
+    strict = {"jax_numpy_rank_promotion": "raise", "jax_numpy_dtype_promotion": "strict"}
+    with switched(**strict, jax_enable_x64=True):
+        assert transition_types(wrapped, key) == expected
+
+
+def transition_types(env, key):
+    """The types of what ``step`` returns after ``reset``."""
+    _, state = jax.eval_shape(env.reset, key)
+    return jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), jax.eval_shape(env.step, key, state, jnp.int32(1))
+    )
+
+
+def in_all_wrappers(env):
+    """An environment in every wrapper."""
+    return log_episodes(
+        sticky_actions(frame_stack(normalize(resize(grayscale(both_views(env)), 16, 16)), 2))
+    )
+
+
+def played_in_all_wrappers(key=None, **switches):
+    """What 40 steps of the toy game in every wrapper return, under switches of JAX."""
+    with switched(**switches):
+        env, params = game(final_observation=True)
+        env = in_all_wrappers(env)
+
+        @jax.jit
+        def play(key):
+            def body(state, number):
+                step_key = jax.random.fold_in(key, number)
+                transition = env.step(step_key, state, number % 5, params)
+                return transition[1], transition
+
+            first = env.reset(key, params)
+            return first, jax.lax.scan(body, first[1], jnp.arange(40, dtype=jnp.int32))[1]
+
+        played = jax.tree.map(np.asarray, play(jax.random.key(0) if key is None else key))
+    assert np.any(played[1][3]) and not np.all(played[1][3])
+    return played
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "switch",
+    [
+        "jax_enable_x64",
+        "jax_debug_nans",
+        "jax_check_tracer_leaks",
+        "jax_disable_jit",
+        "jax_debug_key_reuse",
+    ],
+)
+def test_a_seed_plays_the_same_episode_in_all_wrappers_under_every_switch(switch):
+    expected, found = played_in_all_wrappers(), played_in_all_wrappers(**{switch: True})
+    for one, other in zip(*map(jax.tree.leaves, (expected, found))):
+        assert one.dtype == other.dtype
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {"jax_threefry_partitionable": False},
+        {"jax_threefry_partitionable": True},
+        {"jax_default_prng_impl": "rbg"},
+    ],
+    ids=str,
+)
+def test_all_wrappers_work_with_other_random_numbers(switches):
+    expected = played_in_all_wrappers()
+    with switched(**switches):
+        keys = jax.random.key(0), jax.random.PRNGKey(0)
+    for key in keys:
+        found = played_in_all_wrappers(key, **switches)
+        assert [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(found)] == [
+            (leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(expected)
+        ]
+
+
+def test_all_wrappers_run_in_a_scan_under_shard_map():
+    env, params = game(final_observation=True)
+    env = in_all_wrappers(env)
+
+    def play(key):
+        def body(state, number):
+            return env.step(key, state, number, params)[1], None
+
+        return jax.lax.scan(body, env.reset(key, params)[1], jnp.arange(3, dtype=jnp.int32))[0]
+
+    keys = jax.random.split(jax.random.key(0), 2)
+    jax.eval_shape(on_one_device(jax.vmap(play)), keys)
 
 
 # --- equality, pickles and copies ----------------------------------------------------------------

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 from scipy import stats
 
 from popgym_arcade import REGISTRY, experts, make
@@ -84,6 +86,35 @@ def script(path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def switched(**values):
+    """JAX with other values of its options, e.g. jax_enable_x64=True."""
+    before = {name: getattr(jax.config, name) for name in values}
+    try:
+        for name, value in values.items():
+            jax.config.update(name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+
+
+shard_map = getattr(jax, "shard_map", None)
+if shard_map is None:  # an old version, whose check lacks rules for loops
+    from jax.experimental.shard_map import shard_map
+
+    shard_map = partial(shard_map, check_rep=False)
+
+
+def on_one_device(function):
+    """A function of keys under shard_map. Its types are as strict as those of several devices."""
+    mesh, spec = (
+        jax.sharding.Mesh(np.array(jax.devices()[:1]), ("device",)),
+        PartitionSpec("device"),
+    )
+    return shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec)
 
 
 # --- compiled functions --------------------------------------------------------------------------

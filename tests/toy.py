@@ -37,17 +37,18 @@ class State(NamedTuple):
 
 def reset(key, params):
     """Begin an episode."""
-    state = State(jax.random.randint(key, (), 0, CELLS), jnp.int32(0))
+    position = jax.random.randint(key, (), 0, CELLS, jnp.int32)
+    state = State(position, time=jnp.zeros_like(position))
     return render(state, params), state
 
 
 def step(key, state, action, params):
     """Play one step."""
-    moved = (action == 3) - jnp.int32(action == 2)
+    moved = jnp.int32(action == 3) - jnp.int32(action == 2)
     state = State(state.position + moved, state.time + 1)
     terminated = (state.position < 0) | (state.position >= CELLS)
     truncated = state.time >= params.max_steps_in_episode
-    reward = jnp.where(moved == 0, 0, jax.random.uniform(key))
+    reward = jnp.where(moved == 0, 0, jax.random.uniform(key, dtype=jnp.float32))
     info = {
         "terminated": terminated,
         "truncated": truncated,
@@ -59,7 +60,7 @@ def step(key, state, action, params):
 def render(state, params):
     """Draw a bar at the position, of a colour that tells the time."""
     hidden = params.partial_obs & (state.time > 0)
-    columns = np.arange(params.obs_size) * CELLS // params.obs_size
+    columns = np.arange(params.obs_size, dtype=np.int32) * CELLS // params.obs_size
     bar = (columns == state.position) & ~hidden
     color = jnp.stack([jnp.int32(255), 20 * state.time % 256, jnp.int32(90)])
     frame = jnp.where(bar[:, None], color, 30).astype(jnp.uint8)

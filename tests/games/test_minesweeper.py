@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from popgym_arcade import REGISTRY, make
+from popgym_arcade import render as draw
 from popgym_arcade.games import minesweeper
 from tests.testing import (
     DOWN,
@@ -21,6 +22,7 @@ from tests.testing import (
     chi_square_p,
     keys,
     many_starts,
+    one_of,
     rendered,
     run_script,
     some_states,
@@ -99,6 +101,25 @@ def test_all_digits_and_the_mine_look_different_with_and_without_the_cursor(name
     for partial_obs, states in ((False, state), (False, away), (True, state)):
         frames = rendered(name, partial_obs, states, obs_size=obs_size).reshape(16, -1)
         assert len(np.unique(frames, axis=0)) == 11
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LEVELS)
+def test_a_digit_under_the_cursor_leaves_a_margin_at_256_pixels(name):
+    state, (_, params) = ten_marks_and_covered_cells(name), make(name, obs_size=256)
+
+    def drawn(i):
+        return np.asarray(minesweeper.render(one_of(state, i), params))
+
+    paper = np.all(drawn(10) == draw.PALETTE["y"], axis=2)  # covered: nothing but the cursor
+    rows, cols = (np.flatnonzero(paper.any(axis=axis)) for axis in (1, 0))
+    assert paper[np.ix_(rows, cols)].all()
+    edge = paper.copy()
+    edge[rows[1] : rows[-1], cols[1] : cols[-1]] = False
+    for mark in (0, 8, 9):  # a mine is as wide as it is high
+        digit = drawn(mark)
+        assert np.any(digit[paper] != draw.PALETTE["y"])
+        assert np.all(digit[edge] == draw.PALETTE["y"])
 
 
 @pytest.mark.parametrize("name", LEVELS)
