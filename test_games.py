@@ -572,7 +572,7 @@ def test_checkify_finds_no_fault(name):
 
 @every_game
 def test_states_and_params_keep_their_types_in_an_exported_program(name):
-    pytest.importorskip("flatbuffers")
+    client("flatbuffers")
     export = pytest.importorskip("jax.export")
     _, params = make(name, partial_obs=True)
     state = jax.tree.unflatten(  # of scalars, which are enough here
@@ -609,7 +609,7 @@ for name in sys.argv[2:]:
 
 @pytest.mark.slow
 def test_exported_programs_play_in_a_new_process(tmp_path):
-    pytest.importorskip("flatbuffers")
+    client("flatbuffers")
     export = pytest.importorskip("jax.export")
     key = jax.random.PRNGKey(0)  # jax 0.5 cannot write typed keys
     for name in EASY:
@@ -639,7 +639,7 @@ def test_params_have_replace(module):
 @pytest.mark.slow
 @every_game
 def test_flax_keeps_params_and_states(name):
-    serialization = pytest.importorskip("flax.serialization")
+    serialization = client("flax.serialization")
     functions = compiled(name)
     state, params = functions.reset(keys(0), functions.params)[1], functions.params
     restored = serialization.from_bytes(state, serialization.to_bytes(state))
@@ -654,7 +654,7 @@ def test_flax_keeps_params_and_states(name):
 @pytest.mark.slow
 @every_game
 def test_orbax_keeps_params_and_states(name, tmp_path):
-    checkpoint = pytest.importorskip("orbax.checkpoint")
+    checkpoint = client("orbax.checkpoint")
     functions = compiled(name)
     kept = {"params": functions.params, "state": functions.reset(keys(0), functions.params)[1]}
     with checkpoint.StandardCheckpointer() as checkpointer:
