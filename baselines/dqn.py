@@ -34,7 +34,7 @@ from popgym_arcade.baselines import rollout
 from popgym_arcade.baselines.config import Config, check, with_defaults
 from popgym_arcade.baselines.model.builder import network_of
 from popgym_arcade.baselines.pqn import epsilon_greedy, greedy
-from popgym_arcade.baselines.trainer import Trainer, gradient_step
+from popgym_arcade.baselines.trainer import Trainer, gradient_step, make_trainer
 from popgym_arcade.wrappers import Environment
 
 __all__ = [
@@ -187,7 +187,7 @@ def make_train(config: DQNConfig, environment: tuple[Environment, Any] | None = 
         return state, {**episodes, **means, "epsilon": epsilon(state.steps)}
 
     steps_per_update = rounds * steps_per_round * config.num_envs
-    return Trainer("dqn", config, init, update, greedy, static, steps_per_update)
+    return make_trainer("dqn", config, init, update, greedy, static, steps_per_update)
 
 
 def _play(

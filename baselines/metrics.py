@@ -12,7 +12,7 @@ from typing import Any
 
 from popgym_arcade import spaces
 from popgym_arcade.baselines import runs
-from popgym_arcade.vendor import write_files
+from popgym_arcade.files import write_files
 
 __all__ = ["TRACKERS", "MetricsWriter", "tag_of", "tracker_library"]
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from popgym_arcade.baselines.config import make_environment
 from popgym_arcade.baselines.model.builder import Network
+from popgym_arcade.baselines.precision import in_32_bits
 from popgym_arcade.registry import NO_ACTION
 from popgym_arcade.wrappers import Environment
 
@@ -261,6 +262,7 @@ def collect(
     return jax.lax.scan(one_step, stream, jax.random.split(key, num_steps))
 
 
+@in_32_bits
 def play_episodes(
     env: Environment, params: Any, act: Act, network: Network, key: jax.Array, num_episodes: int
 ) -> tuple[jax.Array, jax.Array]:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from popgym_arcade.bench import progress
+from popgym_arcade.files import write_files
 from popgym_arcade.memory.certificate import REQUIRED_HEADROOM, STANDARD, Effort, certify
 from popgym_arcade.registry import REGISTRY, add_games_option, matching_names
 from popgym_arcade.spaces import MAX_SEED, number_argument
-from popgym_arcade.vendor import write_files
 
 __all__ = ["main", "run"]
 

@@ -27,7 +27,6 @@ from popgym_arcade import experts, spaces
 from popgym_arcade.play import cabinet
 from popgym_arcade.registry import NUM_ACTIONS, REGISTERED_ENVIRONMENTS, registered_name
 from popgym_arcade.render import OBS_SIZES
-from popgym_arcade.vendor import write_files
 
 __all__ = [
     "FRAMES_PER_SECOND",
