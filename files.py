@@ -87,8 +87,8 @@ def new_folder(path: Path) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
-        with suppress(OSError):
-            for folder in missing:
+        for folder in missing:
+            with suppress(OSError):
                 folder.rmdir()
         raise
 

@@ -176,7 +176,8 @@ def make_train(config: DQNConfig, environment: tuple[Environment, Any] | None = 
     def one_round(state, _):
         state, transitions = _play(setup, state, steps_per_round, epsilon(state.steps))
         key, sample_key = jax.random.split(state.key)
-        sequences = setup.buffer.sample(state.buffer, sample_key).experience
+        with jax.numpy_rank_promotion("allow"):  # flashbax relies on it
+            sequences = setup.buffer.sample(state.buffer, sample_key).experience
         learner, metrics = _learn(setup, state.learner, _swap_time_and_batch(sequences))
         return state._replace(learner=learner, key=key), (transitions, metrics)
 

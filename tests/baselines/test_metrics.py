@@ -10,6 +10,8 @@ import pytest
 from popgym_arcade.baselines import metrics
 from popgym_arcade.baselines.metrics import MetricsWriter
 from popgym_arcade.baselines.runs import METRICS, read_metrics, to_json_line
+from popgym_arcade.files import error_text
+from tests.mishaps import largest_file
 from tests.testing import client
 
 TRAINING = {
@@ -53,6 +55,27 @@ def test_the_file_holds_every_line_as_runs_describes_them(tmp_path):
     text = (tmp_path / METRICS).read_text()
     assert text == to_json_line(TRAINING) + to_json_line(EVALUATION)
     assert read_metrics(tmp_path) == [{**TRAINING, "return_mean": None}, EVALUATION]
+
+
+def test_a_line_that_does_not_fit_on_the_disk_is_left_out(tmp_path):
+    written = MetricsWriter(tmp_path, {})
+    written.write(at(64))
+    path = tmp_path / METRICS
+    with largest_file(path.stat().st_size + 10), pytest.raises(OSError) as caught:
+        written.write(at(128))
+    assert error_text(caught.value) == f"{path}: File too large"
+    written.close()
+    assert path.read_text() == to_json_line(at(64))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be deleted")
+def test_a_file_that_vanished_is_told(tmp_path):
+    written = MetricsWriter(tmp_path, {})
+    (tmp_path / METRICS).unlink()
+    with pytest.raises(FileNotFoundError) as caught:
+        written.write(at(64))
+    assert error_text(caught.value) == f"{tmp_path / METRICS}: No such file or directory"
+    written.close()
 
 
 def test_a_line_can_be_read_as_soon_as_it_is_written(tmp_path):
