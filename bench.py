@@ -34,6 +34,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from popgym_arcade import spaces
+from popgym_arcade.files import end_command, file_argument, write_files
 from popgym_arcade.registry import (
     TWINS,
     Environment,
@@ -315,7 +316,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="timed runs of each program; figures are medians (default: %(default)s)",
     )
-    parser.add_argument("--json", metavar="PATH", help="also write the report to this JSON file")
+    parser.add_argument(
+        "--json",
+        type=file_argument,
+        metavar="PATH",
+        help="also write the report to this JSON file",
+    )
     return parser
 
 
@@ -378,8 +384,10 @@ def benchmark(arguments: Sequence[str]) -> dict[str, Any]:
         f"geometric mean {report['mean ratio']:.2f}"
     )
     if options.json:
-        with open(options.json, "w") as file:
-            json.dump(report, file, indent=2)
+        try:
+            write_files({options.json: json.dumps(report, indent=2).encode()})
+        except OSError as error:
+            end_command("popgym-arcade-bench", error)
     return report
 
 

@@ -3,6 +3,7 @@
 Nothing here needs more than Python.
 """
 
+import argparse
 import errno
 import os
 import sys
@@ -17,6 +18,7 @@ __all__ = [
     "draft",
     "end_command",
     "error_text",
+    "file_argument",
     "naming",
     "new_folder",
     "unwritten",
@@ -129,6 +131,15 @@ def check_file(path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(f"{str(path)!r} is a folder; name a file")
     _check_writable(path if path.exists() and not path.is_file() else path.parent)
+
+
+def file_argument(text: str) -> Path:
+    """A ``type`` for argparse: the path of a file that can be written."""
+    try:
+        check_file(Path(text))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(error_text(error)) from None
+    return Path(text)
 
 
 def check_folder(path: Path) -> None:

@@ -86,15 +86,14 @@ def save(
 
     run: the run's folder. config: the algorithm's, as JSON. steps: taken so far. state: a pytree of
     arrays. networks: seed -> network. extra: further JSON fields for the manifest. Raises OSError,
-    with the path, if a file cannot be written or the run's folder is gone; no draft stays.
+    with the path, if a file cannot be written; no draft stays.
     """
     final = runs.checkpoint_path(run, steps)
     draft = runs.unfinished_path(final)
     for unfinished in runs.unfinished_checkpoints(run):
         shutil.rmtree(unfinished)
-    draft.parent.mkdir(exist_ok=True)
     try:
-        draft.mkdir()
+        draft.mkdir(parents=True)
         _write(draft, algorithm, config, steps, state, networks, extra or {})
         shutil.rmtree(final, ignore_errors=True)
         draft.rename(final)
@@ -120,7 +119,9 @@ def _write(
     trees = {runs.network_file(seed): network for seed, network in networks.items()}
     for name, tree in {runs.STATE: state, **trees}.items():
         with files.draft(folder / name) as file:
-            eqx.tree_serialise_leaves(file, tree)
+            # as equinox.tree_serialise_leaves does, whose errors hide their cause
+            for leaf in jax.tree.leaves(tree):
+                eqx.default_serialise_filter_spec(file, leaf)
     content = {
         "format": FORMAT,
         "algorithm": algorithm,

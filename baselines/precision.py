@@ -1,6 +1,7 @@
 """Agents compute in 32 bits, whatever ``jax_enable_x64`` says."""
 
 import functools
+import importlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import ParamSpec, TypeVar
@@ -30,8 +31,5 @@ def in_32_bits(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, 
 
 def _without_x64() -> AbstractContextManager[None]:
     """The context in which JAX has 32 bits."""
-    if hasattr(jax, "enable_x64"):  # jax 0.8 and newer
-        return jax.enable_x64(False)
-    from jax.experimental import disable_x64
-
-    return disable_x64()
+    home = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
+    return home.enable_x64(False)

@@ -12,7 +12,6 @@ uint8[S, S, 3] and action an int. It is called once per step, in order, so it ma
 import argparse
 import importlib
 import io
-import math
 import os
 import sys
 import zlib
@@ -43,6 +42,7 @@ __all__ = [
     "Progress",
     "Recording",
     "check_path",
+    "ignore_progress",
     "main",
     "record",
     "rollout",
@@ -122,7 +122,7 @@ class PackedFrames(Sequence[np.ndarray]):
 Frames = Sequence[np.ndarray] | np.ndarray
 
 
-def _in_silence(done: int, total: int, what: str) -> None:
+def ignore_progress(done: int, total: int, what: str) -> None:
     """A Progress that tells nothing."""
 
 
@@ -143,7 +143,7 @@ def rollout(
     obs_size: int = 128,
     max_steps: int | None = None,
     into: PackedFrames | None = None,
-    progress: Progress = _in_silence,
+    progress: Progress = ignore_progress,
     **overrides: Any,
 ) -> Recording:
     """Play one episode.
@@ -174,7 +174,8 @@ def rollout(
     frames = PackedFrames() if into is None else into
     frames.append(_picture(machine, episode, views))
     actions, rewards = [], []
-    limit = min(max_steps or math.inf, machine.params.max_steps_in_episode)
+    limit = machine.params.max_steps_in_episode
+    limit = limit if max_steps is None else min(limit, max_steps)
     progress(0, limit, "playing")
     while not episode.done and len(actions) < limit:
         action = _checked_action(choose(episode))
@@ -203,7 +204,7 @@ def record(
     frames_per_second: float = FRAMES_PER_SECOND,
     scale: int = 1,
     keep_frames: bool = True,
-    progress: Progress = _in_silence,
+    progress: Progress = ignore_progress,
     **options: Any,
 ) -> Recording:
     """Play one episode and write it to a file.
@@ -233,7 +234,7 @@ def write_gif(
     *,
     frames_per_second: float = FRAMES_PER_SECOND,
     scale: int = 1,
-    progress: Progress = _in_silence,
+    progress: Progress = ignore_progress,
 ) -> None:
     """Write an animation that loops and rests on its last frame for a while.
 

@@ -1,5 +1,6 @@
 """Tests of files.py: a file is written whole or not at all, and an error says path and cause."""
 
+import argparse
 import errno
 import os
 from pathlib import Path
@@ -118,6 +119,15 @@ def test_a_path_that_cannot_be_written_is_refused(tmp_path):
     files.check_file(tmp_path / "a.txt")
     files.check_folder(tmp_path / "new" / "folder")
     files.check_folder(Path("new"))
+
+
+def test_an_argument_that_cannot_be_written_is_refused_with_its_option(tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--json", type=files.file_argument)
+    assert parser.parse_args(["--json", str(tmp_path / "a.json")]).json == tmp_path / "a.json"
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--json", str(tmp_path / "no" / "a.json")])
+    assert "argument --json: there is no folder" in capsys.readouterr().err
 
 
 def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):

@@ -214,7 +214,6 @@ def test_dying_before_any_operation_on_files_leaves_a_whole_checkpoint_to_go_on_
 ):
     for died_before in range(1000):
         run = tmp_path / str(died_before)
-        run.mkdir()
         for steps in range(1, checkpoint.KEPT + 1):
             save(run, steps)
         countdown.folder, countdown.left = run, died_before
@@ -256,12 +255,6 @@ def test_an_array_that_does_not_fit_on_the_disk_is_told_with_the_cause(tmp_path)
         checkpoint.save(tmp_path, "pqn", CONFIG, 1, {"frames": np.zeros(10_000)}, {})
     assert error_text(caught.value).endswith("state.eqx: File too large")
     assert list((tmp_path / "checkpoints").iterdir()) == []
-
-
-def test_the_folder_of_a_run_that_vanished_is_not_made_again(tmp_path):
-    with pytest.raises(FileNotFoundError, match="gone"):
-        save(tmp_path / "gone", 100)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_all_is_on_the_disk_before_a_checkpoint_gets_its_name(tmp_path, monkeypatch):

@@ -713,7 +713,11 @@ def test_bad_input_is_refused_with_the_nearest_valid_choice(
             "",
         ),  # text: it is printed, and the code is 1
         (FileExistsError("there is a run"), 2, "popgym-arcade-train: error: there is a run"),
-        (checkpoint.CheckpointError("it is damaged"), 2, "popgym-arcade-train: error: it is damaged"),
+        (
+            checkpoint.CheckpointError("it is damaged"),
+            2,
+            "popgym-arcade-train: error: it is damaged",
+        ),
         (ModuleNotFoundError("no wandb"), 2, "popgym-arcade-train: error: no wandb"),
         (OSError(28, "No space left", "run"), 1, "popgym-arcade-train: error: run: No space left"),
     ],
