@@ -17,7 +17,6 @@ import re
 import subprocess
 import sys
 import typing
-from contextlib import contextmanager
 from functools import cache, partial
 
 import jax
@@ -45,6 +44,7 @@ from tests.testing import (
     rollout,
     shown_by,
     some_states,
+    switched,
 )
 
 TWINS = [pytest.param(False, id="MDP"), pytest.param(True, id="POMDP")]
@@ -332,19 +332,6 @@ def test_an_unknown_action_only_lets_time_pass(name):
 
 
 # --- the switches of JAX -------------------------------------------------------------------------
-
-
-@contextmanager
-def switched(**values):
-    """JAX with other values of its options, e.g. jax_enable_x64=True."""
-    before = {name: getattr(jax.config, name) for name in values}
-    try:
-        for name, value in values.items():
-            jax.config.update(name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
 
 
 def half_expert(env, params, key, steps):

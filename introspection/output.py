@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from popgym_arcade.baselines.precision import in_32_bits
 from popgym_arcade.files import new_folder, write_files
 from popgym_arcade.introspection import figures, measures
 from popgym_arcade.introspection.report import report_page
@@ -26,6 +27,7 @@ EFFECTS: tuple[str, ...] = ("values", "chosen", "actions")
 MAX_SAVED_SIDE = 32  # squares per side of the maps in episode.npz
 
 
+@in_32_bits
 def write(folder: str | PathLike[str], found: Study, sigma: float) -> None:
     """Write all files of a Study into a folder, which is created if needed. sigma: of its noise.
 

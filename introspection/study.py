@@ -8,6 +8,7 @@ import numpy as np
 
 from popgym_arcade import spaces
 from popgym_arcade.baselines.checkpoint import Agent
+from popgym_arcade.baselines.precision import in_32_bits
 from popgym_arcade.introspection import measures
 from popgym_arcade.introspection.episode import EnvironmentConfig, Trajectory, rollout
 from popgym_arcade.introspection.measures import Contamination, RecallDensity, ReturnDifference
@@ -43,6 +44,7 @@ class Study(NamedTuple):
         return self.maps.episode
 
 
+@in_32_bits
 def study(
     agent: Agent,
     environment: EnvironmentConfig,

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -56,6 +57,19 @@ class Case(NamedTuple):
     episodes: int = 256  # played side by side to measure returns; a multiple of BATCH
     different_starts: int = BATCH  # of BATCH first states, at least so many differ
     different_first_frames: int = 9  # of their frames in the MDP, at least so many differ
+
+
+@contextmanager
+def switched(**values):
+    """JAX with other values of its options, e.g. jax_enable_x64=True."""
+    before = {name: getattr(jax.config, name) for name in values}
+    try:
+        for name, value in values.items():
+            jax.config.update(name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 @cache
