@@ -50,7 +50,7 @@ class RunOptions:
     folder: Path | None = None
     """Folder of the run; if omitted, runs/ENV-TWIN-ALGORITHM-MEMORY-seedSEED."""
     resume: bool = False
-    """Resume the run in the folder, if there is one."""
+    """Resume the run in the folder; if there is none, say so and start one."""
     evaluate_every: int = 500_000
     """Environment steps between evaluations, each on both twins."""
     evaluation_episodes: int = 32
