@@ -34,6 +34,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from popgym_arcade import spaces
+from popgym_arcade.commands.files import end_command, file_argument, output_may_be_cut, write_files
 from popgym_arcade.registry import (
     TWINS,
     Environment,
@@ -315,7 +316,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="timed runs of each program; figures are medians (default: %(default)s)",
     )
-    parser.add_argument("--json", metavar="PATH", help="also write the report to this JSON file")
+    parser.add_argument(
+        "--json",
+        type=file_argument,
+        metavar="PATH",
+        help="also write the report to this JSON file",
+    )
     return parser
 
 
@@ -345,6 +351,7 @@ def _check_devices(options: argparse.Namespace) -> None:
     spaces.check_multiple("--num-envs", options.num_envs, "--devices", options.devices)
 
 
+@output_may_be_cut()
 def main() -> None:
     """Run the benchmark from the command line."""
     benchmark(sys.argv[1:])
@@ -378,8 +385,10 @@ def benchmark(arguments: Sequence[str]) -> dict[str, Any]:
         f"geometric mean {report['mean ratio']:.2f}"
     )
     if options.json:
-        with open(options.json, "w") as file:
-            json.dump(report, file, indent=2)
+        try:
+            write_files({options.json: json.dumps(report, indent=2).encode()})
+        except OSError as error:
+            end_command("popgym-arcade-bench", error)
     return report
 
 

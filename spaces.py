@@ -25,6 +25,7 @@ __all__ = [
     "check_multiple",
     "check_name",
     "check_range",
+    "check_seed",
     "evenly_spaced",
     "listed",
     "nearest_names",
@@ -219,6 +220,16 @@ def check_range(
         raise ValueError(
             f"{what} must be {allowed}{hint}, but it is {value}; the nearest is {nearest:.15g}"
         )
+
+
+def check_seed(what: str, seed: object) -> None:
+    """Raise TypeError unless a seed is an integer, and ValueError unless it is in [0, MAX_SEED].
+
+    what: the argument's name.
+    """
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool):
+        raise TypeError(f"{what} must be an int in [0, {MAX_SEED}], but it is {seed!r}")
+    check_range(what, int(seed), 0, MAX_SEED)
 
 
 def check_multiple(what: str, value: int, of: str, factor: int) -> None:

@@ -38,6 +38,7 @@ from tests.testing import (
     as_numpy,
     assert_same,
     case_of,
+    client,
     compiled,
     compiled_programs,
     keys,

@@ -1,25 +1,41 @@
 """Copy a game into another project: ``python -m popgym_arcade.vendor Navigator DEST``.
 
-A game needs two files, its own module and ``render.py``. Only one line changes, the game's import
-of render; the copies depend on jax and NumPy, not on this package.
+A game needs two files, its own module and ``render.py``. Two lines on top say where a copy comes
+from and what its license is, and the game's import of render changes. The copies depend on jax and
+NumPy, not on this package.
 """
 
 import argparse
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+import popgym_arcade
 from popgym_arcade import registry, render
+from popgym_arcade.commands.files import (
+    check_folder,
+    end_command,
+    new_folder,
+    output_may_be_cut,
+    unwritten,
+    write_files,
+)
 
-__all__ = ["import_line", "main", "vendor", "write_files"]
+__all__ = ["import_line", "main", "vendor"]
 
 _IMPORT = b"from popgym_arcade import render as draw"
 _IMPORT_IN_PACKAGE = b"from . import render as draw"
 _IMPORT_IN_FOLDER = b"import render as draw"
+_LICENSE = """\
+# Copied from popgym_arcade {version}, {file}.
+# Copyright (c) 2026 The POPGym Arcade developers. MIT License: https://opensource.org/license/mit
+"""
 
 
 def vendor(game: str, destination: str | os.PathLike[str], force: bool = False) -> list[Path]:
-    """Copy a game's module and render.py into a folder, and adapt the game's import of render.
+    """Copy a game's module and render.py into a folder, with a line about their license.
+
+    The game's import of render is adapted.
 
     game: a game or one of its environments in any case, e.g. "Navigator" or "navigatoreasy".
     destination: a folder, created if it is missing. If it is a package, i.e. has an __init__.py,
@@ -32,24 +48,23 @@ def vendor(game: str, destination: str | os.PathLike[str], force: bool = False) 
 
     Raises ValueError for an unknown game or if destination is this package's own folder of games,
     NotADirectoryError if destination is a file, IsADirectoryError if a folder has the name of a
-    file to write, and FileExistsError if a file has other content and force is False.
+    file to write, FileExistsError if a file has other content and force is False, and OSError with
+    the path if a file cannot be written.
     """
     source = _module_file(game)
     destination = Path(destination)
-    if destination.exists() and not destination.is_dir():
-        raise NotADirectoryError(f"{destination} is a file; name a folder to copy into")
+    check_folder(destination)
     if destination.resolve() == source.parent.resolve():
         raise ValueError(
             f"{destination} is popgym_arcade's own folder of games; name a folder of your own"
         )
     contents = {
         destination / source.name: _with_import(source, _is_package(destination)),
-        destination / "render.py": Path(render.__file__).read_bytes(),
+        destination / "render.py": _licensed(Path(render.__file__)),
     }
-    contents = {path: content for path, content in contents.items() if not _holds(path, content)}
-    _check_may_write(contents, force)
-    destination.mkdir(parents=True, exist_ok=True)
-    write_files(contents)
+    contents = unwritten(contents, force)
+    with new_folder(destination):
+        write_files(contents)
     return list(contents)
 
 
@@ -69,7 +84,7 @@ def _with_import(source: Path, in_package: bool) -> bytes:
 
     Raises RuntimeError unless the source has exactly one import of render.
     """
-    content = source.read_bytes()
+    content = _licensed(source)
     if content.count(_IMPORT) != 1:
         raise RuntimeError(
             f"{source} must have the line {_IMPORT.decode()!r} exactly once, "
@@ -78,42 +93,11 @@ def _with_import(source: Path, in_package: bool) -> bytes:
     return content.replace(_IMPORT, _IMPORT_IN_PACKAGE if in_package else _IMPORT_IN_FOLDER)
 
 
-def _holds(path: Path, content: bytes) -> bool:
-    """Whether a path is a file with exactly this content."""
-    return path.is_file() and path.read_bytes() == content
-
-
-def _check_may_write(paths: Iterable[Path], force: bool) -> None:
-    """Raise an error if a path is a folder or, unless force, a file to overwrite."""
-    paths = list(paths)
-    folders = [str(path) for path in paths if path.is_dir()]
-    if folders:
-        raise IsADirectoryError(
-            f"cannot write a file over the folder {' and '.join(folders)}; name another destination"
-        )
-    existing = [str(path) for path in paths if os.path.lexists(path)]
-    if existing and not force:
-        raise FileExistsError(
-            f"would overwrite {' and '.join(existing)} with other content; move what is there, "
-            "name another destination, or use --force (in Python: force=True)"
-        )
-
-
-def write_files(contents: Mapping[Path, bytes]) -> None:
-    """Write files, each atomically. contents: path -> content.
-
-    All contents are on disk before the first file is replaced, so if a write fails, no file is
-    changed and no draft is left behind.
-    """
-    drafts = {path: path.with_name(f".{path.name}.{os.getpid()}.draft") for path in contents}
-    try:
-        for path, draft in drafts.items():
-            draft.write_bytes(contents[path])
-        for path, draft in drafts.items():
-            os.replace(draft, path)
-    finally:
-        for draft in drafts.values():
-            draft.unlink(missing_ok=True)
+def _licensed(source: Path) -> bytes:
+    """A module's source, below its origin and its license."""
+    file = "render.py" if source.name == "render.py" else f"games/{source.name}"
+    head = _LICENSE.format(version=popgym_arcade.__version__, file=file)
+    return head.encode() + source.read_bytes()
 
 
 def import_line(game: str, destination: str | os.PathLike[str]) -> str:
@@ -132,8 +116,12 @@ def import_line(game: str, destination: str | os.PathLike[str]) -> str:
     return f"import {name}  # with {folder} on sys.path"
 
 
+@output_may_be_cut()
 def main(argv: Sequence[str] | None = None) -> None:
-    """Vendor a game from the command line, by default the process's; bad input exits with 2."""
+    """Vendor a game from the command line, by default the process's.
+
+    Bad input exits with 2, and a file that cannot be written with 1.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m popgym_arcade.vendor",
         description="Copy a game and render.py into another project.",
@@ -151,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         written = vendor(arguments.game, arguments.destination, arguments.force)
     except (ValueError, OSError) as error:
-        parser.error(str(error))
+        end_command(parser.prog, error)
     for path in written:
         print(f"wrote {path}")
     if not written:

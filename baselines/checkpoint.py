@@ -28,6 +28,7 @@ import popgym_arcade
 from popgym_arcade.baselines import runs
 from popgym_arcade.baselines.model.builder import network_of
 from popgym_arcade.baselines.runs import checkpoints
+from popgym_arcade.commands import files
 from popgym_arcade.registry import REGISTRY
 
 __all__ = [
@@ -84,16 +85,43 @@ def save(
     """Write a checkpoint and delete all but the newest KEPT ones: its folder.
 
     run: the run's folder. config: the algorithm's, as JSON. steps: taken so far. state: a pytree of
-    arrays. networks: seed -> network. extra: further JSON fields for the manifest.
+    arrays. networks: seed -> network. extra: further JSON fields for the manifest. Raises OSError,
+    with the path, if a file cannot be written; no draft stays.
     """
     final = runs.checkpoint_path(run, steps)
     draft = runs.unfinished_path(final)
     for unfinished in runs.unfinished_checkpoints(run):
         shutil.rmtree(unfinished)
-    draft.mkdir(parents=True)
-    eqx.tree_serialise_leaves(draft / runs.STATE, state)
-    for seed, network in networks.items():
-        eqx.tree_serialise_leaves(draft / runs.network_file(seed), network)
+    try:
+        draft.mkdir(parents=True)
+        _write(draft, algorithm, config, steps, state, networks, extra or {})
+        shutil.rmtree(final, ignore_errors=True)
+        draft.rename(final)
+    except OSError:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    _flush(final.parent)
+    for old in checkpoints(run)[:-KEPT]:
+        shutil.rmtree(old)
+    return final
+
+
+def _write(
+    folder: Path,
+    algorithm: str,
+    config: dict[str, Any],
+    steps: int,
+    state: Any,
+    networks: Mapping[int, Any],
+    extra: Mapping[str, Any],
+) -> None:
+    """Write the files of a checkpoint and flush them to disk. Arguments as in ``save``."""
+    trees = {runs.network_file(seed): network for seed, network in networks.items()}
+    for name, tree in {runs.STATE: state, **trees}.items():
+        with files.draft(folder / name) as file:
+            # as equinox.tree_serialise_leaves does, whose errors hide their cause
+            for leaf in jax.tree.leaves(tree):
+                eqx.default_serialise_filter_spec(file, leaf)
     content = {
         "format": FORMAT,
         "algorithm": algorithm,
@@ -106,18 +134,12 @@ def save(
             "jax": jax.__version__,
             "equinox": eqx.__version__,
         },
-        "files": {path.name: _digest(path) for path in sorted(draft.iterdir())},
-        **(extra or {}),
+        "files": {path.name: _digest(path) for path in sorted(folder.iterdir())},
+        **extra,
     }
-    (draft / runs.MANIFEST).write_text(json.dumps(_signed(content), indent=2))
-    for path in (*draft.iterdir(), draft):
+    files.write_files({folder / runs.MANIFEST: json.dumps(_signed(content), indent=2).encode()})
+    for path in (*folder.iterdir(), folder):
         _flush(path)
-    shutil.rmtree(final, ignore_errors=True)
-    draft.rename(final)
-    _flush(final.parent)
-    for old in checkpoints(run)[:-KEPT]:
-        shutil.rmtree(old)
-    return final
 
 
 def rule_version(name: str) -> int | None:

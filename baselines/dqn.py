@@ -34,7 +34,7 @@ from popgym_arcade.baselines import rollout
 from popgym_arcade.baselines.config import Config, check, with_defaults
 from popgym_arcade.baselines.model.builder import network_of
 from popgym_arcade.baselines.pqn import epsilon_greedy, greedy
-from popgym_arcade.baselines.trainer import Trainer, gradient_step
+from popgym_arcade.baselines.trainer import Trainer, gradient_step, make_trainer
 from popgym_arcade.wrappers import Environment
 
 __all__ = [
@@ -176,7 +176,8 @@ def make_train(config: DQNConfig, environment: tuple[Environment, Any] | None = 
     def one_round(state, _):
         state, transitions = _play(setup, state, steps_per_round, epsilon(state.steps))
         key, sample_key = jax.random.split(state.key)
-        sequences = setup.buffer.sample(state.buffer, sample_key).experience
+        with jax.numpy_rank_promotion("allow"):  # flashbax relies on it
+            sequences = setup.buffer.sample(state.buffer, sample_key).experience
         learner, metrics = _learn(setup, state.learner, _swap_time_and_batch(sequences))
         return state._replace(learner=learner, key=key), (transitions, metrics)
 
@@ -187,7 +188,7 @@ def make_train(config: DQNConfig, environment: tuple[Environment, Any] | None = 
         return state, {**episodes, **means, "epsilon": epsilon(state.steps)}
 
     steps_per_update = rounds * steps_per_round * config.num_envs
-    return Trainer("dqn", config, init, update, greedy, static, steps_per_update)
+    return make_trainer("dqn", config, init, update, greedy, static, steps_per_update)
 
 
 def _play(

@@ -1,9 +1,10 @@
 """Figures of learning curves, drawn by matplotlib, which only this module of the baselines imports.
 
 ``draw`` makes a figure of curves, one panel per environment and twin, without needing a display,
-and ``save_figure`` writes it to files.
+and ``save_figure`` writes it to files. ``picture`` is any figure as the content of a file.
 """
 
+import io
 import textwrap
 from collections.abc import Iterable, Sequence
 from os import PathLike
@@ -22,9 +23,10 @@ from scipy.optimize import isotonic_regression
 
 from popgym_arcade.baselines.curves import Curve, Metric, compact, thinned
 from popgym_arcade.baselines.statistics import CONFIDENCE, interval
+from popgym_arcade.commands.files import unwritten, write_files
 from popgym_arcade.registry import REGISTRY
 
-__all__ = ["COLORS", "FAINT", "INK", "STYLE", "draw", "save_figure"]
+__all__ = ["COLORS", "FAINT", "INK", "STYLE", "draw", "picture", "save_figure"]
 
 # The palette of Okabe and Ito, which is safe for all kinds of color vision; without yellow, which
 # is too faint on white.
@@ -111,13 +113,27 @@ def draw(
     return figure
 
 
-def save_figure(figure: Figure, name: str | PathLike[str]) -> list[Path]:
-    """Write a figure to ``name``.png and ``name``.pdf, reproducible byte for byte: their paths."""
-    paths = [Path(f"{name}.png"), Path(f"{name}.pdf")]
+def save_figure(figure: Figure, name: str | PathLike[str], force: bool = True) -> list[Path]:
+    """Write a figure to ``name``.png and ``name``.pdf, reproducible byte for byte: their paths.
+
+    force: overwrite files with other content. Both files are written or, if OSError is raised, with
+    the path, none.
+    """
+    undated = {"CreationDate": None, "Creator": None, "Producer": None}
     with matplotlib.rc_context(STYLE):
-        figure.savefig(paths[0], dpi=200, metadata={"Software": None})
-        figure.savefig(paths[1], metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    return paths
+        contents = {
+            Path(f"{name}.png"): picture(figure, "png", dpi=200, metadata={"Software": None}),
+            Path(f"{name}.pdf"): picture(figure, "pdf", metadata=undated),
+        }
+    write_files(unwritten(contents, force))
+    return list(contents)
+
+
+def picture(figure: Figure, format: str, **options: Any) -> bytes:
+    """A figure as the content of a file. format, options: as ``Figure.savefig`` takes them."""
+    content = io.BytesIO()
+    figure.savefig(content, format=format, **options)
+    return content.getvalue()
 
 
 # --- panels --------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 runs.py describes the lines of ``metrics.jsonl``.
 """
 
+import errno
 import importlib
+import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 from popgym_arcade import spaces
 from popgym_arcade.baselines import runs
-from popgym_arcade.vendor import write_files
+from popgym_arcade.commands.files import naming, write_files
 
 __all__ = ["TRACKERS", "MetricsWriter", "tag_of", "tracker_library"]
 
@@ -40,9 +42,9 @@ class MetricsWriter:
         libraries = {tracker: tracker_library(tracker) for tracker in trackers}
         lines = runs.read_metrics(folder) if steps else []
         kept = [line for line in lines if line["steps"] <= steps]
-        path = folder / runs.METRICS
-        write_files({path: "".join(map(runs.to_json_line, kept)).encode()})
-        self._file = open(path, "a")
+        self._path = folder / runs.METRICS
+        write_files({self._path: "".join(map(runs.to_json_line, kept)).encode()})
+        self._file = open(self._path, "ab", buffering=0)
         self._board = self._wandb = None
         if "tensorboard" in libraries:
             self._board = libraries["tensorboard"].SummaryWriter(
@@ -59,9 +61,13 @@ class MetricsWriter:
             )
 
     def write(self, line: dict[str, Any]) -> None:
-        """Write a line. line: as runs.py describes it; numbers may be NaN or infinite."""
-        self._file.write(runs.to_json_line(line))
-        self._file.flush()
+        """Write a line. line: as runs.py describes it; numbers may be NaN or infinite.
+
+        Raises OSError, with the path, if the file is gone or cannot be written; the line is then
+        left out.
+        """
+        with naming(self._path):
+            self._append(runs.to_json_line(line).encode())
         scalars = {
             f"{tag_of(line)}/{name}": value
             for name, value in _scalars(line).items()
@@ -73,6 +79,18 @@ class MetricsWriter:
             self._board.flush()
         if self._wandb:
             self._wandb.log({"steps": line["steps"], **scalars})
+
+    def _append(self, text: bytes) -> None:
+        """Write the whole text at the end of the file, or nothing."""
+        status = os.fstat(self._file.fileno())
+        if status.st_nlink == 0:  # the system would go on writing to a file that was deleted
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        try:
+            while text:
+                text = text[self._file.write(text) :]
+        except OSError:
+            self._file.truncate(status.st_size)
+            raise
 
     def close(self) -> None:
         """Close the file and the trackers."""
@@ -117,5 +135,5 @@ def _wandb_id(folder: Path) -> str:
     """The run's ID at Weights & Biases, which stays the same when the run resumes."""
     path = folder / runs.WANDB_ID
     if not path.exists():
-        path.write_text(secrets.token_hex(8))
+        write_files({path: secrets.token_hex(8).encode()})
     return path.read_text()

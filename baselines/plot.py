@@ -10,6 +10,7 @@ In Python, ``read_run`` reads a run, ``collect`` turns runs into curves, ``draw`
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,6 +33,7 @@ except ModuleNotFoundError as missing:
     ) from missing
 
 from popgym_arcade.baselines.runs import LoggedRun, read_run, warn
+from popgym_arcade.commands.files import end_command, file_argument, output_may_be_cut
 from popgym_arcade.spaces import number_argument
 
 __all__ = [
@@ -56,18 +58,23 @@ __all__ = [
 MAX_WINDOW = 1e12  # steps; more than any run has
 
 
+@output_may_be_cut()
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw learning curves from the command line. Invalid input exits with 2."""
+    """Draw learning curves from the command line.
+
+    Invalid input exits with 2, and a file that cannot be read or written with 1.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
         runs = [read_run(path) for path in dict.fromkeys(map(Path, options.runs))]
         metric = find_metric(options.metric, runs)
         curves = collect(runs, metric, options.x, options.twin, options.smooth, options.ignore)
+        print(f"drawing {len(curves)} curves of {len(runs)} runs ...", file=sys.stderr, flush=True)
         figure = draw(curves, metric, options.x, options.smooth, options.title, options.fit)
-        paths = save_figure(figure, options.out)
+        paths = save_figure(figure, options.out, options.force)
     except (ValueError, OSError) as error:
-        parser.error(str(error))
+        end_command(parser.prog, error)
     if (metric, options.x) != (NAMED_METRICS["return"], "steps"):
         curves = _return_curves(runs, options)
     if curves:
@@ -88,9 +95,7 @@ def _figure_name(text: str) -> Path:
     """The path of the figure's files without suffix; its folder must exist."""
     path = Path(text)
     name = path.stem if path.suffix.lower() in (".png", ".pdf") else path.name
-    if not name or not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {str(path.parent)!r} for {name!r}")
-    return path.parent / name
+    return file_argument(str(path.parent / f"{name}.png")).with_suffix("")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -145,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="write NAME.png and NAME.pdf (default: %(default)s)",
     )
+    add("--force", action="store_true", help="overwrite files with other content")
     add("--title", help="title of the figure")
     return parser
 

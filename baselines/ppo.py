@@ -26,7 +26,13 @@ import optax
 from popgym_arcade.baselines import rollout
 from popgym_arcade.baselines.config import Config, check, with_defaults
 from popgym_arcade.baselines.model.builder import network_of
-from popgym_arcade.baselines.trainer import Trainer, TrainState, gradient_step, init_state
+from popgym_arcade.baselines.trainer import (
+    Trainer,
+    TrainState,
+    gradient_step,
+    init_state,
+    make_trainer,
+)
 from popgym_arcade.wrappers import Environment
 
 __all__ = [
@@ -137,7 +143,7 @@ def make_train(config: PPOConfig, environment: tuple[Environment, Any] | None = 
     init = functools.partial(
         init_state, make_weights, static, optimizer, env, params, config.num_envs
     )
-    return Trainer("ppo", config, init, update, act, static, rollout_steps)
+    return make_trainer("ppo", config, init, update, act, static, rollout_steps)
 
 
 def sample(

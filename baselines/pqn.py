@@ -25,7 +25,13 @@ from jax.typing import ArrayLike
 from popgym_arcade.baselines import rollout
 from popgym_arcade.baselines.config import Config, check, with_defaults
 from popgym_arcade.baselines.model.builder import network_of
-from popgym_arcade.baselines.trainer import Trainer, TrainState, gradient_step, init_state
+from popgym_arcade.baselines.trainer import (
+    Trainer,
+    TrainState,
+    gradient_step,
+    init_state,
+    make_trainer,
+)
 from popgym_arcade.wrappers import Environment
 
 __all__ = [
@@ -125,7 +131,7 @@ def make_train(config: PQNConfig, environment: tuple[Environment, Any] | None = 
     init = functools.partial(
         init_state, make_weights, static, optimizer, env, params, config.num_envs
     )
-    return Trainer("pqn", config, init, update, greedy, static, rollout_steps)
+    return make_trainer("pqn", config, init, update, greedy, static, rollout_steps)
 
 
 def epsilon_greedy(values: jax.Array, key: jax.Array, epsilon: ArrayLike) -> tuple[jax.Array, None]:

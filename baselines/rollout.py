@@ -17,15 +17,18 @@ import jax.numpy as jnp
 
 from popgym_arcade.baselines.config import make_environment
 from popgym_arcade.baselines.model.builder import Network
+from popgym_arcade.baselines.precision import in_32_bits
 from popgym_arcade.registry import NO_ACTION
 from popgym_arcade.wrappers import Environment
 
 __all__ = [
     "Act",
     "Batch",
+    "Episodes",
     "Inputs",
     "Stream",
     "Transition",
+    "advance_episodes",
     "apply",
     "collect",
     "episode_metrics",
@@ -37,6 +40,7 @@ __all__ = [
     "partition",
     "play_episodes",
     "reset",
+    "start_episodes",
     "step",
     "train_on_minibatches",
     "unroll",
@@ -261,6 +265,17 @@ def collect(
     return jax.lax.scan(one_step, stream, jax.random.split(key, num_steps))
 
 
+class Episodes(NamedTuple):
+    """One whole episode in each of many parallel environments, as far as they are played."""
+
+    stream: Stream
+    returns: jax.Array  # float32[num_episodes]; 0 until an episode is over
+    lengths: jax.Array  # int32[num_episodes]; 0 until an episode is over
+    over: jax.Array  # bool[num_episodes]
+    key: jax.Array  # of the steps to come
+
+
+@in_32_bits
 def play_episodes(
     env: Environment, params: Any, act: Act, network: Network, key: jax.Array, num_episodes: int
 ) -> tuple[jax.Array, jax.Array]:
@@ -268,27 +283,57 @@ def play_episodes(
 
     Returns (returns float32[num_episodes], lengths int32[num_episodes]).
     """
+    episodes = start_episodes(env, params, network, key, num_episodes)
+    episodes = advance_episodes(env, params, act, network, episodes)
+    return episodes.returns, episodes.lengths
+
+
+@in_32_bits
+def start_episodes(
+    env: Environment, params: Any, network: Network, key: jax.Array, num_episodes: int
+) -> Episodes:
+    """Start one episode in each of num_episodes parallel environments."""
     reset_key, key = jax.random.split(key)
-    results = (
-        jnp.zeros(num_episodes, jnp.float32),
-        jnp.zeros(num_episodes, jnp.int32),
-        jnp.zeros(num_episodes, bool),
+    return Episodes(
+        stream=reset(env, params, network, reset_key, num_episodes),
+        returns=jnp.zeros(num_episodes, jnp.float32),
+        lengths=jnp.zeros(num_episodes, jnp.int32),
+        over=jnp.zeros(num_episodes, bool),
+        key=key,
     )
 
-    def one_step(loop):
-        stream, (returns, lengths, over), key = loop
-        key, act_key, step_key = jax.random.split(key, 3)
-        carry, outputs = apply(network, stream)
-        action, _ = act(outputs, act_key)
-        stream, transition = step(env, params, step_key, stream, carry, action)
-        first = transition.finished & ~over
-        returns = jnp.where(first, transition.episode_return, returns)
-        lengths = jnp.where(first, transition.episode_length, lengths)
-        return stream, (returns, lengths, over | first), key
 
-    loop = reset(env, params, network, reset_key, num_episodes), results, key
-    _, (returns, lengths, _), _ = jax.lax.while_loop(lambda loop: ~loop[1][2].all(), one_step, loop)
-    return returns, lengths
+@in_32_bits
+def advance_episodes(
+    env: Environment,
+    params: Any,
+    act: Act,
+    network: Network,
+    episodes: Episodes,
+    max_steps: int | None = None,
+) -> Episodes:
+    """Play until all episodes are over or, if it is given, for max_steps."""
+
+    def one_step(episodes):
+        key, act_key, step_key = jax.random.split(episodes.key, 3)
+        carry, outputs = apply(network, episodes.stream)
+        action, _ = act(outputs, act_key)
+        stream, transition = step(env, params, step_key, episodes.stream, carry, action)
+        first = transition.finished & ~episodes.over
+        returns = jnp.where(first, transition.episode_return, episodes.returns)
+        lengths = jnp.where(first, transition.episode_length, episodes.lengths)
+        return Episodes(stream, returns, lengths, episodes.over | first, key)
+
+    def go_on(episodes):
+        return ~episodes.over.all()
+
+    if max_steps is None:
+        return jax.lax.while_loop(go_on, one_step, episodes)
+    return jax.lax.while_loop(
+        lambda loop: go_on(loop[0]) & (loop[1] < max_steps),
+        lambda loop: (one_step(loop[0]), loop[1] + 1),
+        (episodes, jnp.int32(0)),
+    )[0]
 
 
 # --- learning ------------------------------------------------------------------------------------

@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from popgym_arcade import spaces
+from popgym_arcade.commands.files import write_files
 from popgym_arcade.registry import TWINS, twin_name
-from popgym_arcade.vendor import write_files
 
 __all__ = [
     "ADDED_OPTIONS",

@@ -5,13 +5,15 @@ may be stopped by Ctrl-C or SIGTERM, or killed: the same command with ``--resume
 the last checkpoint and computes, bit for bit, what an uninterrupted run computes.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union
 
@@ -30,6 +32,7 @@ from popgym_arcade.baselines.evaluate import returns_table
 from popgym_arcade.baselines.metrics import MetricsWriter
 from popgym_arcade.baselines.table import table_of
 from popgym_arcade.baselines.trainer import Trainer
+from popgym_arcade.commands import files
 from popgym_arcade.registry import TWINS
 
 __all__ = ["Diverged", "RunOptions", "Stopped", "main", "train"]
@@ -48,7 +51,7 @@ class RunOptions:
     folder: Path | None = None
     """Folder of the run; if omitted, runs/ENV-TWIN-ALGORITHM-MEMORY-seedSEED."""
     resume: bool = False
-    """Resume the run in the folder, if there is one."""
+    """Resume the run in the folder; if there is none, say so and start one."""
     evaluate_every: int = 500_000
     """Environment steps between evaluations, each on both twins."""
     evaluation_episodes: int = 32
@@ -90,23 +93,42 @@ def train(algorithm: str, config: Config, options: RunOptions | None = None) -> 
 
     Raises ValueError for an invalid config or option, FileExistsError if the folder holds a run and
     options.resume is not set, CheckpointError if the run cannot be resumed, Diverged if the loss is
-    infinite or NaN, and Stopped, after writing a checkpoint, if a signal stops the run.
+    infinite or NaN, Stopped, after writing a checkpoint, if a signal stops the run, and OSError,
+    with the path, if a file cannot be written. A run that fails before its first update is complete
+    leaves no folder behind.
     """
     options = options or RunOptions()
     spaces.check_name("algorithm", algorithm, ALGORITHMS)
     _check_options(config, options)
     trainer = ALGORITHMS[algorithm].make_train(config)
     json_config = json.loads(json.dumps(dataclasses.asdict(trainer.config)))
-    seeds = tuple(range(options.seed, options.seed + options.seeds))
     folder = options.folder or runs.default_folder(algorithm, json_config, options.seed)
-    start = _open_folder(folder, algorithm, json_config, options)
-    shapes = jax.eval_shape(
-        jax.vmap(trainer.init), jax.ShapeDtypeStruct((options.seeds, 2), np.uint32)
-    )
+    content = {
+        "algorithm": algorithm,
+        "config": json_config,
+        "seed": options.seed,
+        "seeds": options.seeds,
+    }
+    start = _checkpoint_to_resume(folder, content, options.resume)
+    with _run_folder(folder, content):
+        _run(trainer, json_config, options, folder, start)
+    return folder
+
+
+def _run(
+    trainer: Trainer,
+    config: dict[str, Any],
+    options: RunOptions,
+    folder: Path,
+    start: Path | None,
+) -> None:
+    """Train from a checkpoint, or from scratch if it is None. config: the algorithm's, as JSON."""
+    seeds = tuple(range(options.seed, options.seed + options.seeds))
+    keys = jax.vmap(jax.random.PRNGKey)(np.array(seeds, np.int32))
+    shapes = jax.eval_shape(jax.vmap(trainer.init), keys)
     sharding = _state_sharding(shapes, options.devices)
     print("compiling; this takes up to a minute", file=sys.stderr, flush=True)
     if start is None:
-        keys = jax.vmap(jax.random.PRNGKey)(np.array(seeds))
         state, seconds = jax.jit(jax.vmap(trainer.init), out_shardings=sharding)(keys), 0.0
     else:
         state = jax.device_put(checkpoint.load_state(start, shapes), sharding)
@@ -118,16 +140,16 @@ def train(algorithm: str, config: Config, options: RunOptions | None = None) -> 
         out_shardings=(sharding, None),
     )
     evaluators = _make_evaluators(trainer, options)
-    writer = MetricsWriter(folder, json_config, options.track, _steps_of(state) if start else 0)
-    run = TrainingRun(trainer, json_config, options, folder, seeds, update, evaluators, writer)
+    writer = MetricsWriter(folder, config, options.track, _steps_of(state) if start else 0)
+    run = TrainingRun(trainer, config, options, folder, seeds, update, evaluators, writer)
     try:
         with _StopSignals() as signals:
             if start is None:
+                print("evaluating the agent before training", file=sys.stderr, flush=True)
                 _evaluate_twins(run, state, _steps_of(state), seconds)
             _training_loop(run, state, seconds, signals)
     finally:
         writer.close()
-    return folder
 
 
 def _training_loop(run: TrainingRun, state: Any, seconds: float, signals: Sequence[int]) -> None:
@@ -148,6 +170,7 @@ def _training_loop(run: TrainingRun, state: Any, seconds: float, signals: Sequen
             _advance_bar(bar, metrics, steps - before)
             last = steps + run.trainer.steps_per_update > total
             if last or steps // run.options.evaluate_every > before // run.options.evaluate_every:
+                bar.set_postfix_str("evaluating")
                 results = _evaluate_twins(run, state, steps, time.monotonic() - began)
                 tqdm.write(f"after {steps:,} steps\n{returns_table(results)}", file=sys.stderr)
             if last or signals or time.monotonic() - saved >= 60 * run.options.checkpoint_minutes:
@@ -244,7 +267,7 @@ def _evaluate_twins(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Evaluate every seed on both twins and log it: twin -> (returns, lengths) of all seeds."""
     keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.PRNGKey(seed), steps))(
-        np.array(run.seeds)
+        np.array(run.seeds, np.int32)
     )
     results = {}
     for twin, evaluator in run.evaluators.items():
@@ -268,25 +291,18 @@ def _evaluate_twins(
 # --- the folder ----------------------------------------------------------------------------------
 
 
-def _open_folder(
-    folder: Path, algorithm: str, config: dict[str, Any], options: RunOptions
-) -> Path | None:
-    """Create a run's folder, or find the checkpoint to resume from.
+def _checkpoint_to_resume(folder: Path, content: dict[str, Any], resume: bool) -> Path | None:
+    """Find the checkpoint to resume from; None to train from scratch, which is said if it is new.
 
-    Returns the checkpoint, or None to train from scratch. Raises FileExistsError if the folder
-    holds a run that is not to be resumed, and CheckpointError if it holds another run.
+    content: of the run's config.json. Raises FileExistsError if the folder holds a run that is not
+    to be resumed, CheckpointError if it holds another run, and OSError if it cannot be written.
     """
-    content = {
-        "algorithm": algorithm,
-        "config": config,
-        "seed": options.seed,
-        "seeds": options.seeds,
-    }
+    files.check_folder(folder)
     if not runs.has_run(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        runs.write_config(folder, content)
+        if resume:
+            print(f"{folder} holds no run to resume; starting a new one", file=sys.stderr)
         return None
-    if not options.resume:
+    if not resume:
         raise FileExistsError(
             f"{folder} already holds a run; add --resume to continue it, or choose another --folder"
         )
@@ -294,7 +310,39 @@ def _open_folder(
     start = checkpoint.last_whole(folder, warn=runs.warn)
     if start:
         checkpoint.check_rules(start, checkpoint.manifest(start))
+    else:
+        print(f"{folder} holds no checkpoint yet; starting from scratch", file=sys.stderr)
     return start
+
+
+@contextlib.contextmanager
+def _run_folder(folder: Path, content: dict[str, Any]) -> Iterator[None]:
+    """Make the folder of a run, unless it has one; content: of its config.json.
+
+    A new run that fails before its first update is complete is removed again, so that the next
+    start is not taken for another run.
+    """
+    if runs.has_run(folder):
+        yield
+        return
+    was_there = folder.exists()
+    with files.new_folder(folder):
+        try:
+            runs.write_config(folder, content)
+            yield
+        except BaseException:
+            if not any(line["kind"] == "training" for line in runs.read_metrics(folder)):
+                _remove_run(folder, was_there)
+            raise
+
+
+def _remove_run(folder: Path, keep_others: bool) -> None:
+    """Remove a run. keep_others: leave everything but its config and its metrics."""
+    if keep_others:
+        for name in (runs.CONFIG, runs.METRICS):
+            (folder / name).unlink(missing_ok=True)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_same_run(folder: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -312,8 +360,10 @@ def _check_same_run(folder: Path, found: dict[str, Any], expected: dict[str, Any
 
 def _check_options(config: Config, options: RunOptions) -> None:
     """Raise ValueError for invalid options."""
+    spaces.check_seed("seed", options.seed)
     for name in ("seeds", "devices", "evaluate_every", "evaluation_episodes"):
         spaces.check_range(name, getattr(options, name), 1)
+    spaces.check_seed("the last seed", options.seed + options.seeds - 1)
     spaces.check_range(
         "devices", options.devices, 1, jax.device_count(), ", the devices of this machine"
     )
@@ -384,10 +434,12 @@ def _subcommands() -> Iterable[Any]:
             ]
 
 
+@files.output_may_be_cut()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train from the command line.
 
-    Invalid input exits with 2, a signal with 128 plus its number, a diverged loss with 1.
+    Invalid input exits with 2, a signal with 128 plus its number, a diverged loss or a file that
+    cannot be written with 1.
     """
     kind: Any = Union[tuple(_subcommands())]  # noqa: UP007
     config, options = tyro.cli(
@@ -405,9 +457,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(128 + stopped.args[0])
     except Diverged as error:
         sys.exit(f"popgym-arcade-train: {error}")
-    except (ValueError, FileExistsError, ModuleNotFoundError) as error:
-        print(f"popgym-arcade-train: {error}", file=sys.stderr)
-        sys.exit(2)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        files.end_command("popgym-arcade-train", error)
 
 
 if __name__ == "__main__":

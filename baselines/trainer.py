@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import optax
 
 from popgym_arcade.baselines import rollout
+from popgym_arcade.baselines.precision import in_32_bits
 from popgym_arcade.wrappers import Environment
 
-__all__ = ["TrainState", "Trainer", "gradient_step", "init_state"]
+__all__ = ["TrainState", "Trainer", "gradient_step", "init_state", "make_trainer"]
 
 
 class Trainer(NamedTuple):
@@ -29,6 +30,20 @@ class Trainer(NamedTuple):
     act: rollout.Act  # the policy to evaluate; its extras are None
     static: Any  # ``equinox.combine(state.weights, static)`` is the network
     steps_per_update: int  # summed over environments
+
+
+def make_trainer(
+    algorithm: str,
+    config: Any,
+    init: Callable[[jax.Array], Any],
+    update: Callable[[Any], tuple[Any, dict[str, jax.Array]]],
+    act: rollout.Act,
+    static: Any,
+    steps_per_update: int,
+) -> Trainer:
+    """Make a Trainer whose functions compute in 32 bits. The arguments are its fields."""
+    functions = in_32_bits(init), in_32_bits(update), in_32_bits(act)
+    return Trainer(algorithm, config, *functions, static, steps_per_update)
 
 
 class TrainState(NamedTuple):

@@ -7,12 +7,14 @@ to files.
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from os import PathLike
+from os.path import splitext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from popgym_arcade import spaces
+from popgym_arcade.commands.files import write_files
 from popgym_arcade.registry import twin_name
 
 try:
@@ -24,7 +26,7 @@ try:
     from matplotlib.image import AxesImage
     from matplotlib.ticker import MaxNLocator
 
-    from popgym_arcade.baselines.figure import COLORS, FAINT, INK, STYLE
+    from popgym_arcade.baselines.figure import COLORS, FAINT, INK, STYLE, picture
     from popgym_arcade.baselines.statistics import CONFIDENCE, interval
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
@@ -44,6 +46,7 @@ from popgym_arcade.introspection.saliency import SaliencyMaps
 
 __all__ = [
     "MODES",
+    "contents_of",
     "draw_contamination",
     "draw_differences",
     "draw_recall",
@@ -69,11 +72,21 @@ def save(
     figure: Figure, path: str | PathLike[str], suffixes: Sequence[str] = (".png", ".pdf")
 ) -> list[Path]:
     """Write a figure to one file per suffix and return their Paths. path: without a suffix."""
-    paths = [Path(f"{path}{suffix}") for suffix in suffixes]
-    for file in paths:
-        # no creation date, so that the same figure gives the same bytes
-        figure.savefig(file, metadata={"CreationDate": None} if file.suffix == ".pdf" else None)
-    return paths
+    contents = contents_of(figure, path, suffixes)
+    write_files(contents)
+    return list(contents)
+
+
+def contents_of(
+    figure: Figure, path: str | PathLike[str], suffixes: Sequence[str] = (".png", ".pdf")
+) -> dict[Path, bytes]:
+    """What ``save`` writes: path -> content."""
+    # no creation date, so that the same figure gives the same bytes
+    metadata = {".pdf": {"CreationDate": None}}
+    return {
+        Path(f"{path}{suffix}"): picture(figure, suffix[1:], metadata=metadata.get(suffix))
+        for suffix in suffixes
+    }
 
 
 def _style(use_latex: bool) -> AbstractContextManager[None]:
@@ -136,7 +149,8 @@ def vis_fn(
     with _style(use_latex):
         figure = _saliency(maps, obs_seq, config, mode, each, use_latex)
     if path is not None:
-        figure.savefig(path)
+        stem, suffix = splitext(path)
+        save(figure, stem, [suffix or ".png"])
     return figure
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from popgym_arcade.baselines import checkpoint
+from popgym_arcade.commands.files import check_folder, end_command, output_may_be_cut
 from popgym_arcade.introspection import saliency
 from popgym_arcade.introspection.differences import GROUPS, differences_of_runs
 from popgym_arcade.introspection.episode import EnvironmentConfig, environment_config
@@ -24,7 +25,7 @@ from popgym_arcade.introspection.output import write
 from popgym_arcade.introspection.study import Study, study
 from popgym_arcade.registry import TWINS, registered_name, twin_name
 from popgym_arcade.render import OBS_SIZES
-from popgym_arcade.spaces import number_argument
+from popgym_arcade.spaces import MAX_SEED, number_argument
 
 __all__ = [
     "Study",
@@ -134,7 +135,12 @@ def _add_environment_arguments(result: argparse.ArgumentParser) -> None:
 
 def _add_study_arguments(result: argparse.ArgumentParser) -> None:
     """Add the arguments of ``study``."""
-    result.add_argument("--seed", type=int, default=0, help="seed of the episodes (default: 0)")
+    result.add_argument(
+        "--seed",
+        type=number_argument(0, MAX_SEED),
+        default=0,
+        help="seed of the episodes (default: 0)",
+    )
     result.add_argument(
         "--max-steps",
         type=number_argument(1),
@@ -169,14 +175,18 @@ def _add_study_arguments(result: argparse.ArgumentParser) -> None:
     )
 
 
+@output_may_be_cut()
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command. Bad input exits with status 2."""
+    """Run the command.
+
+    Bad input exits with status 2, and a file that cannot be read or written with 1.
+    """
     options_parser = parser()
     options = options_parser.parse_args(arguments)
     try:
         found, folder = _run(options)
     except (ValueError, TypeError, OSError) as error:
-        options_parser.error(str(error))
+        end_command(options_parser.prog, error)
     past = found.recall.past
     print(
         f"{100 * past.value:.3g} % of the gradient is on past frames "
@@ -193,6 +203,11 @@ def _run(options: argparse.Namespace) -> tuple[Study, Path]:
     environment = setting_to_play(
         agent, options.env, options.obs_size, partial_obs, options.force, log
     )
+    twin = twin_name(environment.partial_obs)
+    folder = Path(
+        options.out or f"introspection-{environment.name}-{twin}-{agent.config['memory']}"
+    )
+    check_folder(folder)
     differences = differences_of_runs(
         **{group: getattr(options, group) for group in GROUPS},
         name=environment.name,
@@ -213,10 +228,7 @@ def _run(options: argparse.Namespace) -> tuple[Study, Path]:
         differences=differences,
         log=log,
     )
-    twin = twin_name(environment.partial_obs)
-    folder = Path(
-        options.out or f"introspection-{environment.name}-{twin}-{agent.config['memory']}"
-    )
+    log("drawing the figures and the report")
     write(folder, found, options.sigma)
     return found, folder
 

@@ -447,7 +447,7 @@ def _values_and_greedy(output):
 def _noisy_features(network, frame, key, sigma, samples):
     """The features of a frame with noise added: [samples, ...]."""
     noise = jax.random.normal(key, (samples, *frame.shape))
-    return encode_frames(network, jnp.clip(scaled(frame) + jnp.float32(sigma) * noise, 0, 1))
+    return encode_frames(network, jnp.clip(scaled(frame)[None] + jnp.float32(sigma) * noise, 0, 1))
 
 
 @eqx.filter_jit

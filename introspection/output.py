@@ -3,6 +3,7 @@
 Names, shapes and units of the arrays are in docs/introspection.md.
 """
 
+import io
 import json
 from os import PathLike
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from popgym_arcade.baselines.precision import in_32_bits
+from popgym_arcade.commands.files import new_folder, write_files
 from popgym_arcade.introspection import figures, measures
-from popgym_arcade.introspection.report import write_report
+from popgym_arcade.introspection.report import report_page
 from popgym_arcade.introspection.study import Study
 from popgym_arcade.registry import twin_name
 
@@ -24,19 +27,35 @@ EFFECTS: tuple[str, ...] = ("values", "chosen", "actions")
 MAX_SAVED_SIDE = 32  # squares per side of the maps in episode.npz
 
 
+@in_32_bits
 def write(folder: str | PathLike[str], found: Study, sigma: float) -> None:
-    """Write all files of a Study into a folder, which is created if needed. sigma: of its noise."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write all files of a Study into a folder, which is created if needed. sigma: of its noise.
+
+    All are written or, if OSError is raised, with the path, none.
+    """
+    folder, contents = Path(folder), {}
     drawn = _figures(found, sigma)
     for name, (_, _, figure) in drawn.items():
-        figures.save(figure, folder / name)
-    np.savez_compressed(folder / "episode.npz", **_episode_arrays(found))
-    np.savez_compressed(folder / "measures.npz", **_measure_arrays(found))
-    (folder / "summary.json").write_text(json.dumps(_summary(found), indent=2) + "\n")
+        contents |= figures.contents_of(figure, folder / name)
+    contents[folder / "episode.npz"] = _compressed(_episode_arrays(found))
+    contents[folder / "measures.npz"] = _compressed(_measure_arrays(found))
+    contents[folder / "summary.json"] = (json.dumps(_summary(found), indent=2) + "\n").encode()
+    contents[folder / "report.html"] = _report(found, drawn).encode()
+    with new_folder(folder):
+        write_files(contents)
+
+
+def _compressed(arrays: dict[str, Any]) -> bytes:
+    """The content of an .npz file."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    return content.getvalue()
+
+
+def _report(found: Study, drawn: dict[str, tuple[str, str, Figure]]) -> str:
+    """The report's HTML. drawn: from ``_figures``."""
     twin = twin_name(found.environment.partial_obs)
-    write_report(
-        folder / "report.html",
+    return report_page(
         f"{found.environment.name}, {twin}: what the agent remembers",
         _facts(found),
         found.trajectory,

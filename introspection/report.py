@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from popgym_arcade.commands.files import write_files
 from popgym_arcade.introspection.episode import ACTION_NAMES, Trajectory
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["map_side", "write_report"]
+__all__ = ["map_side", "report_page", "write_report"]
 
 TEMPLATE = Path(__file__).parent / "report.html"
 MAP_SIDES = (64, 32, 16, 8)  # squares per side of a map, finest first
@@ -57,11 +58,24 @@ def write_report(
     pooled: np.ndarray,
     figures: Iterable[tuple[str, str, "Figure"]],
 ) -> None:
-    """Write a report.
+    """Write a report. path: of the .html file. The other arguments are those of report_page."""
+    page = report_page(title, facts, trajectory, decisions, pooled, figures)
+    write_files({Path(path): page.encode()})
 
-    path: of the .html file. facts: (name, text) pairs about the agent. decisions: int[D],
-    ascending: those with maps. pooled: float32[D, T, side, side], their maps, from
-    ``SaliencyMaps.pooled``. figures: (title, explanation, Figure) triples.
+
+def report_page(
+    title: str,
+    facts: Iterable[tuple[str, Any]],
+    trajectory: Trajectory,
+    decisions: Sequence[int] | np.ndarray,
+    pooled: np.ndarray,
+    figures: Iterable[tuple[str, str, "Figure"]],
+) -> str:
+    """Make a report: its HTML.
+
+    facts: (name, text) pairs about the agent. decisions: int[D], ascending: those with maps.
+    pooled: float32[D, T, side, side], their maps, from ``SaliencyMaps.pooled``. figures: (title,
+    explanation, Figure) triples.
     """
     data = _data(trajectory, decisions, pooled)
     page = TEMPLATE.read_text(encoding="utf-8")
@@ -76,7 +90,7 @@ def write_report(
     }
     for name, text in parts.items():
         page = page.replace(f"<!--{name}-->", text)
-    Path(path).write_text(page, encoding="utf-8")
+    return page
 
 
 def _data(trajectory, decisions, pooled):

@@ -8,6 +8,7 @@ import numpy as np
 
 from popgym_arcade import spaces
 from popgym_arcade.baselines.checkpoint import Agent
+from popgym_arcade.baselines.precision import in_32_bits
 from popgym_arcade.introspection import measures
 from popgym_arcade.introspection.episode import EnvironmentConfig, Trajectory, rollout
 from popgym_arcade.introspection.measures import Contamination, RecallDensity, ReturnDifference
@@ -43,6 +44,7 @@ class Study(NamedTuple):
         return self.maps.episode
 
 
+@in_32_bits
 def study(
     agent: Agent,
     environment: EnvironmentConfig,
@@ -64,12 +66,14 @@ def study(
     ``measures.contamination``. differences: stored in the Study. log: called with lines of
     progress. Raises ValueError for numbers out of range.
     """
+    spaces.check_seed("seed", seed)
     spaces.check_range("episodes", episodes, 1)
     spaces.check_range("sigma", sigma, *measures.SIGMA_RANGE)
     spaces.check_range("samples", samples, 1)
     keys = jax.random.split(jax.random.PRNGKey(seed), (episodes, 3))
 
     def play(number):
+        log(f"playing episode {number + 1} of {episodes}")
         played = rollout(keys[number, 0], agent.network, environment, max_steps)
         default = "chosen_value" if played.probabilities is None else "log_probability"
         returns.append(played.rewards.sum(dtype=np.float64))
@@ -87,6 +91,7 @@ def study(
         if number > 0:
             maps = play(number)
             recalls.append(_recall_norms(maps))
+        log("measuring recall and contamination")
         frames = evenly_spaced(len(maps), FRAMES_PER_EPISODE)
         noise.append(measures.contamination(maps, noise_key, sigma, frames, samples))
         some = evenly_spaced(len(maps), DECISIONS_PER_EPISODE)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from popgym_arcade.bench import progress
+from popgym_arcade.commands.files import end_command, file_argument, output_may_be_cut, write_files
 from popgym_arcade.memory.certificate import REQUIRED_HEADROOM, STANDARD, Effort, certify
 from popgym_arcade.registry import REGISTRY, add_games_option, matching_names
 from popgym_arcade.spaces import MAX_SEED, number_argument
-from popgym_arcade.vendor import write_files
 
 __all__ = ["main", "run"]
 
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--json",
-        type=Path,
+        type=file_argument,
         default=Path("memory.json"),
         metavar="PATH",
         help="file of the figures, those that it holds included (default: %(default)s)",
@@ -74,8 +74,6 @@ def run(arguments: list[str]) -> dict[str, dict[str, Any]]:
         figures = _read(options.json)
     except ValueError as error:
         parser.error(str(error))
-    if not options.json.parent.is_dir():
-        parser.error(f"--json: there is no folder {options.json.parent}")
     print(_row_text("environment", [*_COLUMNS, "headroom", "delay"]), flush=True)
     for number, name in enumerate(names):
         if not _is_done(name, figures.get(name), options):
@@ -91,6 +89,7 @@ def run(arguments: list[str]) -> dict[str, dict[str, Any]]:
     return {name: figures[name] for name in names}
 
 
+@output_may_be_cut()
 def main() -> None:
     """Run the command line; the exit code is 1 if an environment lacks headroom."""
     figures = run(sys.argv[1:])
@@ -141,10 +140,13 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _write(path: Path, figures: dict[str, dict[str, Any]]) -> None:
-    """Write the figures in the registry's order."""
+    """Write the figures in the registry's order; end the command if that fails."""
     ordered = {name: figures[name] for name in REGISTRY if name in figures}
     lines = (f"{json.dumps(name)}: {json.dumps(row)}" for name, row in ordered.items())
-    write_files({path: ("{\n" + ",\n".join(lines) + "\n}\n").encode()})
+    try:
+        write_files({path: ("{\n" + ",\n".join(lines) + "\n}\n").encode()})
+    except OSError as error:
+        end_command("python -m popgym_arcade.memory", error)
 
 
 def _figures_text(name: str, row: dict[str, Any]) -> str:

@@ -5,17 +5,16 @@ swaps the view unless both are shown, H shows the rules, F11 fills the screen, E
 """
 
 import argparse
-import contextlib
 import functools
-import os
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 import numpy as np
 
+from popgym_arcade.commands.files import output_may_be_cut
 from popgym_arcade.play import cabinet, record, rules, session
 from popgym_arcade.registry import GAMES, REGISTRY, registered_name
 from popgym_arcade.render import OBS_SIZES
@@ -26,7 +25,6 @@ __all__ = ["HOST", "PORT", "main", "parser"]
 HOST: str = "127.0.0.1"
 PORT: int = 8000
 
-_CUT_OFF = 128 + 13  # the exit status after SIGPIPE, as a shell counts it
 _INSTALL = 'pip install "popgym-arcade[human]"'
 _CLOCKS = ", ".join(f"{fps:g} for {game}" for game, fps in session.CLOCKS.items())
 
@@ -109,23 +107,7 @@ def _check(options: argparse.Namespace) -> None:
         record.check_path(options.record, (".gif",))
 
 
-@contextlib.contextmanager
-def _output_may_be_cut() -> Iterator[None]:
-    """Exit without a traceback if nobody reads the output any more, e.g. because of ``| head``.
-
-    The exit status is that of a program which the signal SIGPIPE ends.
-    """
-    try:
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it, too
-        sys.exit(_CUT_OFF)
-
-
-@_output_may_be_cut()
+@output_may_be_cut()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Play from the command line.
 

@@ -2,7 +2,8 @@
 
 In Python, ``rollout`` plays an episode and returns its frames, ``write_gif`` and ``write_sheet``
 write frames to a file, and ``record`` does both. The frames are the observations themselves: a GIF
-or PNG written with scale 1 holds them byte for byte.
+or PNG written with scale 1 holds them byte for byte. Until they are in the file, ``record`` keeps
+them compressed, a few kilobytes each.
 
 A policy is one of POLICIES by name, or a function (observation) -> action: observation is a NumPy
 uint8[S, S, 3] and action an int. It is called once per step, in order, so it may keep a memory.
@@ -17,17 +18,23 @@ import zlib
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import jax
 import numpy as np
-from PIL import Image
+from PIL import GifImagePlugin, Image
 
-from popgym_arcade import experts, spaces
+from popgym_arcade import bench, experts, spaces
+from popgym_arcade.commands.files import (
+    check_file,
+    draft,
+    end_command,
+    output_may_be_cut,
+    write_files,
+)
 from popgym_arcade.play import cabinet
-from popgym_arcade.registry import NUM_ACTIONS, REGISTERED_ENVIRONMENTS, registered_name
+from popgym_arcade.registry import NUM_ACTIONS, REGISTERED_ENVIRONMENTS, make, registered_name
 from popgym_arcade.render import OBS_SIZES
-from popgym_arcade.vendor import write_files
 
 __all__ = [
     "FRAMES_PER_SECOND",
@@ -38,17 +45,23 @@ __all__ = [
     "SHEET_FRAMES",
     "PackedFrames",
     "Policy",
+    "Progress",
     "Recording",
     "check_path",
+    "ignore_progress",
     "main",
     "record",
     "rollout",
+    "show_progress",
     "write_gif",
     "write_sheet",
 ]
 
 Policy = Callable[[np.ndarray], Any]
 """(observation uint8[S, S, 3]) -> action, an int or an integer scalar."""
+
+Progress = Callable[[int, int, str], object]
+"""(done, total, what): called with what is being done, e.g. "playing", first with 0 done."""
 
 POLICIES: tuple[str, ...] = ("expert", "worst", "random")
 """The policies that have a name: the best and the worst play of ``experts``, which see the whole
@@ -61,13 +74,16 @@ SHEET_COLUMNS: int = 8
 SHEET_FRAMES: int = 64
 _MAX_COLORS = 256  # in a frame of a GIF
 _SCALES = (1, 64)
+_GIF_END = b";"
 
 
 class Recording(NamedTuple):
     """An episode's frames, actions and rewards: T steps, all or the first ones."""
 
     name: str  # the environment
-    frames: np.ndarray  # uint8[T + 1, S, width, 3]: width is S, or more with both twins
+    # uint8[T + 1, S, width, 3]: width is S, or more with both twins. uint8[0, 0, 0, 3] if they were
+    # not to be kept.
+    frames: np.ndarray
     actions: np.ndarray  # int32[T]
     rewards: np.ndarray  # float32[T]
     terminated: bool
@@ -101,8 +117,26 @@ class PackedFrames(Sequence[np.ndarray]):
         """A frame, uint8[height, width, 3]. index: an int."""
         return np.frombuffer(zlib.decompress(self._packed[index]), np.uint8).reshape(self._shape)
 
+    def unpacked(self) -> np.ndarray:
+        """All frames: uint8[T, height, width, 3]."""
+        frames = np.empty((len(self), *self._shape), np.uint8)
+        for index in range(len(self)):
+            frames[index] = self[index]
+        return frames
+
 
 Frames = Sequence[np.ndarray] | np.ndarray
+
+
+def ignore_progress(done: int, total: int, what: str) -> None:
+    """A Progress that tells nothing."""
+
+
+def show_progress(done: int, total: int, what: str) -> None:
+    """A Progress on stderr: a line for each thing that is done and, on a terminal, a bar."""
+    if done == 0:
+        print(f"{what} ...", file=sys.stderr, flush=True)
+    bench.progress(done, total, what)
 
 
 def rollout(
@@ -114,6 +148,8 @@ def rollout(
     both: bool = False,
     obs_size: int = 128,
     max_steps: int | None = None,
+    into: PackedFrames | None = None,
+    progress: Progress = ignore_progress,
     **overrides: Any,
 ) -> Recording:
     """Play one episode.
@@ -122,31 +158,43 @@ def rollout(
     a function (observation) -> action; it sees the twin that partial_obs selects, even when
     ``both`` twins are recorded. seed: in [0, spaces.MAX_SEED]; determines the episode, given name
     and policy. max_steps: stop after this many steps, at least 1, if the episode is not over
-    before.
+    before. into: append the frames to this list, which takes much less memory; the Recording has
+    none then. progress: e.g. ``show_progress``.
 
-    Raises what ``make`` raises, and ValueError for a number out of range, an unknown policy, or an
-    action that is not an int in [0, 4].
+    Raises what ``make`` raises, TypeError for a seed that is not an integer, and ValueError for a
+    number out of range, an unknown policy, or an action that is not an int in [0, 4].
     """
-    spaces.check_range("seed", seed, 0, spaces.MAX_SEED)
+    spaces.check_seed("seed", seed)
     if max_steps is not None:
         spaces.check_range("max_steps", max_steps, 1)
     if isinstance(policy, str):
         spaces.check_name("policy", policy, POLICIES, "; or pass a function")
+    make(name, obs_size=obs_size, **overrides)  # raises an error before anything is said
+    progress(0, 1, f"compiling {name}")
     machine = cabinet.build(name, obs_size, **overrides)
+    progress(1, 1, f"compiling {name}")
     episode_key, policy_key = jax.random.split(jax.random.key(seed))
     choose = _chooser(policy, machine, partial_obs, policy_key)
     views = (False, True) if both else (partial_obs,)
     episode = cabinet.begin(machine, episode_key)
-    frames, actions, rewards = [_picture(machine, episode, views)], [], []
-    while not episode.done and (max_steps is None or len(actions) < max_steps):
+    frames = PackedFrames() if into is None else into
+    frames.append(_picture(machine, episode, views))
+    actions, rewards = [], []
+    limit = machine.params.max_steps_in_episode
+    limit = limit if max_steps is None else min(limit, max_steps)
+    progress(0, limit, "playing")
+    while not episode.done and len(actions) < limit:
         action = _checked_action(choose(episode))
         episode = cabinet.advance(machine, episode, action)
         frames.append(_picture(machine, episode, views))
         actions.append(action)
         rewards.append(episode.reward)
+        progress(len(actions), limit, "playing")
+    if len(actions) < limit:
+        progress(limit, limit, "playing")
     return Recording(
         name,
-        np.stack(frames),
+        np.zeros((0, 0, 0, 3), np.uint8) if into is not None else frames.unpacked(),
         np.array(actions, np.int32),
         np.array(rewards, np.float32),
         episode.terminated,
@@ -161,24 +209,29 @@ def record(
     *,
     frames_per_second: float = FRAMES_PER_SECOND,
     scale: int = 1,
+    keep_frames: bool = True,
+    progress: Progress = ignore_progress,
     **options: Any,
 ) -> Recording:
     """Play one episode and write it to a file.
 
     path: ends with .gif for an animation or .png for a contact sheet. frames_per_second: of an
-    animation, in [0.1, 50]. scale: output pixels per frame pixel. name, policy and options are
-    passed to ``rollout``. Raises what ``rollout``, ``write_gif`` and ``write_sheet`` raise; a bad
-    path or number raises before anything is played.
+    animation, in [0.1, 50]. scale: output pixels per frame pixel. keep_frames: whether the
+    Recording has the frames, which take up to 1.6 GB. name, policy, progress and options are passed
+    to ``rollout``. Raises what ``rollout``, ``write_gif`` and ``write_sheet`` raise; a bad path or
+    number raises before anything is compiled.
     """
     check_path(path)
     spaces.check_range("frames_per_second", frames_per_second, *RATES)
     spaces.check_range("scale", scale, *_SCALES)
-    recording = rollout(name, policy, **options)
+    frames = PackedFrames()
+    recording = rollout(name, policy, into=frames, progress=progress, **options)
     if Path(path).suffix.lower() == ".png":
-        write_sheet(path, recording.frames, scale=scale)
+        write_sheet(path, frames, scale=scale)
     else:
-        write_gif(path, recording.frames, frames_per_second=frames_per_second, scale=scale)
-    return recording
+        speed = {"frames_per_second": frames_per_second}
+        write_gif(path, frames, scale=scale, progress=progress, **speed)
+    return recording._replace(frames=frames.unpacked()) if keep_frames else recording
 
 
 def write_gif(
@@ -187,13 +240,15 @@ def write_gif(
     *,
     frames_per_second: float = FRAMES_PER_SECOND,
     scale: int = 1,
+    progress: Progress = ignore_progress,
 ) -> None:
     """Write an animation that loops and rests on its last frame for a while.
 
     frames: a sequence of T frames, uint8[height, width, 3], with at most 256 colors each. GIF times
     are hundredths of a second; they are rounded without accumulating errors. Equal consecutive
-    frames become one that lasts longer. The file is written atomically. Raises ValueError if there
-    are no frames, too many colors, or a number is out of range.
+    frames become one that lasts longer. The file is written atomically, frame by frame. progress:
+    e.g. ``show_progress``. Raises ValueError if there are no frames, too many colors, or a number
+    is out of range, and OSError with the path if it cannot be written.
     """
     spaces.check_range("frames_per_second", frames_per_second, *RATES)
     spaces.check_range("scale", scale, *_SCALES)
@@ -203,11 +258,14 @@ def write_gif(
     ends = np.round(np.array([*starts[1:], len(frames)]) * 100 / frames_per_second).astype(int)
     durations = np.diff(ends, prepend=0) * 10
     durations[-1] += round(LAST_FRAME_SECONDS * 1000)
-    first, *rest = (_paletted(frames[start], palette, scale) for start in starts)
-    options = dict(duration=durations.tolist(), loop=0, optimize=False, disposal=1)
-    content = io.BytesIO()
-    first.save(content, "GIF", save_all=True, append_images=rest, **options)
-    write_files({Path(path): content.getvalue()})
+    what, before = f"writing {path}", None
+    with draft(Path(path)) as file:
+        for number, (start, duration) in enumerate(zip(starts, durations.tolist())):
+            progress(number, len(starts), what)
+            _write_frame(file, frames[start], before, palette, scale, duration)
+            before = frames[start]
+        file.write(_GIF_END)
+    progress(len(starts), len(starts), what)
 
 
 def write_sheet(
@@ -221,7 +279,7 @@ def write_sheet(
 
     frames: a sequence of T frames, uint8[height, width, 3]. columns: frames per row. More than
     SHEET_FRAMES frames are thinned out evenly, keeping the first and the last. The file is written
-    atomically. Raises ValueError as ``write_gif`` does.
+    atomically. Raises ValueError and OSError as ``write_gif`` does.
     """
     spaces.check_range("columns", columns, 1, SHEET_FRAMES)
     spaces.check_range("scale", scale, *_SCALES)
@@ -279,6 +337,46 @@ def _picture(
     )
 
 
+def _write_frame(
+    file: BinaryIO,
+    frame: np.ndarray,
+    before: np.ndarray | None,
+    palette: np.ndarray | None,
+    scale: int,
+    duration: int,
+) -> None:
+    """Write a frame of a GIF: the first with the file's head, of others the part that changed.
+
+    before: the frame before. palette, scale: as in ``_paletted``. duration: milliseconds.
+
+    Pillow itself would keep all images until the last one, each with scale * scale * size bytes.
+    """
+    options: dict[str, Any] = {"duration": duration, "disposal": 1}
+    if before is None:
+        content = io.BytesIO()
+        first = _paletted(frame, palette, scale)
+        first.save(content, "GIF", loop=0, optimize=False, interlace=False, **options)
+        file.write(content.getvalue().removesuffix(_GIF_END))
+        return
+    top, bottom, left, right = _changed_part(frame, before)
+    image = _paletted(frame[top:bottom, left:right], palette, scale)
+    place = left * scale, top * scale
+    file.writelines(GifImagePlugin.getdata(image, place, include_color_table=True, **options))
+
+
+def _changed_part(frame: np.ndarray, before: np.ndarray) -> tuple[int, int, int, int]:
+    """The smallest rectangle with all pixels that differ: (top, bottom, left, right)."""
+    changed = _changed(frame, before)
+    rows, columns = (np.flatnonzero(changed.any(axis=axis)) for axis in (1, 0))
+    return rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+
+
+def _changed(frame: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Which pixels differ: bool[height, width]."""
+    red, green, blue = np.moveaxis(frame != before, 2, 0)
+    return red | green | blue  # several times as fast as any(axis=2)
+
+
 def _survey(frames: Frames) -> tuple[list[int], np.ndarray | None]:
     """The indices of frames that differ from the one before, and all their colors.
 
@@ -287,15 +385,16 @@ def _survey(frames: Frames) -> tuple[list[int], np.ndarray | None]:
     starts, colors, before = [], np.array([], np.uint32), None
     for index in range(len(frames)):
         frame = frames[index]
-        if before is None or (frame != before).any():
+        new = frame if before is None else frame[_changed(frame, before)]
+        if new.size:
             starts.append(index)
-            colors = np.union1d(colors, _colors(frame))
+            colors = np.union1d(colors, _colors(new))
         before = frame
     return starts, colors if len(colors) <= _MAX_COLORS else None
 
 
 def _colors(frame: np.ndarray) -> np.ndarray:
-    """Each pixel's color as one number: uint8[height, width, 3] -> uint32[height, width]."""
+    """Each pixel's color as one number: uint8[..., 3] -> uint32[...]."""
     return frame.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
 
 
@@ -322,17 +421,15 @@ def _enlarged(image: Image.Image, scale: int) -> Image.Image:
 def check_path(path: str | os.PathLike[str], suffixes: Collection[str] = (".gif", ".png")) -> None:
     """Check a recording's path.
 
-    Raises ValueError unless it has one of the suffixes, and OSError unless its folder exists.
+    Raises ValueError unless it has one of the suffixes, and OSError unless a file can be written
+    there.
     """
     path = Path(path)
     if path.suffix.lower() not in suffixes:
         raise ValueError(
             f"a recording must end with {' or '.join(suffixes)}, but it is {str(path)!r}"
         )
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {str(path.parent)!r} for {path.name!r}")
-    if path.is_dir():
-        raise IsADirectoryError(f"{str(path)!r} is a folder; name a file")
+    check_file(path)
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -410,8 +507,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@output_may_be_cut()
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Record an episode from the command line. Bad input exits with 2."""
+    """Record an episode from the command line.
+
+    Bad input exits with 2, and a file that cannot be written with 1.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
@@ -422,6 +523,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _policy_from(options.policy),
             frames_per_second=options.fps,
             scale=options.scale,
+            keep_frames=False,
+            progress=show_progress,
             seed=options.seed,
             partial_obs=options.partial,
             both=options.both,
@@ -429,7 +532,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             max_steps=options.max_steps,
         )
     except (ValueError, OSError) as error:
-        parser.error(str(error))
+        end_command(parser.prog, error)
     steps, total = len(recording.actions), recording.rewards.sum()
     counted = "1 step" if steps == 1 else f"{steps} steps"
     print(f"wrote {options.path}: {name}, {counted}, return {total:.3f}")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from popgym_arcade.bench import machine, progress
+from popgym_arcade.commands.files import end_command, file_argument, output_may_be_cut, write_files
 from popgym_arcade.registry import add_games_option, matching_names
 from popgym_arcade.render import OBS_SIZES
 from popgym_arcade.soak import loop, report
@@ -73,15 +74,15 @@ def parse(arguments: list[str]) -> tuple[Options, Path | None]:
         metavar="N",
         help="check the frames of every Nth step of an environment (default: %(default)s)",
     )
-    parser.add_argument("--json", metavar="PATH", type=Path, help="also write the report here")
+    parser.add_argument(
+        "--json", metavar="PATH", type=file_argument, help="also write the report here"
+    )
     parsed = vars(parser.parse_args(arguments))
     games, path = parsed.pop("games"), parsed.pop("json")
     try:
         names = matching_names(games)
     except ValueError as error:
         parser.error(str(error))
-    if path and not path.parent.is_dir():
-        parser.error(f"--json: there is no folder {path.parent}")
     return Options(tuple(names), **parsed), path
 
 
@@ -104,7 +105,10 @@ def soak(arguments: list[str]) -> dict[str, Any]:
     print(report.total_text(rows), f"violations: {len(violations)}", sep="\n")
     result = {"machine": hardware, "rows": rows, "violations": violations}
     if path:
-        path.write_text(json.dumps(result, indent=2))
+        try:
+            write_files({path: json.dumps(result, indent=2).encode()})
+        except OSError as error:
+            end_command("python -m popgym_arcade.soak", error)
     return result
 
 
@@ -112,13 +116,15 @@ def _soak_one(name, options):
     """Soak one environment: report.report_on's dict."""
     before = options.names.index(name) * options.rounds
 
-    def show(rounds):
-        progress(before + rounds, len(options.names) * options.rounds, name)
+    def show(rounds, what=name):
+        progress(before + rounds, len(options.names) * options.rounds, what)
 
+    show(0, f"{name}, compiling")
     prepared = loop.prepare(name, options)
     return report.report_on(prepared, *loop.play(prepared, options, show), options)
 
 
+@output_may_be_cut()
 def main() -> None:
     """Run the soak from the command line."""
     sys.exit(1 if soak(sys.argv[1:])["violations"] else 0)

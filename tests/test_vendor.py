@@ -9,14 +9,28 @@ from pathlib import Path
 
 import pytest
 
-from popgym_arcade import GAMES, REGISTRY, render
+from popgym_arcade import GAMES, REGISTRY, __version__, render
 from popgym_arcade.vendor import main, vendor
+from tests.mishaps import fill_disk
+from tests.testing import ROOT
 
 FORMS = ("folder", "package")
 PLAYED_BY_DEFAULT = ("Navigator", "NoisyCartPole", "Tetris")
 GAME_IMPORT = "from popgym_arcade import render as draw"
 VENDORED_IMPORT = {"folder": "import render as draw", "package": "from . import render as draw"}
 SOURCE = Path(GAMES["Navigator"][0].__file__)
+COPYRIGHT = (ROOT / "LICENSE").read_text().splitlines()[2]
+
+
+def license_of(file):
+    """The first lines of a copy. file: as the package names it."""
+    return (
+        f"# Copied from popgym_arcade {__version__}, {file}.\n"
+        f"# {COPYRIGHT}. MIT License: https://opensource.org/license/mit\n"
+    )
+
+
+RENDER = license_of("render.py") + Path(render.__file__).read_text()
 
 
 def frames_hash(module, params):
@@ -141,21 +155,16 @@ def test_a_vendored_game_plays_like_the_installed_one_without_the_package(
 
 
 @pytest.mark.parametrize("game", GAMES)
-def test_only_the_import_of_render_differs_from_the_original(vendored, game):
+def test_only_the_license_and_the_import_of_render_differ_from_the_original(vendored, game):
     form, place = vendored
     original = Path(GAMES[game][0].__file__)
-    lines, copied = (
-        original.read_bytes().splitlines(True),
-        (place / original.name).read_bytes().splitlines(True),
-    )
-    assert len(lines) == len(copied)
-    changed = [(line.decode(), copy.decode()) for line, copy in zip(lines, copied) if line != copy]
-    assert changed == [(GAME_IMPORT + "\n", VENDORED_IMPORT[form] + "\n")]
+    expected = original.read_text().replace(GAME_IMPORT, VENDORED_IMPORT[form])
+    assert (place / original.name).read_text() == license_of(f"games/{original.name}") + expected
 
 
-def test_render_is_copied_unchanged_and_nothing_else_is_left_behind(vendored):
+def test_render_is_copied_below_its_license_and_nothing_else_is_left_behind(vendored):
     form, place = vendored
-    assert (place / "render.py").read_bytes() == Path(render.__file__).read_bytes()
+    assert (place / "render.py").read_text() == RENDER
     modules = {Path(module.__file__).name for module, _ in GAMES.values()}
     init = {"__init__.py"} if form == "package" else set()
     assert {path.name for path in place.iterdir() if path.is_file()} == modules | {
@@ -278,7 +287,7 @@ def test_a_copy_for_a_folder_becomes_one_for_a_package_only_by_force(tmp_path):
 def test_force_replaces_an_edited_file(tmp_path, capsys):
     (tmp_path / "render.py").write_text("mine\n")
     main(["Navigator", str(tmp_path), "--force"])
-    assert (tmp_path / "render.py").read_bytes() == Path(render.__file__).read_bytes()
+    assert (tmp_path / "render.py").read_text() == RENDER
     assert f"wrote {tmp_path / 'render.py'}" in capsys.readouterr().out
 
 
@@ -314,25 +323,18 @@ def test_the_packages_own_folder_of_games_is_refused(tmp_path, monkeypatch, forc
     assert own.read_bytes() == SOURCE.read_bytes() and os.listdir(tmp_path) == ["navigator.py"]
 
 
-@pytest.mark.parametrize("failing", ["navigator.py", "render.py"])
-def test_when_the_disk_is_full_no_file_is_changed_and_no_draft_stays(
-    tmp_path, monkeypatch, failing
+def test_a_failed_write_leaves_no_folder_and_ends_the_command_with_one_line(
+    tmp_path, capsys, monkeypatch
 ):
-    for name in ("navigator.py", "render.py"):
-        (tmp_path / name).write_text("mine\n")
-    write_bytes = Path.write_bytes
-
-    def write_half(path, content):
-        write_bytes(path, content[: len(content) // 2])
-        if failing in path.name:
-            raise OSError("no space left on device")
-        return write_bytes(path, content)
-
-    monkeypatch.setattr(Path, "write_bytes", write_half)
-    with pytest.raises(OSError, match="no space left"):
-        vendor("Navigator", tmp_path, force=True)
-    assert sorted(os.listdir(tmp_path)) == ["navigator.py", "render.py"]
-    assert {(tmp_path / name).read_text() for name in os.listdir(tmp_path)} == {"mine\n"}
+    fill_disk(monkeypatch, "render.py")
+    with pytest.raises(SystemExit) as stopped:
+        main(["Navigator", str(tmp_path / "new" / "arcade")])
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err == (
+        "python -m popgym_arcade.vendor: error: "
+        f"{tmp_path / 'new' / 'arcade' / 'render.py'}: No space left on device\n"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_game_without_the_import_is_refused(tmp_path, monkeypatch):

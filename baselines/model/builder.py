@@ -31,6 +31,7 @@ from popgym_arcade.baselines.model.memory import (
     canonical_memory_name,
     make_memory,
 )
+from popgym_arcade.baselines.precision import in_32_bits
 from popgym_arcade.registry import NO_ACTION, NUM_ACTIONS
 
 __all__ = [
@@ -179,7 +180,7 @@ class Convolution(eqx.Module):
         images = convolve(images, self.kernel, self.stride)
         if self.norm is not None:
             images = _over_last_axis(self.norm, images)
-        return jax.nn.relu(images if self.bias is None else images + self.bias)
+        return jax.nn.relu(images if self.bias is None else images + self.bias[None, None, None])
 
 
 def _over_last_axis(layer, values):
@@ -455,4 +456,4 @@ def network_of(
     """
     names = ("obs_size", "hidden_size", "num_layers", "patch_size", "normalize_convolutions")
     sizes = {name: config[name] for name in names}
-    return lambda key: NETWORKS[algorithm](key, rnn_type=config["memory"], **sizes)
+    return in_32_bits(lambda key: NETWORKS[algorithm](key, rnn_type=config["memory"], **sizes))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from popgym_arcade import REGISTRY
+from tests.mishaps import fill_disk, largest_file
 from tests.testing import assert_same, client
 
 eqx = client("equinox")
@@ -22,6 +23,7 @@ from popgym_arcade.baselines import checkpoint  # noqa: E402, because equinox ma
 from popgym_arcade.baselines.checkpoint import CheckpointError  # noqa: E402
 from popgym_arcade.baselines.model.builder import ActorCriticRNN, QNetworkRNN  # noqa: E402
 from popgym_arcade.baselines.runs import ADDED_OPTIONS  # noqa: E402
+from popgym_arcade.commands.files import error_text  # noqa: E402
 
 CONFIG = {
     "env": "NavigatorEasy",
@@ -234,6 +236,25 @@ def test_dying_before_any_operation_on_files_leaves_a_whole_checkpoint_to_go_on_
             countdown.folder = None
         shutil.rmtree(run)
     assert died_before > 10
+
+
+@pytest.mark.parametrize("file", ["state.eqx", "network-0.eqx", "manifest.json"])
+def test_a_full_disk_leaves_the_checkpoint_before_and_no_draft(file, tmp_path, monkeypatch):
+    before = save(tmp_path, 100)
+    fill_disk(monkeypatch, file)
+    with pytest.raises(OSError) as caught:
+        save(tmp_path, 200)
+    draft = tmp_path / "checkpoints" / ".step-000000000200"
+    assert error_text(caught.value) == f"{draft / file}: No space left on device"
+    assert list((tmp_path / "checkpoints").iterdir()) == [before]
+    assert checkpoint.last_whole(tmp_path) == before
+
+
+def test_an_array_that_does_not_fit_on_the_disk_is_told_with_the_cause(tmp_path):
+    with largest_file(4096), pytest.raises(OSError) as caught:
+        checkpoint.save(tmp_path, "pqn", CONFIG, 1, {"frames": np.zeros(10_000)}, {})
+    assert error_text(caught.value).endswith("state.eqx: File too large")
+    assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
 def test_all_is_on_the_disk_before_a_checkpoint_gets_its_name(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.mishaps import fill_disk
 from tests.testing import client
 
 for library in ("memax", "flashbax", "scipy"):
@@ -18,7 +19,7 @@ import jax.numpy as jnp  # noqa: E402
 from popgym_arcade.baselines import checkpoint, evaluate, rollout  # noqa: E402
 from popgym_arcade.baselines.model.builder import network_of  # noqa: E402
 from popgym_arcade.play import record  # noqa: E402
-from popgym_arcade.registry import NO_ACTION  # noqa: E402
+from popgym_arcade.registry import NO_ACTION, make  # noqa: E402
 
 CONFIG = {
     "env": "NavigatorEasy",
@@ -72,13 +73,13 @@ def test_the_same_seed_plays_the_same_episodes_and_another_plays_others(run):
 
 
 def test_by_default_the_twin_is_the_one_that_the_agent_was_trained_on(run, monkeypatch):
-    shown, play = [], rollout.play_episodes
+    shown, start = [], rollout.start_episodes
 
     def watched(env, params, *arguments):
         shown.append(params.partial_obs)
-        return play(env, params, *arguments)
+        return start(env, params, *arguments)
 
-    monkeypatch.setattr(rollout, "play_episodes", watched)
+    monkeypatch.setattr(rollout, "start_episodes", watched)
     agent = checkpoint.load_agent(run)
     for twin in (None, "POMDP", "MDP"):
         evaluate.evaluate_agent(agent, twin, episodes=1)
@@ -115,7 +116,18 @@ def test_the_command_prints_a_table_and_writes_returns_and_a_recording(run, tmp_
     evaluate.main(
         [str(run), "--episodes", "8", "--gif", str(gif), "--json", str(numbers), "--seed", "4"]
     )
-    printed = capsys.readouterr().out
+    said = capsys.readouterr()
+    printed = said.out
+    assert said.err.splitlines() == [
+        *(
+            f"{what} the {twin} ..."
+            for twin in ("MDP", "POMDP")
+            for what in ("compiling", "playing")
+        ),
+        "compiling NavigatorEasy ...",
+        "playing ...",
+        f"writing {gif} ...",
+    ]
     assert "pqn, memory gru, trained on the POMDP of NavigatorEasy" in printed
     content = json.loads(numbers.read_text())
     for twin in ("MDP", "POMDP"):
@@ -148,6 +160,46 @@ def test_the_recording_shows_the_observations_of_the_twin(run, tmp_path):
             )
 
 
+def test_the_returns_do_not_depend_on_the_parts_in_which_they_are_played(run, monkeypatch):
+    agent, done = checkpoint.load_agent(run), []
+    evaluated = evaluate.evaluate_agent(
+        agent, episodes=8, seed=4, progress=lambda *args: done.append(args)
+    )
+    assert done[2:] == [(part, 50, "playing the POMDP") for part in range(51)]
+    env, params = make("NavigatorEasy", partial_obs=True)
+    act = evaluate.ALGORITHMS["pqn"].act
+    whole = jax.jit(
+        lambda key: rollout.play_episodes(env, params, act, agent.network, key, num_episodes=8)
+    )(jax.random.PRNGKey(4))
+    np.testing.assert_array_equal(evaluated, jax.device_get(whole))
+
+
+def test_files_that_cannot_be_written_are_refused_before_anything_is_played(
+    run, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(evaluate, "load_agent", None)
+    for option, path, told in (
+        ("--gif", tmp_path / "no" / "a.gif", "there is no folder"),
+        ("--gif", tmp_path / "a.txt", ".gif or .png"),
+        ("--json", tmp_path / "no" / "a.json", "there is no folder"),
+        ("--json", tmp_path, "is a folder; name a file"),
+    ):
+        assert told in refused([str(run), option, str(path)], capsys)
+
+
+def test_a_full_disk_ends_the_command_with_one_line(run, tmp_path, capsys, monkeypatch):
+    results = np.zeros(2, np.float32), np.ones(2, np.int32)
+    monkeypatch.setattr(evaluate, "evaluate_agent", lambda *args: results)
+    fill_disk(monkeypatch, "a.json")
+    with pytest.raises(SystemExit) as exit_:
+        evaluate.main([str(run), "--json", str(tmp_path / "a.json")])
+    path = tmp_path / "a.json"
+    assert (
+        capsys.readouterr().err == f"popgym-arcade-eval: error: {path}: No space left on device\n"
+    )
+    assert exit_.value.code == 1 and list(tmp_path.iterdir()) == []
+
+
 def refused(arguments, capsys):
     """What the command says as it ends with 2."""
     with pytest.raises(SystemExit) as exit_:
@@ -160,6 +212,9 @@ def test_bad_input_is_refused(run, tmp_path, capsys, monkeypatch):
     assert "is not a checkpoint" in refused([str(tmp_path / "nowhere")], capsys)
     assert "argument --episodes: must be at least 1, but it is 0; the nearest is 1" in refused(
         [str(run), "--episodes", "0"], capsys
+    )
+    assert "argument --seed: must be in [0, 2147483647], but it is 1" in refused(
+        [str(run), "--seed", str(10**23)], capsys
     )
     assert "has no seed 9; it has 0" in refused([str(run), "--agent-seed", "9"], capsys)
     monkeypatch.setattr(checkpoint, "rule_version", lambda name: 2)

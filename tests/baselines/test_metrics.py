@@ -1,6 +1,7 @@
 """Metrics: metrics.jsonl, TensorBoard's files, and Weights & Biases without a network."""
 
 import math
+import os
 import struct
 import subprocess
 import sys
@@ -10,6 +11,9 @@ import pytest
 from popgym_arcade.baselines import metrics
 from popgym_arcade.baselines.metrics import MetricsWriter
 from popgym_arcade.baselines.runs import METRICS, read_metrics, to_json_line
+from popgym_arcade.commands import files
+from popgym_arcade.commands.files import error_text
+from tests.mishaps import largest_file
 from tests.testing import client
 
 TRAINING = {
@@ -55,6 +59,27 @@ def test_the_file_holds_every_line_as_runs_describes_them(tmp_path):
     assert read_metrics(tmp_path) == [{**TRAINING, "return_mean": None}, EVALUATION]
 
 
+def test_a_line_that_does_not_fit_on_the_disk_is_left_out(tmp_path):
+    written = MetricsWriter(tmp_path, {})
+    written.write(at(64))
+    path = tmp_path / METRICS
+    with largest_file(path.stat().st_size + 10), pytest.raises(OSError) as caught:
+        written.write(at(128))
+    assert error_text(caught.value) == f"{path}: File too large"
+    written.close()
+    assert path.read_text() == to_json_line(at(64))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be deleted")
+def test_a_file_that_vanished_is_told(tmp_path):
+    written = MetricsWriter(tmp_path, {})
+    (tmp_path / METRICS).unlink()
+    with pytest.raises(FileNotFoundError) as caught:
+        written.write(at(64))
+    assert error_text(caught.value) == f"{tmp_path / METRICS}: No such file or directory"
+    written.close()
+
+
 def test_a_line_can_be_read_as_soon_as_it_is_written(tmp_path):
     written = MetricsWriter(tmp_path, {})
     written.write(at(64))
@@ -90,9 +115,9 @@ def test_a_crash_while_a_run_is_resumed_loses_no_lines(tmp_path, monkeypatch):
     def crash(*arguments):
         raise KeyboardInterrupt
 
-    for name in ("pathlib.Path.write_bytes", "os.replace"):
+    for module, name in ((files, "open"), (os, "replace")):
         with monkeypatch.context() as patch:
-            patch.setattr(name, crash)
+            patch.setattr(module, name, crash, raising=False)
             with pytest.raises(KeyboardInterrupt):
                 MetricsWriter(tmp_path, {}, steps=64)
         assert read_metrics(tmp_path) == [at(64), at(128)]

@@ -5,6 +5,7 @@ import re
 import pytest
 from PIL import Image
 
+from tests.mishaps import fill_disk
 from tests.testing import client
 
 client("matplotlib")
@@ -56,9 +57,38 @@ def test_without_evaluations_there_is_a_figure_of_training_but_no_table(tmp_path
 
 def test_a_figure_in_a_folder_that_is_not_there_is_refused(tmp_path, capsys):
     run = write_run(tmp_path / "run", [evaluation(10, [0.5])])
-    assert f"there is no folder {str(tmp_path / 'no')!r} for 'figure'" in complaint(
+    assert f"there is no folder {str(tmp_path / 'no')!r} for 'figure.png'" in complaint(
         capsys, run, "--out", tmp_path / "no/figure.pdf"
     )
+
+
+def test_a_figure_is_overwritten_only_by_force(tmp_path, capsys):
+    run = write_run(tmp_path / "run", [evaluation(10, [0.5])])
+    command = [str(run), "--out", str(tmp_path / "figure")]
+    for name in ("figure.png", "figure.pdf"):
+        (tmp_path / name).write_text("mine")
+        told = complaint(capsys, *command)
+        assert f"would overwrite {tmp_path / name} with other content" in told and "--force" in told
+        assert sorted(path.name for path in tmp_path.iterdir()) == [name, "run"]
+        (tmp_path / name).unlink()
+    plot.main(command)
+    plot.main(command)  # the same figure is no other content
+    plot.main([*command, "--force", "--title", "Another"])
+
+
+@pytest.mark.parametrize("name", ["figure.png", "figure.pdf"])
+def test_a_full_disk_ends_the_command_with_one_line_and_leaves_nothing(
+    name, tmp_path, capsys, monkeypatch
+):
+    run = write_run(tmp_path / "run", [evaluation(10, [0.5])])
+    fill_disk(monkeypatch, name)
+    with pytest.raises(SystemExit) as stopped:
+        plot.main([str(run), "--out", str(tmp_path / "figure")])
+    assert capsys.readouterr().err.splitlines() == [
+        "drawing 1 curves of 1 runs ...",
+        f"popgym-arcade-plot: error: {tmp_path / name}: No space left on device",
+    ]
+    assert stopped.value.code == 1 and list(tmp_path.iterdir()) == [run]
 
 
 def test_a_window_that_makes_no_sense_is_refused(tmp_path, capsys):

@@ -96,7 +96,7 @@ def test_options_that_an_older_config_lacks_are_as_they_were_then(tmp_path):
     assert runs.read_config(tmp_path)["config"] == {**config, **added}
 
 
-@pytest.mark.parametrize("operation", ["pathlib.Path.write_bytes", "os.replace"])
+@pytest.mark.parametrize("operation", ["builtins.open", "os.replace"])
 def test_a_crash_while_the_config_is_written_leaves_the_old_one(tmp_path, monkeypatch, operation):
     runs.write_config(tmp_path, {"algorithm": "pqn", "config": {}})
     old = (tmp_path / runs.CONFIG).read_text()

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from tests.mishaps import fill_disk
 from tests.testing import AS_FOR_USERS, FOR_MANY_STEPS, client
 
 for library in ("memax", "flashbax", "tyro", "tqdm"):
@@ -26,7 +27,11 @@ import jax  # noqa: E402
 
 from popgym_arcade.baselines import checkpoint, evaluate, pqn, rollout, train  # noqa: E402
 from popgym_arcade.baselines.algorithms import ALGORITHMS  # noqa: E402
-from popgym_arcade.baselines.runs import default_folder, read_metrics  # noqa: E402
+from popgym_arcade.baselines.runs import (  # noqa: E402
+    default_folder,
+    read_metrics,
+    to_json_line,
+)
 from popgym_arcade.baselines.train import RunOptions  # noqa: E402
 from popgym_arcade.introspection import episode  # noqa: E402
 
@@ -330,8 +335,9 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(tmp_path):
     assert left(tmp_path) == before
 
 
-def test_resuming_what_never_began_begins(tmp_path, whole):
+def test_resuming_what_never_began_begins_and_says_so(tmp_path, whole, capsys):
     run(tmp_path, resume=True)
+    assert f"{tmp_path} holds no run to resume; starting a new one" in capsys.readouterr().err
     assert left(tmp_path) == left(whole("pqn"))
 
 
@@ -496,6 +502,63 @@ def test_the_first_signal_is_noted_and_the_second_does_what_it_always_does(numbe
         signal.signal(number, before)
 
 
+# --- mishaps -------------------------------------------------------------------------------------
+
+
+def everything_in(folder):
+    """The paths of all files and folders in a folder, relative to it."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+@pytest.mark.parametrize("lines", [[], [{"kind": "evaluation", "steps": 0}]])
+def test_a_run_that_fails_before_its_first_update_does_not_block_the_next(tmp_path, error, lines):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "notes.txt").touch()
+    for folder in (tmp_path / "theirs", tmp_path / "new" / "run"):
+        with pytest.raises(error), train._run_folder(folder, {}):
+            (folder / "metrics.jsonl").write_text("".join(map(to_json_line, lines)))
+            raise error
+    assert everything_in(tmp_path) == ["theirs", "theirs/notes.txt"]
+
+
+def test_a_run_that_has_learned_something_stays(tmp_path):
+    with pytest.raises(MemoryError), train._run_folder(tmp_path, {}):
+        (tmp_path / "metrics.jsonl").write_text(to_json_line({"kind": "training", "steps": 32}))
+        raise MemoryError
+    assert everything_in(tmp_path) == ["config.json", "metrics.jsonl"]
+
+
+def test_a_run_that_fails_when_it_is_resumed_stays(tmp_path):
+    (tmp_path / "config.json").touch()
+    with pytest.raises(MemoryError), train._run_folder(tmp_path, {}):
+        raise MemoryError
+    assert everything_in(tmp_path) == ["config.json"]
+
+
+@pytest.mark.parametrize("file", ["config.json", "metrics.jsonl"])
+def test_a_full_disk_ends_the_command_with_one_line_and_no_folder(
+    file, tmp_path, monkeypatch, capsys
+):
+    def start(trainer, config, options, folder, start):
+        train.MetricsWriter(folder, config)
+
+    monkeypatch.setattr(train, "_run", start)
+    fill_disk(monkeypatch, file)
+    folder = tmp_path / "runs" / "new"
+    code, text = said(["pqn", "--env", "NavigatorEasy", "--folder", str(folder)], capsys)
+    path = folder / file
+    assert (code, text) == (1, f"popgym-arcade-train: error: {path}: No space left on device\n")
+    assert everything_in(tmp_path) == []
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path, capsys):
+    (tmp_path / "run").touch()
+    code, text = said(["pqn", "--env", "NavigatorEasy", "--folder", str(tmp_path / "run")], capsys)
+    told = f"{tmp_path / 'run'} is a file; name a folder"
+    assert (code, text) == (2, f"popgym-arcade-train: error: {told}\n")
+
+
 # --- what is refused -----------------------------------------------------------------------------
 
 
@@ -577,6 +640,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpo
             "the nearest is 1",
         ),
         ({"evaluate_every": 0}, "evaluate_every must be at least 1"),
+        ({"seed": -1}, "seed must be in [0, 2147483647], but it is -1; the nearest is 0"),
+        ({"seed": 2**31 - 1, "seeds": 2}, "the last seed must be in [0, 2147483647], but"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_before_anything_is_made(tmp_path, options, told):
@@ -647,9 +712,14 @@ def test_bad_input_is_refused_with_the_nearest_valid_choice(
             "popgym-arcade-train: the loss is nan",
             "",
         ),  # text: it is printed, and the code is 1
-        (FileExistsError("there is a run"), 2, "popgym-arcade-train: there is a run"),
-        (checkpoint.CheckpointError("it is damaged"), 2, "popgym-arcade-train: it is damaged"),
-        (ModuleNotFoundError("no wandb"), 2, "popgym-arcade-train: no wandb"),
+        (FileExistsError("there is a run"), 2, "popgym-arcade-train: error: there is a run"),
+        (
+            checkpoint.CheckpointError("it is damaged"),
+            2,
+            "popgym-arcade-train: error: it is damaged",
+        ),
+        (ModuleNotFoundError("no wandb"), 2, "popgym-arcade-train: error: no wandb"),
+        (OSError(28, "No space left", "run"), 1, "popgym-arcade-train: error: run: No space left"),
     ],
 )
 def test_how_a_run_ended_is_told_by_the_exit_code(error, code, told, capsys, monkeypatch):

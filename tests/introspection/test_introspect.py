@@ -1,20 +1,25 @@
 """The command: what it writes, which checkpoints it refuses, and the runs that it compares."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
+from tests.mishaps import fill_disk
 from tests.testing import client
 
 client("equinox")
 client("memax")
 client("matplotlib")
 
+from matplotlib.figure import Figure  # noqa: E402
+
 from popgym_arcade.baselines import checkpoint  # noqa: E402, after the checks
 from popgym_arcade.baselines.model.builder import network_of  # noqa: E402
-from popgym_arcade.introspection import introspect, measures  # noqa: E402
+from popgym_arcade.commands.files import error_text  # noqa: E402
+from popgym_arcade.introspection import introspect, measures, output  # noqa: E402
 
 
 def saved(folder, algorithm="pqn", **changes):
@@ -75,6 +80,39 @@ def test_the_command_writes_everything(algorithm, tmp_path, monkeypatch, capsys)
     assert "% of the gradient is on past frames" in out and f"wrote {folder.name}: open" in out
 
 
+@pytest.mark.parametrize("file", ["values.pdf", "episode.npz", "summary.json", "report.html"])
+def test_a_full_disk_leaves_no_folder(file, tmp_path, monkeypatch):
+    study = SimpleNamespace(environment=SimpleNamespace(name="NavigatorEasy", partial_obs=True))
+    drawn = {"values": ("Values", "", Figure())}
+    for name, result in {
+        "_figures": drawn,
+        "_episode_arrays": {},
+        "_measure_arrays": {},
+        "_summary": {},
+        "_report": "<html>",
+    }.items():
+        monkeypatch.setattr(output, name, lambda *args, result=result: result)
+    output.write(tmp_path / "whole", study, 0.1)
+    assert len(list((tmp_path / "whole").iterdir())) == 6
+    fill_disk(monkeypatch, file)
+    with pytest.raises(OSError) as caught:
+        output.write(tmp_path / "new" / "out", study, 0.1)
+    path = tmp_path / "new" / "out" / file
+    assert error_text(caught.value) == f"{path}: No space left on device"
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_played(
+    of_pqn, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(introspect, "study", None)
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as end:
+        introspect.main([str(of_pqn), "--out", str(tmp_path / "file" / "out")])
+    told = f"popgym-arcade-introspect: error: {tmp_path / 'file'} is a file; name a folder\n"
+    assert end.value.code == 2 and capsys.readouterr().err == told
+
+
 def test_a_checkpoint_of_another_game_size_or_rule_version_is_refused_unless_forced(tmp_path):
     agent = checkpoint.load_agent(saved(tmp_path))
     other_version = agent._replace(manifest={**agent.manifest, "rule_version": 99})
@@ -114,6 +152,7 @@ def test_an_agent_plays_its_own_game_with_the_parameters_it_was_trained_on(tmp_p
         ),
         (["--network-seed", "5"], "has no seed 5; it has 3, 4"),
         (["--episodes", "0"], "argument --episodes: must be at least 1, but it is 0"),
+        (["--seed", str(10**23)], "argument --seed: must be in [0, 2147483647], but it is 1"),
         (["--sigma", "25"], "argument --sigma: must be in [1e-06, 1], but it is 25"),
         (["--pomdp", "nowhere"], "is not a run"),
     ],

@@ -84,7 +84,7 @@ def test_too_little_headroom_is_an_error(certified, tmp_path, monkeypatch, capsy
     [
         (["--games", "Navigatr"], "Navigator"),
         (["--episodes", "1"], "2"),
-        (["--json", "nowhere/figures.json"], "there is no folder nowhere"),
+        (["--json", "nowhere/figures.json"], "argument --json: there is no folder 'nowhere'"),
     ],
 )
 def test_bad_arguments_are_explained(arguments, words, capsys):

@@ -107,18 +107,3 @@ def test_without_docstrings_the_games_are_listed_too():
     )
     assert run.returncode == 0, run.stderr
     assert all(rules.introduction(game)[0] in run.stdout for game in GAMES)
-
-
-def test_output_that_nobody_reads_to_the_end_ends_without_a_traceback():
-    reader, writer = os.pipe()
-    os.close(reader)
-    with os.fdopen(writer, "wb") as output:
-        command = [sys.executable, "-m", "popgym_arcade.play"]
-        run = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, timeout=120)
-    assert (run.returncode, run.stderr) == (141, b"")
-
-
-def test_people_are_shown_the_larger_frames_unless_they_ask():
-    sizes = [command.parser().parse_args(words).obs_size for words in ([], ["-o", "128"])]
-    assert sizes == [256, 128]
-    assert "frame size in pixels (default: 256)" in command.parser().format_help()

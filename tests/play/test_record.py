@@ -1,5 +1,6 @@
 """Tests of recordings: files hold the observations themselves, and bad input is refused at once."""
 
+import weakref
 from functools import cache
 
 import jax
@@ -9,6 +10,7 @@ from PIL import Image, ImageSequence
 
 from popgym_arcade import experts, make
 from popgym_arcade.play import cabinet, record
+from tests.mishaps import fill_disk
 
 FRAME_COUNT, SIDE = 7, 128
 
@@ -185,6 +187,40 @@ def test_packed_frames_come_back_as_they_were():
     assert all((a == b).all() for a, b in zip(packed, noise()))
 
 
+def test_a_gif_is_written_frame_by_frame(tmp_path, monkeypatch):
+    images, paletted = [], record._paletted
+
+    def counted(*args):
+        assert sum(image() is not None for image in images) <= 1
+        image = paletted(*args)
+        images.append(weakref.ref(image))
+        return image
+
+    monkeypatch.setattr(record, "_paletted", counted)
+    record.write_gif(tmp_path / "a.gif", noise())
+    assert (animation(tmp_path / "a.gif")[0] == noise()).all()
+
+
+def test_a_gif_holds_only_what_changed_from_frame_to_frame(tmp_path):
+    frames = noise(3)
+    frames[1:] = frames[0]
+    frames[1, 7:9, 20:30] = 255 - frames[1, 7:9, 20:30]
+    record.write_gif(tmp_path / "a.gif", frames, scale=2)
+    assert (animation(tmp_path / "a.gif")[0][:, ::2, ::2] == frames).all()
+    with Image.open(tmp_path / "a.gif") as image:
+        image.seek(1)
+        assert image.tile[0].extents == (40, 14, 60, 18)  # left, top, right, bottom
+
+
+def test_the_frames_are_returned_unless_they_are_not_to_be_kept(tmp_path):
+    options = {"name": "NavigatorEasy", "both": True, "max_steps": 3}
+    kept = record.record(tmp_path / "a.gif", **options)
+    assert (kept.frames == recording(**options).frames).all()
+    dropped = record.record(tmp_path / "b.gif", keep_frames=False, **options)
+    assert len(dropped.frames) == 0 and (dropped.actions == kept.actions).all()
+    assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
+
+
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "a.gif"
     path.write_bytes(b"old")
@@ -212,6 +248,8 @@ BAD_OPTIONS = [
         r"frames_per_second must be in \[0.1, 50\], but it is 1000; the nearest is 50",
     ),
     (dict(seed=2**32), r"seed must be in \[0, 2147483647\], but it is 4294967296"),
+    (dict(seed=10**23), r"seed must be in \[0, 2147483647\], but it is 10{23}; the nearest"),
+    (dict(max_steps=-5), "max_steps must be at least 1, but it is -5; the nearest is 1"),
     (dict(max_steps=0), "max_steps must be at least 1, but it is 0"),
     (dict(policy="expret"), "no policy 'expret'; the nearest are: expert"),
     (dict(name="NavigatorEsay"), "the nearest are: NavigatorEasy"),
@@ -229,9 +267,19 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_played(
 
 
 @pytest.mark.parametrize("options, message", BAD_OPTIONS)
-def test_bad_options_are_refused_with_what_is_allowed(options, message, tmp_path):
+def test_bad_options_are_refused_with_what_is_allowed_before_anything_is_compiled(
+    options, message, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(record.cabinet, "build", None)
     with pytest.raises(ValueError, match=message):
         record.record(tmp_path / "a.gif", **{"name": "NavigatorEasy", **options})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("seed", [1.0, "1", None, True])
+def test_a_seed_is_an_integer(seed):
+    with pytest.raises(TypeError, match=r"seed must be an int in \[0, 2147483647\], but it is"):
+        record.rollout("NavigatorEasy", seed=seed)
 
 
 @pytest.mark.parametrize("write", [record.write_gif, record.write_sheet])
@@ -260,10 +308,9 @@ def test_the_command_writes_a_recording_and_says_what_it_played(tmp_path, capsys
             "2",
         ]
     )
-    assert (
-        capsys.readouterr().out
-        == f"wrote {path}: NavigatorEasy, 5 steps, return {-0.5 / 64 * 5:.3f}\n"
-    )
+    said = capsys.readouterr()
+    assert said.out == f"wrote {path}: NavigatorEasy, 5 steps, return {-0.5 / 64 * 5:.3f}\n"
+    assert said.err == f"compiling NavigatorEasy ...\nplaying ...\nwriting {path} ...\n"
     assert animation(path)[0].shape[1:] == (256, 2 * (2 * 128 + 4), 3)
 
 
@@ -284,6 +331,28 @@ def test_the_command_takes_a_users_policy(tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit) as caught:
             record.main(["CartPoleEasy", "b.png", "--policy", wrong])
         assert caught.value.code == 2 and wrong in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", ["a.gif", "a.png"])
+def test_a_full_disk_ends_the_command_with_one_line_and_leaves_nothing(
+    file, tmp_path, monkeypatch, capsys
+):
+    fill_disk(monkeypatch, file)
+    with pytest.raises(SystemExit) as caught:
+        record.main(["NavigatorEasy", str(tmp_path / file), "--max-steps", "2"])
+    assert caught.value.code == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"popgym-arcade-record: error: {tmp_path / file}: No space left on device"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_on_a_terminal_the_command_draws_a_bar(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    record.main(["NavigatorEasy", str(tmp_path / "a.png"), "--max-steps", "2"])
+    bars = capsys.readouterr().err.split("playing ...\n")[1].split("\r")
+    assert [bar.partition("] ")[2].split() for bar in bars[1:]] == [
+        [f"{steps}/2", "playing"] for steps in range(3)
+    ]
 
 
 @pytest.mark.parametrize(

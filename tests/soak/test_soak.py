@@ -11,6 +11,7 @@ from popgym_arcade import registry
 from popgym_arcade.soak import __main__ as soak
 from popgym_arcade.soak import loop
 from popgym_arcade.soak.players import player_of
+from tests.mishaps import fill_disk
 
 # --- a short soak --------------------------------------------------------------------------------
 
@@ -34,6 +35,19 @@ def test_a_short_soak_is_clean_and_says_what_it_covered(tmp_path, capsys):
     printed = capsys.readouterr().out
     for words in ("violations: 0", "9,600 steps in 1 environments", "| NavigatorEasy "):
         assert words in printed
+
+
+def test_a_full_disk_ends_the_soak_with_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(soak, "_soak_one", lambda name, options: {"violations": []})
+    for name in ("header_text", "row_text", "total_text"):
+        monkeypatch.setattr(soak.report, name, lambda *args: "")
+    fill_disk(monkeypatch, "report.json")
+    path = tmp_path / "report.json"
+    with pytest.raises(SystemExit) as ended:
+        soak.soak(["--games", "NavigatorE", "--json", str(path)])
+    told = f"python -m popgym_arcade.soak: error: {path}: No space left on device\n"
+    assert ended.value.code == 1 and capsys.readouterr().err == told
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- a broken game -------------------------------------------------------------------------------

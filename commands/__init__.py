@@ -1,0 +1,1 @@
+"""What all commands share: files written whole or not at all, and how a command ends."""
