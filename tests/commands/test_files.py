@@ -1,4 +1,4 @@
-"""Tests of commands/files.py: a file is written whole or not at all, and an error says path and cause."""
+"""Tests of commands/files.py: files are whole or not written, errors say path and cause."""
 
 import argparse
 import errno
@@ -147,7 +147,7 @@ def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
     "error, text, status",
     [
         (OSError(errno.ENOSPC, "No space left", "a.gif"), "a.gif: No space left", 1),
-        (OSError(errno.EPIPE, "Broken pipe"), "Broken pipe", 1),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error", 1),
         (FileExistsError("a.gif exists"), "a.gif exists", 2),
         (ValueError("two\nlines"), "two lines", 2),
     ],
@@ -159,12 +159,10 @@ def test_a_command_ends_with_one_line(error, text, status, capsys):
     assert caught.value.code == status
 
 
-@pytest.mark.parametrize("command", ["play", "vendor --help"])
-def test_output_that_nobody_reads_to_the_end_ends_without_a_traceback(command):
+def test_output_that_nobody_reads_to_the_end_ends_without_a_traceback():
     reader, writer = os.pipe()
     os.close(reader)
-    module, *arguments = command.split()
-    line = [sys.executable, "-m", f"popgym_arcade.{module}", *arguments]
+    line = [sys.executable, "-m", "popgym_arcade.play"]
     with os.fdopen(writer, "wb") as output:
         run = subprocess.run(line, stdout=output, stderr=subprocess.PIPE, timeout=120)
     assert (run.returncode, run.stderr) == (141, b"")
