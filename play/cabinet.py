@@ -6,7 +6,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,8 +15,18 @@ import numpy as np
 
 from popgym_arcade.registry import make
 from popgym_arcade.render import PALETTE
+from popgym_arcade.spaces import check_seed
 
-__all__ = ["Cabinet", "Episode", "advance", "begin", "build", "observe", "side_by_side"]
+__all__ = [
+    "Cabinet",
+    "Episode",
+    "advance",
+    "begin",
+    "build",
+    "key_of",
+    "observe",
+    "side_by_side",
+]
 
 
 class Cabinet(NamedTuple):
@@ -73,19 +83,35 @@ def _compiled(name: str, params: Any) -> Cabinet:
         _, state, reward, _, info = env.step_env(step_key, state, action, params)
         return key, state, reward, info["terminated"], info["truncated"]
 
-    key = jax.random.key(0)
+    key = key_of(0)
     _, state = jax.eval_shape(reset, key)
     draw = {}
     for partial_obs in (False, True):
         twin_params = dataclasses.replace(params, partial_obs=partial_obs)
-        render = jax.jit(lambda state, twin_params=twin_params: env.render(state, twin_params))
-        draw[partial_obs] = render.lower(state).compile()
-    compiled_step = jax.jit(step).lower(key, state, jnp.int32(0)).compile()
-    return Cabinet(name, params, jax.jit(reset).lower(key).compile(), compiled_step, draw)
+        render = partial(env.render, params=twin_params)
+        draw[partial_obs] = _ahead_of_time(render, state)
+    compiled_step = _ahead_of_time(step, key, state, jnp.int32(0))
+    return Cabinet(name, params, _ahead_of_time(reset, key), compiled_step, draw)
+
+
+def _ahead_of_time(function, *arguments):
+    """Compile a function for arguments like these, unless JAX is told not to compile."""
+    if jax.config.read("jax_disable_jit"):
+        return function
+    return jax.jit(function).lower(*arguments).compile()
+
+
+def key_of(seed: int) -> jax.Array:
+    """A typed PRNG key, the same whatever ``jax_default_prng_impl`` is.
+
+    seed: in [0, spaces.MAX_SEED]. Raises TypeError or ValueError for anything else.
+    """
+    check_seed("seed", seed)
+    return jax.random.key(seed, impl="threefry2x32")
 
 
 def begin(cabinet: Cabinet, key: jax.Array) -> Episode:
-    """Begin an episode. key: a typed PRNG key, the source of all its randomness."""
+    """Begin an episode. key: of the type of ``key_of``, the source of all its randomness."""
     key, state = cabinet.reset(key)
     return Episode(key, state, reward=0.0, episode_return=0.0, terminated=False, truncated=False)
 

@@ -173,7 +173,7 @@ def rollout(
     progress(0, 1, f"compiling {name}")
     machine = cabinet.build(name, obs_size, **overrides)
     progress(1, 1, f"compiling {name}")
-    episode_key, policy_key = jax.random.split(jax.random.key(seed))
+    episode_key, policy_key = jax.random.split(cabinet.key_of(seed))
     choose = _chooser(policy, machine, partial_obs, policy_key)
     views = (False, True) if both else (partial_obs,)
     episode = cabinet.begin(machine, episode_key)

@@ -68,7 +68,7 @@ class Session:
     def restart(self) -> None:
         """Begin the next episode. The seed and the episode's number determine its randomness."""
         self.number += 1
-        key = jax.random.fold_in(jax.random.key(self.seed), self.number)
+        key = jax.random.fold_in(cabinet.key_of(self.seed), self.number)
         self.episode: cabinet.Episode = cabinet.begin(self.machine, key)
         self.due: float | None = None  # when the clock's next step is; None while it is stopped
         self.held: list[int] = []  # actions whose keys are down

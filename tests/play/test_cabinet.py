@@ -7,6 +7,7 @@ import pytest
 from popgym_arcade import make
 from popgym_arcade.play import cabinet
 from popgym_arcade.registry import NO_ACTION
+from tests.testing import switched
 
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 
@@ -48,6 +49,28 @@ def test_a_cabinet_is_built_once():
     assert cabinet.build("NavigatorEasy", 128, max_steps_in_episode=2) is machine
     assert cabinet.build("NavigatorEasy", max_steps_in_episode=3).params.max_steps_in_episode == 3
     assert cabinet.build("NavigatorEasy", 256, max_steps_in_episode=2).params.obs_size == 256
+
+
+@pytest.mark.parametrize(
+    "switches", [{"jax_default_prng_impl": "rbg"}, {"jax_disable_jit": True}], ids=str
+)
+def test_a_seed_plays_the_same_episode_under_other_switches(switches):
+    def played():
+        machine = cabinet.build("NavigatorEasy", max_steps_in_episode=3)
+        episode = cabinet.advance(machine, cabinet.begin(machine, cabinet.key_of(1)), UP)
+        return cabinet.observe(machine, episode, True)
+
+    expected = played()
+    cabinet._compiled.cache_clear()
+    with switched(**switches):
+        np.testing.assert_array_equal(played(), expected)
+    cabinet._compiled.cache_clear()
+
+
+@pytest.mark.parametrize("seed, error", [(2**32, ValueError), (-1, ValueError), (1.5, TypeError)])
+def test_a_key_needs_a_seed(seed, error):
+    with pytest.raises(error, match="seed must be"):
+        cabinet.key_of(seed)
 
 
 def test_observations_side_by_side_have_lines_between_them():
