@@ -96,7 +96,7 @@ def _compiled(name: str, params: Any) -> Cabinet:
 
 def _ahead_of_time(function, *arguments):
     """Compile a function for arguments like these, unless JAX is told not to compile."""
-    if jax.config.read("jax_disable_jit"):
+    if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
         return function
     return jax.jit(function).lower(*arguments).compile()
 
