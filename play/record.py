@@ -368,7 +368,7 @@ def _changed_part(frame: np.ndarray, before: np.ndarray) -> tuple[int, int, int,
     """The smallest rectangle with all pixels that differ: (top, bottom, left, right)."""
     changed = _changed(frame, before)
     rows, columns = (np.flatnonzero(changed.any(axis=axis)) for axis in (1, 0))
-    return rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
 def _changed(frame: np.ndarray, before: np.ndarray) -> np.ndarray:
