@@ -15,7 +15,7 @@ from tests.mishaps import fill_disk
 from tests.testing import ROOT
 
 FORMS = ("folder", "package")
-PLAYED_BY_DEFAULT = ("Navigator", "NoisyCartPole", "Tetris")
+PLAYED_BY_DEFAULT = ("Navigator", "Tetris")
 GAME_IMPORT = "from popgym_arcade import render as draw"
 VENDORED_IMPORT = {"folder": "import render as draw", "package": "from . import render as draw"}
 SOURCE = Path(GAMES["Navigator"][0].__file__)

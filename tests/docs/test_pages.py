@@ -41,8 +41,9 @@ def run(code, page):
     return namespace, printed.getvalue()
 
 
-def snippet(heading, page=ENVIRONMENTS):
-    """Run the snippet under a heading: (the namespace, what it printed)."""
+@cache
+def snippet(page, heading):
+    """Run the snippet under a heading, once: (the namespace, what it printed)."""
     return run(SNIPPETS[page, heading], page)
 
 
@@ -55,7 +56,7 @@ def test_every_python_snippet_has_a_heading_of_its_own():
 
 @pytest.mark.parametrize("page, heading", SNIPPETS)
 def test_the_snippet_runs(page, heading):
-    snippet(heading, page)
+    snippet(page, heading)
 
 
 @pytest.mark.parametrize("name", ["CartPoleHard", "AutoEncodeMedium"])
@@ -71,18 +72,18 @@ def test_the_quickstart_runs_with_any_name_and_ends_with_the_mdps_view_of_the_po
 
 
 def test_the_log_of_episodes_counts_some():
-    space, _ = snippet("Returns and lengths of episodes")
+    space, _ = snippet(ENVIRONMENTS, "Returns and lengths of episodes")
     assert space["ended"].any(axis=1).all()
     assert 0 < space["info"]["returned_episode_returns"].mean(where=space["ended"]) < 1
 
 
 def test_the_sweep_gives_each_limit_its_own_end():
-    space, _ = snippet("Sweeping parameters")
+    space, _ = snippet(ENVIRONMENTS, "Sweeping parameters")
     assert space["info"]["truncated"].tolist() == [True, False, False]
 
 
 def test_perfect_play_earns_more_than_the_worst():
-    _, printed = snippet("Perfect and worst play")
+    _, printed = snippet(ENVIRONMENTS, "Perfect and worst play")
     (best_name, best), (worst_name, worst) = (line.split() for line in printed.splitlines())
     assert (best_name, worst_name) == ("expert", "worst")
     assert float(worst) < 0 < float(best) <= 1

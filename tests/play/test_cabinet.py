@@ -51,6 +51,7 @@ def test_a_cabinet_is_built_once():
     assert cabinet.build("NavigatorEasy", 256, max_steps_in_episode=2).params.obs_size == 256
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "switches", [{"jax_default_prng_impl": "rbg"}, {"jax_disable_jit": True}], ids=str
 )
