@@ -7,11 +7,10 @@ import pickle
 import sys
 import weakref
 
-import jax
 import numpy as np
 import pytest
 
-from tests.testing import FIRE, UP, client
+from tests.testing import FIRE, UP, client, switched
 
 gymnasium = client("gymnasium")
 
@@ -24,6 +23,7 @@ from tests.adapters.short_navigator import (  # noqa: E402
     SHORT,
     as_numpy,
     play,
+    play_all,
     same,
     short_env,
     short_envs,
@@ -68,18 +68,37 @@ def test_programs_that_are_no_longer_kept_are_freed(monkeypatch):
         assert cached.cache_info().maxsize == _programs.KEPT_PROGRAMS
 
 
+SWITCHES = {
+    "64 bits": {"jax_enable_x64": True},
+    "strict promotion": {
+        "jax_numpy_rank_promotion": "raise",
+        "jax_numpy_dtype_promotion": "strict",
+    },
+    "checks": {
+        "jax_debug_nans": True,
+        "jax_check_tracer_leaks": True,
+        "jax_debug_key_reuse": True,
+    },
+    "other keys": {"jax_default_prng_impl": "rbg"},
+}
+
+
 @pytest.mark.slow
-def test_x64_compiles_each_step_once_and_changes_no_episode():
-    actions = some_actions()[:8, 0]
-    expected = play(short_env(board_size=5), 0, actions)
-    _programs.single_program.cache_clear()
-    jax.config.update("jax_enable_x64", True)
-    try:
-        env = short_env(board_size=5)
-        assert same(play(env, 0, actions), expected)
-        assert env._program.step._cache_size() == 1
-    finally:
-        jax.config.update("jax_enable_x64", False)
+@pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
+def test_a_switch_of_jax_changes_no_episode_and_compiles_each_step_once(switches):
+    def played():
+        for program in (_programs.single_program, _programs.vector_program):
+            program.cache_clear()
+        env, envs = short_env(wrap=small_stack), short_envs(autoreset_mode="SameStep")
+        actions = some_actions()[:8]
+        returned = play(env, 0, actions[:, 0]), play_all(envs, 0, actions)
+        compiled = [each._program.step._cache_size() for each in (env, envs)]
+        return [as_numpy(list(each)) for each in returned], compiled
+
+    expected = played()
+    assert expected[1][0] == 1
+    with switched(**switches):
+        assert same(played(), expected)
 
 
 # --- pickles and copies --------------------------------------------------------------------------
