@@ -52,6 +52,14 @@ def picklable(env: Any, leave_out: Sequence[str]) -> dict[str, Any]:
     return copy.deepcopy({**kept, "_carry": jax.device_get(env._carry)})
 
 
+def unpickled(state: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of ``picklable``, with what is carried in JAX's own memory.
+
+    A step donates it, and JAX must not write its results to memory that belongs to NumPy.
+    """
+    return {**state, "_carry": jax.tree.map(jnp.array, state["_carry"])}
+
+
 def with_limit(spec: Any, params: Any) -> Any:
     """Gymnasium's spec of an environment with the game's own time limit, which wrappers look up."""
     if spec is None or spec.max_episode_steps is not None:

@@ -115,7 +115,7 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Go on from what was pickled."""
-        vars(self).update(state)
+        vars(self).update(_shared.unpickled(state))
         self._build()
 
     @property

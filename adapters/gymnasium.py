@@ -133,7 +133,7 @@ class ArcadeEnv(gymnasium.Env[Any, Any]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Go on from what was pickled."""
-        vars(self).update(state)
+        vars(self).update(_shared.unpickled(state))
         self._build()
 
     @property

@@ -16,7 +16,10 @@ from tests.testing import client
 DOCUMENT = (Path(__file__).parent.parent.parent / "docs" / "integrations.md").read_text()
 # A word in a snippet: the library that the snippet needs.
 NEEDS = {
-    **{name: name for name in ("gymnax", "rejax", "gymnasium", "torch", "stable_baselines3")},
+    **{
+        name: name
+        for name in ("gymnax", "rejax", "gymnasium", "torch", "stable_baselines3", "sb3_contrib")
+    },
     "RecordVideo": "moviepy",
 }
 
