@@ -336,7 +336,7 @@ def _cart_band(cart: jax.Array, size: int) -> jax.Array:
     half_wheel = draw.disc_half_widths(height, top=wheels_top, diameter=track_top - wheels_top)
     half_hinge = draw.disc_half_widths(height, top=0, diameter=draw.pixels(size, _HINGE))
 
-    reach = np.where(on_track, np.int32(half_widths(size)[0]), 0)
+    reach = np.where(on_track, half_widths(size)[0], 0).astype(np.int32)
     canvas = draw.spans(
         canvas,
         left=_subpixels(_MIDDLE, size) - reach,
@@ -345,8 +345,8 @@ def _cart_band(cart: jax.Array, size: int) -> jax.Array:
     )
     # Each scanline has two spans: first the body or the left wheel, then the hinge or the right
     # wheel.
-    wheel = np.where(in_body, 0, np.int32(_subpixels(_WHEEL_DISTANCE, size)))
-    half = np.where(in_body, np.int32(_subpixels(_CART_WIDTH / 2, size)), half_wheel)
+    wheel = np.where(in_body, 0, _subpixels(_WHEEL_DISTANCE, size)).astype(np.int32)
+    half = np.where(in_body, _subpixels(_CART_WIDTH / 2, size), half_wheel).astype(np.int32)
     canvas = draw.spans(canvas, left=cart - wheel - half, right=cart - wheel + half, colors=colors)
     half = np.where(in_body, half_hinge, half_wheel)
     return draw.spans(
