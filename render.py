@@ -319,6 +319,15 @@ def _register_for_export(function: str, class_: type, **how: Any) -> None:
 # --- layout --------------------------------------------------------------------------------------
 
 
+def grid(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """The row and the column of every cell: int32[rows, 1] and int32[1, columns].
+
+    Compared with a cell's row and column they make a mask. NumPy's own ``ogrid`` counts in int64,
+    which would spread through a game under ``jax_enable_x64``.
+    """
+    return np.arange(rows, dtype=np.int32)[:, None], np.arange(columns, dtype=np.int32)[None]
+
+
 def field_row(obs_size: int, units: float) -> int:
     """The pixel row of the field that lies ``units`` layout units below the field's top edge.
 
@@ -363,15 +372,6 @@ def text_width(characters: int, scale: int) -> int:
 
 
 # --- art, turned into NumPy constants at trace time ----------------------------------------------
-
-
-def grid(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """The row and the column of every cell: int32[rows, 1] and int32[1, columns].
-
-    Compared with a cell's row and column they make a mask. NumPy's own ``ogrid`` counts in int64,
-    which would spread through a game under ``jax_enable_x64``.
-    """
-    return np.arange(rows, dtype=np.int32)[:, None], np.arange(columns, dtype=np.int32)[None]
 
 
 def _bytes(color: str, width: int) -> np.ndarray:

@@ -46,25 +46,43 @@ def spaces_of(
     )
 
 
-def picklable(env: Any, leave_out: Sequence[str]) -> dict[str, Any]:
-    """Copies of a Gymnasium environment's attributes, on the host: all but those to leave out."""
-    kept = {name: value for name, value in vars(env).items() if name not in leave_out}
-    return copy.deepcopy({**kept, "_carry": jax.device_get(env._carry)})
+class Resumable:
+    """What both environments share: copies that play on, and a spec with the time limit."""
 
+    _REBUILT: tuple[str, ...] = ()  # attributes that ``_build`` sets, so that no pickle needs them
+    _carry: Carry | None = None
+    _params: Any = None
+    _spec: Any = None
 
-def unpickled(state: dict[str, Any]) -> dict[str, Any]:
-    """The attributes of ``picklable``, with what is carried in JAX's own memory.
+    def _build(self) -> Environment:
+        """Set what a pickle leaves out, from the arguments; return the wrapped environment."""
+        raise NotImplementedError
 
-    A step donates it, and JAX must not write its results to memory that belongs to NumPy.
-    """
-    return {**state, "_carry": jax.tree.map(jnp.array, state["_carry"])}
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies of the attributes, on the host."""
+        kept = {name: value for name, value in vars(self).items() if name not in self._REBUILT}
+        return copy.deepcopy({**kept, "_carry": jax.device_get(self._carry)})
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go on from what was pickled.
 
-def with_limit(spec: Any, params: Any) -> Any:
-    """Gymnasium's spec of an environment with the game's own time limit, which wrappers look up."""
-    if spec is None or spec.max_episode_steps is not None:
-        return spec
-    return dataclasses.replace(spec, max_episode_steps=params.max_steps_in_episode)
+        What is carried gets memory of JAX's own: a step donates it, and its results must not be
+        written to memory that belongs to NumPy.
+        """
+        vars(self).update({**state, "_carry": jax.tree.map(jnp.array, state["_carry"])})
+        self._build()
+
+    @property
+    def spec(self) -> Any:
+        """Gymnasium's spec, with the game's time limit; None for one that you did not register."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: Any) -> None:
+        if spec is not None and spec.max_episode_steps is None:
+            limit = self._params.max_steps_in_episode
+            spec = dataclasses.replace(spec, max_episode_steps=limit)
+        self._spec = spec
 
 
 def check_process() -> None:

@@ -20,7 +20,7 @@ from popgym_arcade.registry import Environment
 from popgym_arcade.spaces import check_range
 
 
-class ArcadeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
+class ArcadeVectorEnv(_shared.Resumable, gymnasium.vector.VectorEnv[Any, Any, Any]):  # pyright: ignore[reportIncompatibleVariableOverride]
     """Many copies of one environment in one compiled program.
 
     Results have a leading axis [num_envs]: observations uint8[num_envs, obs_size, obs_size, 3], or
@@ -43,9 +43,9 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
 
     metadata: dict[str, Any] = {**_shared.METADATA, "autoreset_mode": AutoresetMode.NEXT_STEP}
     # Class attributes too, because older Gymnasium closes an environment whose __init__ failed.
+    _REBUILT = ("_program", "_params", "_window", "_convert", "_frames")
     _carry: _programs.Carry | None = None
     _window: Window | None = None
-    _spec: Any = None
 
     def __init__(
         self,
@@ -106,26 +106,6 @@ class ArcadeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             title = f"{setting.env.name} x {self.num_envs}"
             self._window = Window(title, _shared.METADATA["render_fps"])
         return setting.env
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What to pickle."""
-        return _shared.picklable(
-            self, leave_out=("_program", "_params", "_window", "_convert", "_frames")
-        )
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Go on from what was pickled."""
-        vars(self).update(_shared.unpickled(state))
-        self._build()
-
-    @property
-    def spec(self) -> Any:
-        """Gymnasium's spec, with the game's time limit; None for one that you did not register."""
-        return self._spec
-
-    @spec.setter
-    def spec(self, spec: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        self._spec = _shared.with_limit(spec, self._params)
 
     @property
     def np_random_seed(self) -> tuple[int | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -70,7 +70,7 @@ def register() -> None:
             )
 
 
-class ArcadeEnv(gymnasium.Env[Any, Any]):
+class ArcadeEnv(_shared.Resumable, gymnasium.Env[Any, Any]):  # pyright: ignore[reportIncompatibleVariableOverride]
     """One environment.
 
     Observations are NumPy arrays that belong to the caller: uint8[obs_size, obs_size, 3], or as
@@ -79,7 +79,7 @@ class ArcadeEnv(gymnasium.Env[Any, Any]):
     """
 
     metadata: dict[str, Any] = METADATA
-    _spec: Any = None
+    _REBUILT = ("_program", "_params", "_window")
 
     def __init__(
         self,
@@ -126,24 +126,6 @@ class ArcadeEnv(gymnasium.Env[Any, Any]):
         if self.render_mode == "human":
             self._window = Window(setting.env.name, METADATA["render_fps"])
         return setting.env
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What to pickle."""
-        return _shared.picklable(self, leave_out=("_program", "_params", "_window"))
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Go on from what was pickled."""
-        vars(self).update(_shared.unpickled(state))
-        self._build()
-
-    @property
-    def spec(self) -> Any:
-        """Gymnasium's spec, with the game's time limit; None for one that you did not register."""
-        return self._spec
-
-    @spec.setter
-    def spec(self, spec: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        self._spec = _shared.with_limit(spec, self._params)
 
     def get_action_meanings(self) -> list[str]:
         """The names of the actions 0 to 4."""

@@ -164,11 +164,7 @@ def rollout(
     Raises what ``make`` raises, TypeError for a seed that is not an integer, and ValueError for a
     number out of range, an unknown policy, or an action that is not an int in [0, 4].
     """
-    spaces.check_seed("seed", seed)
-    if max_steps is not None:
-        spaces.check_range("max_steps", max_steps, 1)
-    if isinstance(policy, str):
-        spaces.check_name("policy", policy, POLICIES, "; or pass a function")
+    _check(policy, seed, max_steps)
     make(name, obs_size=obs_size, **overrides)  # raises an error before anything is said
     progress(0, 1, f"compiling {name}")
     machine = cabinet.build(name, obs_size, **overrides)
@@ -200,6 +196,15 @@ def rollout(
         episode.terminated,
         episode.truncated,
     )
+
+
+def _check(policy: str | Policy, seed: int, max_steps: int | None) -> None:
+    """Raise ValueError or TypeError unless ``rollout`` can play with these."""
+    spaces.check_seed("seed", seed)
+    if max_steps is not None:
+        spaces.check_range("max_steps", max_steps, 1)
+    if isinstance(policy, str):
+        spaces.check_name("policy", policy, POLICIES, "; or pass a function")
 
 
 def record(
