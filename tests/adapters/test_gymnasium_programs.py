@@ -163,7 +163,7 @@ def test_a_process_forked_after_jax_started_is_told_to_spawn():
     short_env().reset()
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
-    process = context.Process(target=forked_error, args=(queue,))
+    process = context.Process(target=forked_error, args=(queue,), daemon=True)
     process.start()
     process.join(60)
     assert process.exitcode == 0
