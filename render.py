@@ -144,6 +144,10 @@ _SCORE_DIGITS = 3
 _COUNTER_DIGITS = 2
 _BAR_MARGIN = 4  # between a bar and the sides of the frame, in layout units
 
+_SUBPIXEL_BITS = SUBPIXEL.bit_length() - 1
+_WORD_PLATFORMS = ("cuda", "rocm")  # where frames are drawn in words
+_EVERY_BYTE = 0x01010101  # times a byte: a word of four of it
+
 
 def _font(characters, art):
     """Cut a line of 7 x 5 glyphs, one blank column apart, into {character: bool[7, 5]}."""
@@ -478,17 +482,25 @@ def board(
     left = (width - (columns - 1) * step - size) // 2 if left is None else left
 
     where_columns = [(left + column * step, size) for column in range(columns)]
-    row_ids = _spread(ids, where_columns, width)
     textures = np.stack(
         [_scanlines(tile_texture(tile, size), where_columns, width) for tile in tiles]
     )
 
-    def paint(shown):
-        for index in range(len(tiles)):
-            shown = jnp.where(row_ids[:, None, :] == index, textures[index], shown)
-        return shown
+    def scanlines(canvas, ids):
+        row_ids = _spread(ids, where_columns, width)
 
-    return _paint_rows(canvas, top, (rows, size), paint)
+        def paint(shown):
+            for index in range(len(tiles)):
+                shown = jnp.where(row_ids[:, None, :] == index, textures[index], shown)
+            return shown
+
+        return _paint_rows(canvas, top, (rows, size), paint)
+
+    def words(canvas, ids):
+        found = _look_up_words(ids, textures, where_columns)
+        return _paint_rows(canvas, top, (rows, size), lambda shown: _over(shown, found))
+
+    return _draw(canvas, scanlines, words, ids)
 
 
 def _spread(ids, where_columns, width):
@@ -516,13 +528,12 @@ def _computed_once(values):
 
 
 def _scanlines(texture, where_columns, width):
-    """Repeat a texture, uint8[size, size, 3], in every column: uint8[size, 3 * width]."""
-    size = texture.shape[0]
-    lines = np.zeros((size, width, 3), np.uint8)
-    for start, _ in where_columns:
+    """Repeat a texture, uint8[height, size, 3], in every column: uint8[height, 3 * width]."""
+    lines = np.zeros((len(texture), width, 3), np.uint8)
+    for start, size in where_columns:
         begin, end = np.clip([start, start + size], 0, width)
         lines[:, begin:end] = texture[:, begin - start : end - start]
-    return lines.reshape(size, 3 * width)
+    return lines.reshape(len(texture), 3 * width)
 
 
 @_jit("colors", "size", "top", "left", "gap")
@@ -546,13 +557,23 @@ def cells(
     made once per row of cells and column of bytes.
     """
     height, width = size
+    board = len(ids), height
     table = np.stack([_bytes(color, width) for color in colors])
-    line = _lines(ids, table, left, canvas.shape[1] // 3)
     sheet = np.pad(np.ones((height - gap, width - gap), bool), ((0, gap), (0, gap)))
     covered = _place(np.tile(sheet, ids.shape[1]), height, canvas.shape[1] // 3, 0, left)
-    return _paint_rows(
-        canvas, top, (len(ids), height), lambda shown: jnp.where(covered, line[:, None], shown)
-    )
+
+    def scanlines(canvas, ids):
+        line = _lines(ids, table, left, canvas.shape[1] // 3)
+        return _paint_rows(
+            canvas, top, board, lambda shown: jnp.where(covered, line[:, None], shown)
+        )
+
+    def words(canvas, ids):
+        line = _line_words(ids, table, left, canvas.shape[1])
+        mask = _static_words(np.where(covered, np.uint8(255), np.uint8(0)))
+        return _paint_rows(canvas, top, board, lambda shown: _blend(shown, line, mask))
+
+    return _draw(canvas, scanlines, words, ids)
 
 
 @_jit("glyphs", "inks", "size", "top", "left", "gap")
@@ -583,25 +604,42 @@ def glyphs(
     choice is made once per row of cells and column of bytes, with a glyph's rows as the bits of one
     byte.
     """
-    width = canvas.shape[1] // 3
+    width, board = canvas.shape[1] // 3, (len(ids), size[0])
     line_bits, row_bits = _glyph_bits(glyphs, *size, gap)
     line_inks = np.stack([_bytes(color, size[1]) for color in inks])
-    if ink_ids is not None:
-        bits = _lines(ids, line_bits, left, width)
-        ink = _lines(ink_ids, line_inks, left, width)
-    elif len(inks) > 1:
-        bits, ink = _line_pairs(ids, line_bits, line_inks, left, width)
-    else:
-        bits = _lines(ids, line_bits, left, width)
-        ink = jnp.asarray(_bytes(inks, width))[None]
-    return _paint_rows(
-        canvas,
-        top,
-        (len(ids), size[0]),
-        lambda shown: jnp.where(
-            (bits[:, None] & row_bits[None, :, None]) != 0, ink[:, None], shown
-        ),
-    )
+
+    def scanlines(canvas, ids, ink_ids):
+        if ink_ids is not None:
+            bits = _lines(ids, line_bits, left, width)
+            ink = _lines(ink_ids, line_inks, left, width)
+        elif len(inks) > 1:
+            bits, ink = _line_pairs(ids, line_bits, line_inks, left, width)
+        else:
+            bits = _lines(ids, line_bits, left, width)
+            ink = jnp.asarray(_bytes(inks, width))[None]
+        return _paint_rows(
+            canvas,
+            top,
+            board,
+            lambda shown: jnp.where(
+                (bits[:, None] & row_bits[None, :, None]) != 0, ink[:, None], shown
+            ),
+        )
+
+    def words(canvas, ids, ink_ids):
+        bits = _line_words(ids, line_bits, left, canvas.shape[1])
+        bits &= (row_bits * np.uint32(_EVERY_BYTE))[None, :, None]
+        if len(inks) == 1:
+            ink = _static_words(_bytes(inks, width))
+        else:
+            ink = _line_words(
+                ids if ink_ids is None else ink_ids, line_inks, left, canvas.shape[1]
+            )
+        return _paint_rows(
+            canvas, top, board, lambda shown: _blend(shown, ink, _filled_bytes(bits))
+        )
+
+    return _draw(canvas, scanlines, words, ids, ink_ids)
 
 
 @_jit("glyphs", "columns", "size", "top", "left", "ink")
@@ -629,10 +667,20 @@ def glyph(
     height, width = canvas.shape[0], canvas.shape[1] // 3
     line_bits, row_bits = _glyph_bits(glyphs, *size)
     ids = jnp.where(np.arange(columns, dtype=np.int32) == column, index, -1)[None]
-    bits = _lines(ids, line_bits, left, width)
     in_row, in_cell = np.divmod(np.arange(height, dtype=np.int32) - top, size[0])
-    row_bits = jnp.where(in_row == row, row_bits[in_cell], 0)
-    return jnp.where((bits & row_bits[:, None]) != 0, _bytes(ink, width), canvas)
+
+    def scanlines(canvas, ids, row):
+        bits = _lines(ids, line_bits, left, width)
+        row_bit = jnp.where(in_row == row, row_bits[in_cell], 0)
+        return jnp.where((bits & row_bit[:, None]) != 0, _bytes(ink, width), canvas)
+
+    def words(canvas, ids, row):
+        bits = _line_words(ids, line_bits, left, canvas.shape[1])[0]
+        row_bit = jnp.where(in_row == row, row_bits[in_cell] * np.uint32(_EVERY_BYTE), 0)
+        mask = _filled_bytes(bits & row_bit[:, None])
+        return _blend(canvas, _static_words(_bytes(ink, width)), mask)
+
+    return _draw(canvas, scanlines, words, ids, row)
 
 
 def _paint_rows(canvas, top, board, paint):
@@ -755,19 +803,27 @@ def digits(
     of digits. color: a key of PALETTE.
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
-    number = jnp.clip(number, 0, 10**count - 1)
-    values = jnp.stack([number // 10**place % 10 for place in reversed(range(count))])
     glyphs = np.stack(
         [np.packbits(FONT[str(value)], axis=0, bitorder="little")[0] for value in range(10)]
     )
     columns = np.repeat(
         np.pad(glyphs, ((0, 0), (0, _GLYPH_ADVANCE - _GLYPH_WIDTH))), 3 * scale, axis=1
     )
-    bits = _lines(values[None], columns, left, width)
     row_bit = _place_line(
         np.repeat(1 << np.arange(_GLYPH_HEIGHT), scale).astype(np.uint8), height, top
     )
-    return jnp.where((bits & row_bit[:, None]) != 0, _bytes(color, width), canvas)
+
+    def scanlines(canvas, number):
+        values = jnp.stack([number // 10**place % 10 for place in reversed(range(count))])
+        bits = _lines(values[None], columns, left, width)
+        return jnp.where((bits & row_bit[:, None]) != 0, _bytes(color, width), canvas)
+
+    def words(canvas, number):
+        bits = _number_words(number, columns, count, left, canvas.shape[1])
+        mask = _filled_bytes(bits & (row_bit * np.uint32(_EVERY_BYTE))[:, None])
+        return _blend(canvas, _static_words(_bytes(color, width)), mask)
+
+    return _draw(canvas, scanlines, words, jnp.clip(number, 0, 10**count - 1))
 
 
 def _place_line(values, length, start):
@@ -797,7 +853,7 @@ def text(
     height, width = canvas.shape[0], canvas.shape[1] // 3
     left = (width - text_width(len(string), scale)) // 2 if left is None else left
     mask = _place(_ink(string.upper(), scale), height, width, top, left)
-    return jnp.where(mask, _bytes(color, width), canvas)
+    return _fill(canvas, mask, color)
 
 
 @_jit("top", "bottom", "left", "right", "color")
@@ -820,7 +876,18 @@ def rectangle(
     mask = _place(
         np.ones((max(bottom - top, 0), max(right - left, 0)), bool), height, width, top, left
     )
-    return jnp.where(mask, _bytes(color, width), canvas)
+    return _fill(canvas, mask, color)
+
+
+def _fill(canvas, mask, color):
+    """Fill the bytes of a static mask, bool[height, 3 * width], with a color."""
+    ink = _bytes(color, canvas.shape[1] // 3)
+    chosen = np.where(mask, np.uint8(255), np.uint8(0))
+    return _draw(
+        canvas,
+        lambda canvas: jnp.where(mask, ink, canvas),
+        lambda canvas: _blend(canvas, _static_words(ink), _static_words(chosen)),
+    )
 
 
 @_jit("art", "size", "top")
@@ -834,19 +901,21 @@ def sprite(canvas: jax.Array, art: Art, *, size: int, top: int, left: ArrayLike)
     height, width = canvas.shape[0], canvas.shape[1] // 3
     ink = _area_average(parse_art(art)[..., 3:] / 255, size) >= 0.5
     # The sprite stands in the middle of a strip three canvases wide. A window as wide as the canvas
-    # slides over the strip to show the sprite anywhere, or not at all.
-    colors, opaque = (
-        np.pad(pixels, ((0, 0), (width, width), (0, 0))).reshape(size, -1)
-        for pixels in (tile_texture((art,), size), np.repeat(ink, 3, axis=2))
-    )
-    start = 3 * (width - jnp.clip(left, -size, width))
-    colors, opaque = (
-        jax.lax.dynamic_slice(strip, (0, start), (size, 3 * width)) for strip in (colors, opaque)
-    )
+    # slides over the strip to show the sprite anywhere, or not at all. Transparent pixels are 0.
     first, last = max(top, 0), max(min(top + size, height), max(top, 0))
-    shown = slice(first - top, last - top)
-    painted = jnp.where(opaque[shown], colors[shown], canvas[first:last])
-    return jnp.concatenate([canvas[:first], painted, canvas[last:]])
+    strip = np.pad(np.where(ink, tile_texture((art,), size), 0), ((0, 0), (width, width), (0, 0)))
+    strip = strip.astype(np.uint8).reshape(size, -1)[first - top : last - top]
+
+    def scanlines(canvas, start):
+        shown = jax.lax.dynamic_slice(strip, (0, start), (len(strip), 3 * width))
+        painted = jnp.where(shown != 0, shown, canvas[first:last])
+        return jnp.concatenate([canvas[:first], painted, canvas[last:]])
+
+    def words(canvas, start):
+        painted = _over(canvas[first:last], _window_words(strip, start, canvas.shape[1]))
+        return jnp.concatenate([canvas[:first], painted, canvas[last:]])
+
+    return _draw(canvas, scanlines, words, 3 * (width - jnp.clip(left, -size, width)))
 
 
 def fixed_point(value: jax.Array, *, scale: float) -> jax.Array:
@@ -864,18 +933,39 @@ def spans(canvas: jax.Array, *, left: ArrayLike, right: ArrayLike, colors: str) 
     a key of PALETTE, or a string with one key per scanline.
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
+    inks = np.stack([_bytes(color, width) for color in colors])
     # Every intermediate value fits in 16 bits, which doubles the number per vector register.
-    starts = np.repeat(np.arange(width) * SUBPIXEL, 3).astype(np.int16)[None]
     left, right = (
         jnp.clip(jnp.atleast_1d(edge), 0, width * SUBPIXEL).astype(jnp.int16)[:, None]
         for edge in (left, right)
     )
-    before_right = jnp.clip(jnp.maximum(right, left) - starts, 0, SUBPIXEL)
-    coverage = before_right - jnp.clip(left - starts, 0, SUBPIXEL)
-    base = canvas.astype(jnp.int16)
-    ink = np.stack([_bytes(color, width) for color in colors]).astype(np.int16)
-    mixed = base + (((ink - base) * coverage) >> (SUBPIXEL.bit_length() - 1))
-    return jnp.broadcast_to(mixed.astype(jnp.uint8), (height, 3 * width))
+
+    def scanlines(canvas, left, right):
+        starts = np.repeat(np.arange(width) * SUBPIXEL, 3).astype(np.int16)[None]
+        base, ink = canvas.astype(jnp.int16), inks.astype(np.int16)
+        mixed = base + (((ink - base) * _coverage(starts, left, right)) >> _SUBPIXEL_BITS)
+        return jnp.broadcast_to(mixed.astype(jnp.uint8), (height, 3 * width))
+
+    def words(canvas, left, right):
+        first_pixels = (np.arange(canvas.shape[1]) * 4 // 3).astype(np.int32)[None]
+        in_first, ink = _static_words(_bytes_of_first_pixel(width)), _static_words(inks)
+        left, right = (_stored(edge.astype(jnp.int32)) for edge in (left, right))
+        mixed = [
+            _mix_words(canvas, ink, _coverage(pixels * SUBPIXEL, left, right).astype(jnp.uint32))
+            for pixels in (first_pixels, first_pixels + 1)
+        ]
+        return _blend(mixed[1], mixed[0], in_first)
+
+    return _draw(canvas, scanlines, words, left, jnp.maximum(right, left))
+
+
+def _coverage(starts, left, right):
+    """How much of each pixel lies between two edges, in [0, SUBPIXEL].
+
+    starts: the left edge of each pixel. All in 1 / SUBPIXEL of a pixel.
+    """
+    before_right, before_left = (jnp.clip(edge - starts, 0, SUBPIXEL) for edge in (right, left))
+    return before_right - before_left
 
 
 @_jit("of")
@@ -941,6 +1031,157 @@ def beam(
     return spans(canvas, left=center - half, right=center + half, colors=color)
 
 
+# --- words: how a GPU draws ----------------------------------------------------------------------
+
+
+def _draw(
+    canvas: jax.Array, scanlines: Callable[..., jax.Array], words: Callable[..., jax.Array], *traced
+) -> jax.Array:
+    """Draw on a canvas in the way of the platform that the program is compiled for.
+
+    scanlines: (uint8[height, 3 * width], *traced) -> the same. words: (uint32[height, 3 * width /
+    4], *traced) -> the same, for GPUs. Both yield the same bytes.
+    """
+    if canvas.shape[1] % 4:
+        return scanlines(canvas, *traced)
+    ways = dict.fromkeys(_WORD_PLATFORMS, lambda *all: _to_bytes(words(_to_words(all[0]), *all[1:])))
+    return jax.lax.platform_dependent(canvas, *traced, default=scanlines, **ways)
+
+
+def _to_words(canvas):
+    """uint8[height, 4 * words] -> uint32[height, words]."""
+    return jax.lax.bitcast_convert_type(canvas.reshape(len(canvas), -1, 4), jnp.uint32)
+
+
+def _to_bytes(words):
+    """uint32[height, words] -> uint8[height, 4 * words]."""
+    return jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(len(words), -1)
+
+
+def _static_words(lines):
+    """NumPy uint8[..., 4 * words] -> NumPy uint32[..., words]."""
+    return np.ascontiguousarray(lines).view(np.uint32)
+
+
+def _stored(values):
+    """Have small arrays computed once and stored, instead of anew for every word that uses them."""
+    return jax.lax.optimization_barrier(values)
+
+
+def _filled_bytes(words):
+    """Turn every byte that is not 0 into 255, in words."""
+    low = np.uint32(0x7F * _EVERY_BYTE)
+    return (((words & low) + low | words) >> 7 & np.uint32(_EVERY_BYTE)) * np.uint32(255)
+
+
+def _blend(canvas, drawn, mask):
+    """The drawn bytes where the mask has 255, the canvas's where it has 0. All are words."""
+    return canvas ^ (canvas ^ drawn) & mask
+
+
+def _over(canvas, drawn):
+    """The drawn bytes where they are not 0, otherwise the canvas's. Both are words."""
+    return _blend(canvas, drawn, _filled_bytes(drawn))
+
+
+def _mix_words(canvas, ink, coverage):
+    """Mix ink into words in proportion to coverage / SUBPIXEL, rounded down like in bytes.
+
+    Two bytes of a word are computed at once, as two numbers of 16 bits in one multiplication.
+    """
+    mixed = []
+    for shift in (0, 8):
+        base, color = (words >> shift & np.uint32(0x00FF00FF) for words in (canvas, ink))
+        both = (base << _SUBPIXEL_BITS) + (color - base) * coverage
+        mixed.append((both >> _SUBPIXEL_BITS & np.uint32(0x00FF00FF)) << shift)
+    return mixed[0] | mixed[1]
+
+
+def _bytes_of_first_pixel(width):
+    """255 at each byte that belongs to the same pixel as the first byte of its word, else 0."""
+    byte = np.arange(3 * width)
+    return np.where(byte // 3 == byte // 4 * 4 // 3, np.uint8(255), np.uint8(0))
+
+
+def _look_up_words(ids, lines, where_columns):
+    """Look up the scanlines of a board of cells: uint32[rows, height, words].
+
+    ids: int[rows, columns]; those that are not an index into ``lines`` give zeros. lines: NumPy
+    uint8[choices, height, 3 * width], the scanlines of a row whose cells all have the same id, 0
+    outside of the cells. where_columns: the left edge and the width of each column, in pixels.
+
+    A word covers two pixels, and so at most two cells. The word of each id is split into a table of
+    the bytes of the left cell and one of the bytes of the right cell.
+    """
+    choices, height, width = len(lines), lines.shape[1], lines.shape[2] // 3
+    column_of = np.full(width, 0, np.int32)
+    for column, (start, size) in enumerate(where_columns):
+        column_of[slice(*np.clip([start, start + size], 0, width))] = column
+    word = np.arange(3 * width // 4)
+    left, right = column_of[word * 4 // 3], column_of[(word * 4 + 3) // 3]
+    in_left = np.repeat(column_of, 3) == np.repeat(left, 4)
+    ids = _stored(jnp.where((ids >= 0) & (ids < choices), ids, choices).astype(jnp.int32))
+    place = jnp.arange(height * len(word), dtype=jnp.int32).reshape(height, -1)
+    lines = np.pad(lines, ((0, 1), (0, 0), (0, 0)))
+    found = []
+    for column, part in ((left, in_left), (right, ~in_left)):
+        table = jnp.asarray(_static_words(np.where(part, lines, np.uint8(0))).reshape(-1))
+        here = ids.at[:, column].get(mode="promise_in_bounds")
+        at = here[:, None] * np.int32(height * len(word)) + place
+        found.append(table.at[at].get(mode="promise_in_bounds"))
+    return found[0] | found[1]
+
+
+def _line_words(ids, table, left, words):
+    """Look up one scanline per board row: uint32[rows, 1, words].
+
+    ids, table, left: as for ``_lines``. words: the number of words of the canvas's scanlines.
+    """
+    columns, cell = ids.shape[1], table.shape[1] // 3
+    where_columns = [(left + column * cell, cell) for column in range(columns)]
+    lines = np.stack(
+        [_scanlines(line.reshape(1, cell, 3), where_columns, words * 4 // 3) for line in table]
+    )
+    return _look_up_words(ids, lines, where_columns)
+
+
+def _number_words(number, columns, count, left, words):
+    """The ink of a number's digits along a scanline: uint32[1, words].
+
+    number: int[], in [0, 10**count - 1]. columns: uint8[10, bytes of a digit], the ink of each
+    digit. There is a table of all numbers of up to three digits; others take several.
+    """
+    if count > _SCORE_DIGITS:
+        rest = count - _SCORE_DIGITS
+        after = left + rest * columns.shape[1] // 3
+        return _number_words(number // 10**_SCORE_DIGITS, columns, rest, left, words) | (
+            _number_words(number % 10**_SCORE_DIGITS, columns, _SCORE_DIGITS, after, words)
+        )
+    numbers = np.arange(10**count)[:, None] // 10 ** np.arange(count)[::-1] % 10
+    inks = columns[numbers].reshape(len(numbers), -1)
+    line = np.zeros((len(numbers), 4 * words), np.uint8)
+    begin, end = np.clip([3 * left, 3 * left + inks.shape[1]], 0, 4 * words)
+    line[:, begin:end] = inks[:, begin - 3 * left : end - 3 * left]
+    first, last = begin // 4, -(-end // 4)
+    table = _static_words(line)[:, first:last]
+    found = jnp.asarray(table.reshape(-1))[number * (last - first) + np.arange(last - first)]
+    return jnp.pad(found, (first, words - last))[None]
+
+
+def _window_words(strip, start, words):
+    """The window of a static strip that begins at byte ``start``: uint32[height, words].
+
+    strip: NumPy uint8[height, bytes]. start: int[]. There is a table of the strip's words for each
+    of the four places in a word where the window can begin.
+    """
+    height, length = strip.shape[0], strip.shape[1] // 4 + 1
+    padded = np.pad(strip, ((0, 0), (0, 8)))
+    table = np.stack([_static_words(padded[:, shift : shift + 4 * length]) for shift in range(4)])
+    first = start % 4 * (height * length) + start // 4
+    place = jnp.arange(height, dtype=jnp.int32)[:, None] * length + np.arange(words, dtype=np.int32)
+    return jnp.asarray(table.reshape(-1)).at[first + place].get(mode="promise_in_bounds")
+
+
 # --- the frame -----------------------------------------------------------------------------------
 
 
@@ -985,7 +1226,14 @@ def frame(
     bottom = text(
         blank(rest, obs_size), name, top=(rest - _GLYPH_HEIGHT * scale) // 2, scale=scale, color="s"
     )
-    return jnp.concatenate([top, *bands, bottom]).reshape(obs_size, obs_size, 3)
+    joined = _draw(
+        top,
+        lambda *bands: jnp.concatenate(bands),
+        lambda top, *rest: jnp.concatenate([top, *map(_to_words, rest)]),
+        *bands,
+        bottom,
+    )
+    return joined.reshape(obs_size, obs_size, 3)
 
 
 PRIMITIVES: tuple[Callable[..., jax.Array], ...] = (
