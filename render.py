@@ -147,6 +147,7 @@ _BAR_MARGIN = 4  # between a bar and the sides of the frame, in layout units
 _SUBPIXEL_BITS = SUBPIXEL.bit_length() - 1
 _WORD_PLATFORMS = ("cuda", "rocm")  # where frames are drawn in words
 _EVERY_BYTE = 0x01010101  # times a byte: a word of four of it
+_FULL, _EMPTY = np.uint8(255), np.uint8(0)  # a byte of a mask
 
 
 def _font(characters, art):
@@ -497,8 +498,9 @@ def board(
         return _paint_rows(canvas, top, (rows, size), paint)
 
     def words(canvas, ids):
-        found = _look_up_words(ids, textures, where_columns)
-        return _paint_rows(canvas, top, (rows, size), lambda shown: _over(shown, found))
+        return _over(
+            canvas, _board_words(canvas, ids, textures, where_columns, cell_height=size, top=top)
+        )
 
     return _draw(canvas, scanlines, words, ids)
 
@@ -569,9 +571,10 @@ def cells(
         )
 
     def words(canvas, ids):
-        line = _line_words(ids, table, left, canvas.shape[1])
-        mask = _static_words(np.where(covered, np.uint8(255), np.uint8(0)))
-        return _paint_rows(canvas, top, board, lambda shown: _blend(shown, line, mask))
+        cells = np.where(np.repeat(sheet, 3, axis=1), table[:, None], _EMPTY)
+        return _over(
+            canvas, _cell_words(canvas, ids, cells, cell_height=height, top=top, left=left)
+        )
 
     return _draw(canvas, scanlines, words, ids)
 
@@ -627,17 +630,11 @@ def glyphs(
         )
 
     def words(canvas, ids, ink_ids):
-        bits = _line_words(ids, line_bits, left, canvas.shape[1])
-        bits &= (row_bits * np.uint32(_EVERY_BYTE))[None, :, None]
-        if len(inks) == 1:
-            ink = _static_words(_bytes(inks, width))
-        else:
-            ink = _line_words(
-                ids if ink_ids is None else ink_ids, line_inks, left, canvas.shape[1]
-            )
-        return _paint_rows(
-            canvas, top, board, lambda shown: _blend(shown, ink, _filled_bytes(bits))
-        )
+        masks = np.where(line_bits[:, None] & row_bits[:, None], _FULL, _EMPTY)
+        look_up = partial(_cell_words, canvas, cell_height=size[0], top=top, left=left)
+        if ink_ids is None:
+            return _over(canvas, look_up(ids, masks & line_inks[:, None]))
+        return _blend(canvas, look_up(ink_ids, line_inks[:, None]), look_up(ids, masks))
 
     return _draw(canvas, scanlines, words, ids, ink_ids)
 
@@ -666,21 +663,27 @@ def glyph(
     """
     height, width = canvas.shape[0], canvas.shape[1] // 3
     line_bits, row_bits = _glyph_bits(glyphs, *size)
-    ids = jnp.where(np.arange(columns, dtype=np.int32) == column, index, -1)[None]
     in_row, in_cell = np.divmod(np.arange(height, dtype=np.int32) - top, size[0])
 
-    def scanlines(canvas, ids, row):
+    def scanlines(canvas, index, row, column):
+        ids = jnp.where(np.arange(columns, dtype=np.int32) == column, index, -1)[None]
         bits = _lines(ids, line_bits, left, width)
         row_bit = jnp.where(in_row == row, row_bits[in_cell], 0)
         return jnp.where((bits & row_bit[:, None]) != 0, _bytes(ink, width), canvas)
 
-    def words(canvas, ids, row):
-        bits = _line_words(ids, line_bits, left, canvas.shape[1])[0]
-        row_bit = jnp.where(in_row == row, row_bits[in_cell] * np.uint32(_EVERY_BYTE), 0)
-        mask = _filled_bytes(bits & row_bit[:, None])
+    def words(canvas, index, row, column):
+        where_columns = _adjoining(columns, size[1], left)
+        masks = np.where(line_bits[:, None] & row_bits[:, None], _FULL, _EMPTY)
+        lines = np.stack([_scanlines(mask.reshape(*size, 3), where_columns, width) for mask in masks])
+        drawn = (index >= 0) & (index < len(glyphs)) & (in_row == row)[:, None]
+
+        def ids_in(columns):
+            return jnp.where(drawn & (columns == column), index, len(glyphs))
+
+        mask = _look_up_words(ids_in, lines, where_columns, in_cell)
         return _blend(canvas, _static_words(_bytes(ink, width)), mask)
 
-    return _draw(canvas, scanlines, words, ids, row)
+    return _draw(canvas, scanlines, words, index, row, column)
 
 
 def _paint_rows(canvas, top, board, paint):
@@ -882,7 +885,7 @@ def rectangle(
 def _fill(canvas, mask, color):
     """Fill the bytes of a static mask, bool[height, 3 * width], with a color."""
     ink = _bytes(color, canvas.shape[1] // 3)
-    chosen = np.where(mask, np.uint8(255), np.uint8(0))
+    chosen = np.where(mask, _FULL, _EMPTY)
     return _draw(
         canvas,
         lambda canvas: jnp.where(mask, ink, canvas),
@@ -912,8 +915,8 @@ def sprite(canvas: jax.Array, art: Art, *, size: int, top: int, left: ArrayLike)
         return jnp.concatenate([canvas[:first], painted, canvas[last:]])
 
     def words(canvas, start):
-        painted = _over(canvas[first:last], _window_words(strip, start, canvas.shape[1]))
-        return jnp.concatenate([canvas[:first], painted, canvas[last:]])
+        drawn = _window_words(strip, start, canvas.shape[1])
+        return _over(canvas, jnp.pad(drawn, ((first, height - last), (0, 0))))
 
     return _draw(canvas, scanlines, words, 3 * (width - jnp.clip(left, -size, width)))
 
@@ -1100,49 +1103,100 @@ def _mix_words(canvas, ink, coverage):
 def _bytes_of_first_pixel(width):
     """255 at each byte that belongs to the same pixel as the first byte of its word, else 0."""
     byte = np.arange(3 * width)
-    return np.where(byte // 3 == byte // 4 * 4 // 3, np.uint8(255), np.uint8(0))
+    return np.where(byte // 3 == byte // 4 * 4 // 3, _FULL, _EMPTY)
 
 
-def _look_up_words(ids, lines, where_columns):
-    """Look up the scanlines of a board of cells: uint32[rows, height, words].
+def _look_up_words(ids_in, lines, where_columns, rows):
+    """Look up the scanlines of a board of cells: uint32[height, words].
 
-    ids: int[rows, columns]; those that are not an index into ``lines`` give zeros. lines: NumPy
-    uint8[choices, height, 3 * width], the scanlines of a row whose cells all have the same id, 0
-    outside of the cells. where_columns: the left edge and the width of each column, in pixels.
+    ids_in: for columns, NumPy int32[words], the ids in each row of pixels: int32[height, words], in
+    [0, choices]; ``choices`` stands for nothing and gives zeros. lines: NumPy uint8[choices, lines,
+    3 * width], the scanlines of a row whose cells all have the same id, 0 outside of the cells.
+    where_columns: the left edge and the width of each column, in pixels. rows: NumPy int[height],
+    the line for each row of pixels.
 
     A word covers two pixels, and so at most two cells. The word of each id is split into a table of
     the bytes of the left cell and one of the bytes of the right cell.
     """
     choices, height, width = len(lines), lines.shape[1], lines.shape[2] // 3
-    column_of = np.full(width, 0, np.int32)
+    column_of = np.zeros(width, np.int32)
     for column, (start, size) in enumerate(where_columns):
         column_of[slice(*np.clip([start, start + size], 0, width))] = column
-    word = np.arange(3 * width // 4)
+    word = np.arange(3 * width // 4, dtype=np.int32)
     left, right = column_of[word * 4 // 3], column_of[(word * 4 + 3) // 3]
     in_left = np.repeat(column_of, 3) == np.repeat(left, 4)
-    ids = _stored(jnp.where((ids >= 0) & (ids < choices), ids, choices).astype(jnp.int32))
-    place = jnp.arange(height * len(word), dtype=jnp.int32).reshape(height, -1)
     lines = np.pad(lines, ((0, 1), (0, 0), (0, 0)))
+    place = rows.astype(np.int32)[:, None] * np.int32(len(word)) + word
     found = []
     for column, part in ((left, in_left), (right, ~in_left)):
-        table = jnp.asarray(_static_words(np.where(part, lines, np.uint8(0))).reshape(-1))
-        here = ids.at[:, column].get(mode="promise_in_bounds")
-        at = here[:, None] * np.int32(height * len(word)) + place
-        found.append(table.at[at].get(mode="promise_in_bounds"))
+        table = _static_words(np.where(part, lines, _EMPTY)).reshape(-1)
+        found.append(_take(table, ids_in(column) * np.int32(height * len(word)) + place))
     return found[0] | found[1]
 
 
-def _line_words(ids, table, left, words):
-    """Look up one scanline per board row: uint32[rows, 1, words].
+def _board_words(canvas, ids, lines, where_columns, *, cell_height, top):
+    """Look up a board of cells on a canvas: uint32[height, words], 0 where there is none.
 
-    ids, table, left: as for ``_lines``. words: the number of words of the canvas's scanlines.
+    canvas: uint32[height, words], for its size. ids: int[rows, columns]. lines: NumPy uint8[choices,
+    1 or cell height, 3 * width]. where_columns: as in _look_up_words. top: in pixels.
+
+    A row's ids are packed into as few words as they fit, and stored for each row of pixels. They
+    are taken apart for every word of the canvas: XLA would store what is the same for several rows
+    of pixels, which takes longer to write and read.
     """
-    columns, cell = ids.shape[1], table.shape[1] // 3
-    where_columns = [(left + column * cell, cell) for column in range(columns)]
-    lines = np.stack(
-        [_scanlines(line.reshape(1, cell, 3), where_columns, words * 4 // 3) for line in table]
+    choices, height = len(lines), len(canvas)
+    bits = choices.bit_length()
+    ids = jnp.where((ids >= 0) & (ids < choices), ids, choices).astype(jnp.uint32)
+    nothing = np.uint32(sum(choices << bits * place for place in range(32 // bits)))
+    row, in_cell = np.divmod(np.arange(height) - top, cell_height)
+    begin, end = np.clip([top, top + len(ids) * cell_height], 0, height)
+    packed = []
+    for first in range(0, ids.shape[1], 32 // bits):
+        word = jnp.zeros(len(ids), jnp.uint32)
+        for place, column in enumerate(range(first, min(first + 32 // bits, ids.shape[1]))):
+            word |= ids[:, column] << np.uint32(bits * place)
+        word = jnp.repeat(word, cell_height, total_repeat_length=len(ids) * cell_height)
+        word = word[begin - top : end - top]
+        packed.append(jnp.pad(word, (begin, height - end), constant_values=nothing))
+    packed = _stored(packed)
+
+    def ids_in(columns):
+        words, places = np.divmod(columns, 32 // bits)
+        chosen, *others = (jnp.broadcast_to(word[:, None], canvas.shape) for word in packed)
+        for index, other in enumerate(others, start=1):
+            chosen = jnp.where(words == index, other, chosen)
+        mask = np.uint32((1 << bits) - 1)
+        return (chosen >> (bits * places).astype(np.uint32) & mask).astype(jnp.int32)
+
+    inside = (row >= 0) & (row < len(ids))
+    rows = np.where(inside & (lines.shape[1] > 1), in_cell, 0)
+    return _look_up_words(ids_in, lines, where_columns, rows)
+
+
+def _cell_words(canvas, ids, table, *, cell_height, top, left):
+    """Look up a board of adjoining cells, like ``_board_words``.
+
+    table: NumPy uint8[choices, 1 or cell height, 3 * cell width]. left: in pixels.
+    """
+    where_columns = _adjoining(ids.shape[1], table.shape[2] // 3, left)
+    width = canvas.shape[1] * 4 // 3
+    lines = [_scanlines(cell.reshape(len(cell), -1, 3), where_columns, width) for cell in table]
+    return _board_words(
+        canvas, ids, np.stack(lines), where_columns, cell_height=cell_height, top=top
     )
-    return _look_up_words(ids, lines, where_columns)
+
+
+def _adjoining(columns, width, left):
+    """The left edge and the width of columns side by side, in pixels."""
+    return [(left + column * width, width) for column in range(columns)]
+
+
+def _take(table, at):
+    """Take the entries of a static table, one-dimensional, that are known to be there."""
+    where = jax.lax.GatherDimensionNumbers((), (0,), (0,))
+    return jax.lax.gather(
+        jnp.asarray(table), at[..., None], where, (1,), mode="promise_in_bounds"
+    )
 
 
 def _number_words(number, columns, count, left, words):
@@ -1164,7 +1218,7 @@ def _number_words(number, columns, count, left, words):
     line[:, begin:end] = inks[:, begin - 3 * left : end - 3 * left]
     first, last = begin // 4, -(-end // 4)
     table = _static_words(line)[:, first:last]
-    found = jnp.asarray(table.reshape(-1))[number * (last - first) + np.arange(last - first)]
+    found = _take(table.reshape(-1), number * (last - first) + np.arange(last - first))
     return jnp.pad(found, (first, words - last))[None]
 
 
@@ -1179,7 +1233,7 @@ def _window_words(strip, start, words):
     table = np.stack([_static_words(padded[:, shift : shift + 4 * length]) for shift in range(4)])
     first = start % 4 * (height * length) + start // 4
     place = jnp.arange(height, dtype=jnp.int32)[:, None] * length + np.arange(words, dtype=np.int32)
-    return jnp.asarray(table.reshape(-1)).at[first + place].get(mode="promise_in_bounds")
+    return _take(table.reshape(-1), first + place)
 
 
 # --- the frame -----------------------------------------------------------------------------------
