@@ -28,7 +28,7 @@ import dataclasses
 import importlib
 import json
 from collections.abc import Callable, Iterable
-from functools import cache, partial
+from functools import cache, partial, reduce
 from typing import Any, ParamSpec, TypeVar
 
 import jax
@@ -146,6 +146,7 @@ _BAR_MARGIN = 4  # between a bar and the sides of the frame, in layout units
 
 _SUBPIXEL_BITS = SUBPIXEL.bit_length() - 1
 _WORD_PLATFORMS = ("cuda", "rocm")  # where frames are drawn in words
+_MOST_PAIRED = 15  # up to so many choices, pairs of neighbors in a board are looked up at once
 _EVERY_BYTE = 0x01010101  # times a byte: a word of four of it
 _FULL, _EMPTY = np.uint8(255), np.uint8(0)  # a byte of a mask
 
@@ -675,12 +676,9 @@ def glyph(
         where_columns = _adjoining(columns, size[1], left)
         masks = np.where(line_bits[:, None] & row_bits[:, None], _FULL, _EMPTY)
         lines = np.stack([_scanlines(mask.reshape(*size, 3), where_columns, width) for mask in masks])
-        drawn = (index >= 0) & (index < len(glyphs)) & (in_row == row)[:, None]
-
-        def ids_in(columns):
-            return jnp.where(drawn & (columns == column), index, len(glyphs))
-
-        mask = _look_up_words(ids_in, lines, where_columns, in_cell)
+        ids = jnp.where(np.arange(columns, dtype=np.int32) == column, index, -1)[None]
+        packs = [jnp.where(in_row == row, pack[0], _nothing(len(glyphs))) for pack in _packed(ids, len(glyphs))]
+        mask = _look_up_words(_stored(packs), lines, where_columns, in_cell)
         return _blend(canvas, _static_words(_bytes(ink, width)), mask)
 
     return _draw(canvas, scanlines, words, index, row, column)
@@ -1106,71 +1104,114 @@ def _bytes_of_first_pixel(width):
     return np.where(byte // 3 == byte // 4 * 4 // 3, _FULL, _EMPTY)
 
 
-def _look_up_words(ids_in, lines, where_columns, rows):
-    """Look up the scanlines of a board of cells: uint32[height, words].
-
-    ids_in: for columns, NumPy int32[words], the ids in each row of pixels: int32[height, words], in
-    [0, choices]; ``choices`` stands for nothing and gives zeros. lines: NumPy uint8[choices, lines,
-    3 * width], the scanlines of a row whose cells all have the same id, 0 outside of the cells.
-    where_columns: the left edge and the width of each column, in pixels. rows: NumPy int[height],
-    the line for each row of pixels.
-
-    A word covers two pixels, and so at most two cells. The word of each id is split into a table of
-    the bytes of the left cell and one of the bytes of the right cell.
-    """
-    choices, height, width = len(lines), lines.shape[1], lines.shape[2] // 3
-    column_of = np.zeros(width, np.int32)
-    for column, (start, size) in enumerate(where_columns):
-        column_of[slice(*np.clip([start, start + size], 0, width))] = column
-    word = np.arange(3 * width // 4, dtype=np.int32)
-    left, right = column_of[word * 4 // 3], column_of[(word * 4 + 3) // 3]
-    in_left = np.repeat(column_of, 3) == np.repeat(left, 4)
-    lines = np.pad(lines, ((0, 1), (0, 0), (0, 0)))
-    place = rows.astype(np.int32)[:, None] * np.int32(len(word)) + word
-    found = []
-    for column, part in ((left, in_left), (right, ~in_left)):
-        table = _static_words(np.where(part, lines, _EMPTY)).reshape(-1)
-        found.append(_take(table, ids_in(column) * np.int32(height * len(word)) + place))
-    return found[0] | found[1]
-
-
 def _board_words(canvas, ids, lines, where_columns, *, cell_height, top):
     """Look up a board of cells on a canvas: uint32[height, words], 0 where there is none.
 
     canvas: uint32[height, words], for its size. ids: int[rows, columns]. lines: NumPy uint8[choices,
-    1 or cell height, 3 * width]. where_columns: as in _look_up_words. top: in pixels.
-
-    A row's ids are packed into as few words as they fit, and stored for each row of pixels. They
-    are taken apart for every word of the canvas: XLA would store what is the same for several rows
-    of pixels, which takes longer to write and read.
+    1 or cell height, 3 * width], the scanlines of a row whose cells all have the same id, 0 outside
+    of the cells. where_columns: the left edge and the width of each column, in pixels. top: the
+    upper edge in pixels.
     """
-    choices, height = len(lines), len(canvas)
+    height, end = len(canvas), top + len(ids) * cell_height
+    first, last = np.clip([top, end], 0, height)
+    row, in_cell = np.divmod(np.arange(first, last) - top, cell_height)
+    packs = [
+        jnp.pad(
+            jnp.repeat(pack, cell_height, total_repeat_length=end - top)[first - top : last - top],
+            (first, height - last),
+            constant_values=_nothing(len(lines)),
+        )
+        for pack in _packed(ids, len(lines))
+    ]
+    rows = np.pad(in_cell, (first, height - last)) if lines.shape[1] > 1 else np.zeros(height, int)
+    return _look_up_words(_stored(packs), lines, where_columns, rows)
+
+
+def _packed(ids, choices):
+    """Pack the ids of each row of a board into words: a list of uint32[rows].
+
+    ids: int[rows, columns]; those not in [0, choices - 1] become ``choices``. A word holds as many
+    ids as fit. Its last one is also the first one of the next word, so that any two neighbors are
+    in one word.
+    """
     bits = choices.bit_length()
+    columns, fit = ids.shape[1], 32 // bits
     ids = jnp.where((ids >= 0) & (ids < choices), ids, choices).astype(jnp.uint32)
-    nothing = np.uint32(sum(choices << bits * place for place in range(32 // bits)))
-    row, in_cell = np.divmod(np.arange(height) - top, cell_height)
-    begin, end = np.clip([top, top + len(ids) * cell_height], 0, height)
-    packed = []
-    for first in range(0, ids.shape[1], 32 // bits):
-        word = jnp.zeros(len(ids), jnp.uint32)
-        for place, column in enumerate(range(first, min(first + 32 // bits, ids.shape[1]))):
-            word |= ids[:, column] << np.uint32(bits * place)
-        word = jnp.repeat(word, cell_height, total_repeat_length=len(ids) * cell_height)
-        word = word[begin - top : end - top]
-        packed.append(jnp.pad(word, (begin, height - end), constant_values=nothing))
-    packed = _stored(packed)
+    packs = []
+    for first in range(0, max(columns - 1, 1), fit - 1):
+        places = range(min(fit, columns - first))
+        parts = [ids[:, first + place] << np.uint32(bits * place) for place in places]
+        packs.append(reduce(jnp.bitwise_or, parts))
+    return packs
 
-    def ids_in(columns):
-        words, places = np.divmod(columns, 32 // bits)
-        chosen, *others = (jnp.broadcast_to(word[:, None], canvas.shape) for word in packed)
-        for index, other in enumerate(others, start=1):
-            chosen = jnp.where(words == index, other, chosen)
-        mask = np.uint32((1 << bits) - 1)
-        return (chosen >> (bits * places).astype(np.uint32) & mask).astype(jnp.int32)
 
-    inside = (row >= 0) & (row < len(ids))
-    rows = np.where(inside & (lines.shape[1] > 1), in_cell, 0)
-    return _look_up_words(ids_in, lines, where_columns, rows)
+def _nothing(choices):
+    """A word of ``_packed`` without any id below ``choices``."""
+    bits = choices.bit_length()
+    return np.uint32(sum(choices << bits * place for place in range(32 // bits)))
+
+
+def _look_up_words(packs, lines, where_columns, rows):
+    """Look up scanlines by packed ids: uint32[height, words].
+
+    packs: uint32[height] each, from ``_packed``. lines, where_columns: as in ``_board_words``.
+    rows: NumPy int[height], the index of the line for each row of pixels.
+
+    A word covers two pixels, and so at most two cells. There is an entry for each pair of ids in a
+    table; with many choices that would be large, and each cell is looked up by itself.
+    """
+    width = lines.shape[2] // 3
+    column_of = np.full(width, -1)
+    for column, (start, size) in enumerate(where_columns):
+        column_of[slice(*np.clip([start, start + size], 0, width))] = column
+    byte = 4 * np.arange(3 * width // 4)
+    left, right = column_of[byte // 3], column_of[(byte + 3) // 3]
+    if len(lines) <= _MOST_PAIRED:
+        return _look_up_pairs(packs, lines, left, right, rows)
+    in_left = _bytes_of_first_pixel(width) | np.repeat(np.where(left == right, _FULL, _EMPTY), 4)
+    return _look_up_pairs(packs, lines & in_left, left, left, rows) | _look_up_pairs(
+        packs, lines & ~in_left, right, right, rows
+    )
+
+
+def _look_up_pairs(packs, lines, left, right, rows):
+    """Look up scanlines by the ids in two neighboring columns, or in one: uint32[height, words].
+
+    left, right: NumPy int[words], the column of each word's first and last pixel, -1 for none.
+    """
+    choices, bits, fit = len(lines), len(lines).bit_length(), 32 // len(lines).bit_length()
+    column = np.where(left >= 0, left, right)
+    paired = (left >= 0) & (right >= 0) & (left != right)
+    single = (column >= 0) & ~paired
+    lines = _static_words(np.pad(lines, ((0, 1), (0, 0), (0, 0))))
+    pair = np.arange((choices << bits) + choices + 1)
+    first, second = np.minimum(pair & (1 << bits) - 1, choices), pair >> bits
+    in_first = _static_words(_bytes_of_first_pixel(len(left) * 4 // 3))
+    pairs = lines[first][..., paired], lines[second][..., paired], in_first[paired]
+    pairs = pairs[0] & pairs[2] | pairs[1] & ~pairs[2]
+    # An entry is at a place, and as many steps from there as the id or the pair of ids says.
+    place = np.zeros((lines.shape[1], len(left)), np.uint32)
+    mask, step, table = np.zeros_like(place[0]), np.zeros_like(place[0]), [np.zeros(1, np.uint32)]
+    for here, entries, of in ((single, lines[..., single], bits), (paired, pairs, 2 * bits)):
+        place[:, here] = sum(map(len, table)) + np.arange(entries[0].size).reshape(entries[0].shape)
+        mask[here], step[here] = (1 << of) - 1, entries[0].size
+        table.append(entries.reshape(-1))
+    pack = np.clip(column // (fit - 1), 0, len(packs) - 1)
+    shift = np.maximum(bits * (column - pack * (fit - 1)), 0).astype(np.uint32)
+    how = _per_word(shift | mask << 5 | step << 13, len(rows))
+    chosen = _per_row(packs[0], len(left))
+    for index, other in enumerate(packs[1:], start=1):
+        chosen = jnp.where(pack == index, _per_row(other, len(left)), chosen)
+    ids = chosen >> (how & np.uint32(31)) & (how >> 5 & np.uint32(255))
+    return _take(np.concatenate(table), place[rows] + ids * (how >> 13))
+
+
+def _per_row(values, words):
+    return jnp.broadcast_to(values[:, None], (len(values), words))
+
+
+def _per_word(values, rows):
+    return jnp.broadcast_to(_stored(jnp.asarray(values)), (rows, len(values)))
 
 
 def _cell_words(canvas, ids, table, *, cell_height, top, left):
