@@ -146,6 +146,7 @@ _BAR_MARGIN = 4  # between a bar and the sides of the frame, in layout units
 
 _SUBPIXEL_BITS = SUBPIXEL.bit_length() - 1
 _WORD_PLATFORMS = ("cuda", "rocm")  # where frames are drawn in words
+_MOST_BANDS = 4  # that a GPU joins at full speed
 _MOST_PAIRED = 15  # up to so many choices, pairs of neighbors in a board are looked up at once
 _EVERY_BYTE = 0x01010101  # times a byte: a word of four of it
 _FULL, _EMPTY = np.uint8(255), np.uint8(0)  # a byte of a mask
@@ -364,7 +365,15 @@ def pixels(obs_size: int, units: float) -> int:
 
 def blank(height: int, width: int, *, color: str = BACKGROUND) -> jax.Array:
     """A canvas of one color, a key of PALETTE: ``uint8[height, 3 * width]``."""
-    return jnp.broadcast_to(jnp.asarray(_bytes(color, width)), (height, 3 * width))
+    line = _bytes(color, width)
+    if line.size % 4:
+        return jnp.broadcast_to(jnp.asarray(line), (height, line.size))
+    # A GPU's compiler folds what is drawn on a constant, but not on a constant that is spread.
+    words = np.tile(_static_words(line), (height, 1))
+    ways = dict.fromkeys(_WORD_PLATFORMS, lambda: _to_bytes(jnp.asarray(words)))
+    return jax.lax.platform_dependent(
+        default=lambda: jnp.broadcast_to(jnp.asarray(line), (height, line.size)), **ways
+    )
 
 
 def text_scale(obs_size: int) -> int:
@@ -950,7 +959,7 @@ def spans(canvas: jax.Array, *, left: ArrayLike, right: ArrayLike, colors: str) 
     def words(canvas, left, right):
         first_pixels = (np.arange(canvas.shape[1]) * 4 // 3).astype(np.int32)[None]
         in_first, ink = _static_words(_bytes_of_first_pixel(width)), _static_words(inks)
-        left, right = (_stored(edge.astype(jnp.int32)) for edge in (left, right))
+        left, right = (edge.astype(jnp.int32) for edge in (left, right))
         mixed = [
             _mix_words(canvas, ink, _coverage(pixels * SUBPIXEL, left, right).astype(jnp.uint32))
             for pixels in (first_pixels, first_pixels + 1)
@@ -1083,6 +1092,18 @@ def _blend(canvas, drawn, mask):
 def _over(canvas, drawn):
     """The drawn bytes where they are not 0, otherwise the canvas's. Both are words."""
     return _blend(canvas, drawn, _filled_bytes(drawn))
+
+
+def _join_words(bands):
+    """Put bands of words one below another.
+
+    XLA draws up to four bands best, so that others are laid over each other first.
+    """
+    while len(bands) > _MOST_BANDS:
+        *bands, upper, lower = bands
+        upper = jnp.pad(upper, ((0, len(lower)), (0, 0)))
+        bands.append(upper | jnp.pad(lower, ((len(upper) - len(lower), 0), (0, 0))))
+    return jnp.concatenate(bands)
 
 
 def _mix_words(canvas, ink, coverage):
@@ -1324,7 +1345,7 @@ def frame(
     joined = _draw(
         top,
         lambda *bands: jnp.concatenate(bands),
-        lambda top, *rest: jnp.concatenate([top, *map(_to_words, rest)]),
+        lambda top, *rest: _join_words([top, *map(_to_words, rest)]),
         *bands,
         bottom,
     )
