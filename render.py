@@ -863,7 +863,7 @@ def text(
     height, width = canvas.shape[0], canvas.shape[1] // 3
     left = (width - text_width(len(string), scale)) // 2 if left is None else left
     mask = _place(_ink(string.upper(), scale), height, width, top, left)
-    return _fill(canvas, mask, color)
+    return _fill(canvas, mask, _bytes(color, width))
 
 
 @_jit("top", "bottom", "left", "right", "color")
@@ -886,12 +886,11 @@ def rectangle(
     mask = _place(
         np.ones((max(bottom - top, 0), max(right - left, 0)), bool), height, width, top, left
     )
-    return _fill(canvas, mask, color)
+    return _fill(canvas, mask, _bytes(color, width))
 
 
-def _fill(canvas, mask, color):
-    """Fill the bytes of a static mask, bool[height, 3 * width], with a color."""
-    ink = _bytes(color, canvas.shape[1] // 3)
+def _fill(canvas, mask, ink):
+    """Paint the bytes of a static mask, bool[height, 3 * width], with a scanline of ink."""
     chosen = np.where(mask, _FULL, _EMPTY)
     return _draw(
         canvas,
@@ -912,7 +911,7 @@ def sprite(canvas: jax.Array, art: Art, *, size: int, top: int, left: ArrayLike)
     ink = _area_average(parse_art(art)[..., 3:] / 255, size) >= 0.5
     # The sprite stands in the middle of a strip three canvases wide. A window as wide as the canvas
     # slides over the strip to show the sprite anywhere, or not at all. Transparent pixels are 0.
-    first, last = max(top, 0), max(min(top + size, height), max(top, 0))
+    first, last = np.clip([top, top + size], 0, height)
     strip = np.pad(np.where(ink, tile_texture((art,), size), 0), ((0, 0), (width, width), (0, 0)))
     strip = strip.astype(np.uint8).reshape(size, -1)[first - top : last - top]
 

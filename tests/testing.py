@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ import pytest
 from jax.sharding import PartitionSpec
 from scipy import stats
 
-from popgym_arcade import REGISTRY, experts, make
+from popgym_arcade import REGISTRY, experts, make, render
 from popgym_arcade.memory.players import PLAYERS
 from popgym_arcade.render import OBS_SIZES
 
@@ -227,6 +228,19 @@ def compiled_programs(name, for_users=False):
         expert=where_chosen(experts.expert),
         worst=where_chosen(experts.worst),
     )
+
+
+@contextmanager
+def drawn_in_words():
+    """Trace programs here whose frames are drawn in words on a CPU, as they are on a GPU.
+
+    The precision has no other effect than that JAX keeps these traces apart from others.
+    """
+    with (
+        mock.patch.object(render, "_WORD_PLATFORMS", ("cpu",)),
+        jax.default_matmul_precision("highest"),
+    ):
+        yield
 
 
 def episodes_of(name):
