@@ -1068,8 +1068,8 @@ def _to_bytes(words):
 
 
 def _static_words(lines):
-    """NumPy uint8[..., 4 * words] -> NumPy uint32[..., words]."""
-    return np.ascontiguousarray(lines).view(np.uint32)
+    """NumPy uint8[..., 4 * words] -> NumPy uint32[..., words], of one line [1, words]."""
+    return np.ascontiguousarray(np.atleast_2d(lines)).view(np.uint32)
 
 
 def _stored(values):
@@ -1127,8 +1127,8 @@ def _bytes_of_first_pixel(width):
 def _board_words(canvas, ids, lines, where_columns, *, cell_height, top):
     """Look up a board of cells on a canvas: uint32[height, words], 0 where there is none.
 
-    canvas: uint32[height, words], for its size. ids: int[rows, columns]. lines: NumPy uint8[choices,
-    1 or cell height, 3 * width], the scanlines of a row whose cells all have the same id, 0 outside
+    canvas: uint32[height, words], for its size. ids: int[rows, columns]. lines: NumPy
+    uint8[choices, 1 or cell height, 3 * width], the scanlines of a row whose cells all have the same id, 0 outside
     of the cells. where_columns: the left edge and the width of each column, in pixels. top: the
     upper edge in pixels.
     """
@@ -1206,32 +1206,26 @@ def _look_up_pairs(packs, lines, left, right, rows):
     lines = _static_words(np.pad(lines, ((0, 1), (0, 0), (0, 0))))
     pair = np.arange((choices << bits) + choices + 1)
     first, second = np.minimum(pair & (1 << bits) - 1, choices), pair >> bits
-    in_first = _static_words(_bytes_of_first_pixel(len(left) * 4 // 3))
+    in_first = _static_words(_bytes_of_first_pixel(len(left) * 4 // 3))[0]
     pairs = lines[first][..., paired], lines[second][..., paired], in_first[paired]
     pairs = pairs[0] & pairs[2] | pairs[1] & ~pairs[2]
     # An entry is at a place, and as many steps from there as the id or the pair of ids says.
     place = np.zeros((lines.shape[1], len(left)), np.uint32)
-    mask, step, table = np.zeros_like(place[0]), np.zeros_like(place[0]), [np.zeros(1, np.uint32)]
+    mask, step, table = np.zeros_like(place[:1]), np.zeros_like(place[:1]), [np.zeros(1, np.uint32)]
     for here, entries, of in ((single, lines[..., single], bits), (paired, pairs, 2 * bits)):
         place[:, here] = sum(map(len, table)) + np.arange(entries[0].size).reshape(entries[0].shape)
-        mask[here], step[here] = (1 << of) - 1, entries[0].size
+        mask[:, here], step[:, here] = (1 << of) - 1, entries[0].size
         table.append(entries.reshape(-1))
-    pack = np.clip(column // (fit - 1), 0, len(packs) - 1)
+    pack = np.clip(column // (fit - 1), 0, len(packs) - 1)[None]
     shift = np.maximum(bits * (column - pack * (fit - 1)), 0).astype(np.uint32)
-    how = _per_word(shift | mask << 5 | step << 13, len(rows))
-    chosen = _per_row(packs[0], len(left))
-    for index, other in enumerate(packs[1:], start=1):
-        chosen = jnp.where(pack == index, _per_row(other, len(left)), chosen)
-    ids = chosen >> (how & np.uint32(31)) & (how >> 5 & np.uint32(255))
-    return _take(np.concatenate(table), place[rows] + ids * (how >> 13))
-
-
-def _per_row(values, words):
-    return jnp.broadcast_to(values[:, None], (len(values), words))
-
-
-def _per_word(values, rows):
-    return jnp.broadcast_to(_stored(jnp.asarray(values)), (rows, len(values)))
+    # The ids of a row are taken apart for each of its words. What is the same for several rows of
+    # pixels XLA would store, which takes longer to write and to read.
+    spread = [jnp.broadcast_to(some[:, None], (len(rows), len(left))) for some in packs]
+    chosen = spread[0]
+    for index in range(1, len(packs)):
+        chosen = jnp.where(pack == index, spread[index], chosen)
+    ids = chosen >> shift & mask
+    return _take(np.concatenate(table), place[rows] + ids * step)
 
 
 def _cell_words(canvas, ids, table, *, cell_height, top, left):
@@ -1279,7 +1273,8 @@ def _number_words(number, columns, count, left, words):
     line[:, begin:end] = inks[:, begin - 3 * left : end - 3 * left]
     first, last = begin // 4, -(-end // 4)
     table = _static_words(line)[:, first:last]
-    found = _take(table.reshape(-1), number * (last - first) + np.arange(last - first))
+    place = np.arange(last - first, dtype=np.int32)
+    found = _take(table.reshape(-1), number.astype(jnp.int32)[None] * len(place) + place)
     return jnp.pad(found, (first, words - last))[None]
 
 
@@ -1293,8 +1288,8 @@ def _window_words(strip, start, words):
     padded = np.pad(strip, ((0, 0), (0, 8)))
     table = np.stack([_static_words(padded[:, shift : shift + 4 * length]) for shift in range(4)])
     first = start % 4 * (height * length) + start // 4
-    place = jnp.arange(height, dtype=jnp.int32)[:, None] * length + np.arange(words, dtype=np.int32)
-    return _take(table.reshape(-1), first + place)
+    row, word = grid(height, words)
+    return _take(table.reshape(-1), first + (row * length + word))
 
 
 # --- the frame -----------------------------------------------------------------------------------
