@@ -1,4 +1,9 @@
-"""One training update under JAX's own switches. The games' tests are in test_games.py."""
+"""One training update under JAX's own switches.
+
+Each game under each switch is tested in test_games.py. So only an agent that collects frames and
+one that replays states play a game here; the others play a probe, which compiles in a third of
+the time.
+"""
 
 from functools import partial
 
@@ -13,6 +18,7 @@ for library in ("memax", "flashbax", "tyro", "tqdm"):
 
 from popgym_arcade.baselines import checkpoint, evaluate, train  # noqa: E402
 from popgym_arcade.baselines.algorithms import ALGORITHMS  # noqa: E402
+from tests.baselines import probes  # noqa: E402
 from tests.baselines.configs import tiny  # noqa: E402
 
 # The whole encoder is one convolution, so that it compiles quickly.
@@ -29,9 +35,10 @@ OTHER_DRAWS = {
 }
 
 
-def update(algorithm, memory):
-    """Train for one update: (training state, metrics)."""
-    trainer = ALGORITHMS[algorithm].make_train(tiny(algorithm, memory=memory, **SMALL))
+def update(algorithm, memory, in_game=False):
+    """Train for one update, on a probe or in a game: (training state, metrics)."""
+    sizes, environment = (SMALL, None) if in_game else ({}, probes.make())
+    trainer = ALGORITHMS[algorithm].make_train(tiny(algorithm, memory=memory, **sizes), environment)
     return jax.jit(trainer.update)(jax.jit(trainer.init)(jax.random.PRNGKey(0)))
 
 
@@ -42,18 +49,19 @@ def types(tree):
 
 def test_x64_and_strict_ranks_change_no_dtype():
     with switched(jax_enable_x64=True, jax_numpy_rank_promotion="raise"):
-        found = jax.eval_shape(partial(update, "pqn", "none"))
-    assert types(found) == types(jax.eval_shape(partial(update, "pqn", "none")))
+        found = jax.eval_shape(partial(update, "pqn", "none", in_game=True))
+    assert types(found) == types(jax.eval_shape(partial(update, "pqn", "none", in_game=True)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("algorithm", "memory"), [("pqn", "none"), ("pqn", "lru"), ("ppo", "lru"), ("dqn", "lru")]
+    ("algorithm", "memory", "in_game"),
+    [("pqn", "none", False), ("pqn", "lru", True), ("ppo", "lru", False), ("dqn", "lru", True)],
 )
-def test_an_update_learns_the_same_under_switches_that_only_check(algorithm, memory):
-    state, metrics = update(algorithm, memory)
+def test_an_update_learns_the_same_under_switches_that_only_check(algorithm, memory, in_game):
+    state, metrics = update(algorithm, memory, in_game)
     with switched(**ONLY_CHECKS):
-        found_state, found_metrics = update(algorithm, memory)
+        found_state, found_metrics = update(algorithm, memory, in_game)
     assert types(found_state) == types(state)
     for name, value in metrics.items():
         np.testing.assert_allclose(found_metrics[name], value, rtol=1e-3, atol=1e-5, err_msg=name)

@@ -1,14 +1,15 @@
 """Runs: what they write, that they resume bit for bit, and what the command refuses."""
 
 import dataclasses
-import functools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -66,18 +67,31 @@ def config(algorithm, **changes):
     return ALGORITHMS[algorithm].config(**{**TINY, **OWN[algorithm], **changes})
 
 
+PROGRAMS = {}  # what training compiles, by what makes it differ
+
+
 def run(folder, algorithm="pqn", resume=False, options=(), **changes):
-    """Train in this process: the folder.
+    """Train in this process: the folder. Runs with the same sizes share their compiled programs.
 
     Thousands of frames pass the network, too many for a program that compiles quickly.
     """
+    numbers = config(algorithm, **changes)
+    options = RunOptions(folder=folder, resume=resume, **{**OPTIONS, **dict(options)})
+    sizes = options.seeds, options.devices, options.evaluation_episodes
+    names = Counter()
+
+    def jit(function, **settings):
+        names[function.__name__] += 1  # one play for each twin
+        number = names[function.__name__]
+        make_train = ALGORITHMS[algorithm].make_train
+        which = make_train, numbers, *sizes, function.__name__, number
+        if which not in PROGRAMS:
+            PROGRAMS[which] = jax.jit(function, compiler_options=FOR_MANY_STEPS, **settings)
+        return PROGRAMS[which]
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=FOR_MANY_STEPS))
-        return train.train(
-            algorithm,
-            config(algorithm, **changes),
-            RunOptions(folder=folder, resume=resume, **{**OPTIONS, **dict(options)}),
-        )
+        patch.setattr(train, "jax", SimpleNamespace(**{**vars(jax), "jit": jit}))
+        return train.train(algorithm, numbers, options)
 
 
 def without_time(lines):
@@ -109,6 +123,21 @@ def whole(tmp_path_factory):
         return folders[algorithm]
 
     return folder_of
+
+
+@pytest.fixture
+def finished(whole, tmp_path):
+    """The folder of a finished run of PQN, which a test may change."""
+    return shutil.copytree(whole("pqn"), tmp_path / "finished")
+
+
+TWO_SEEDS = {"options": {"seeds": 2}, "total_steps": 96}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The folder of a run of TWO_SEEDS."""
+    return run(tmp_path_factory.mktemp("both"), **TWO_SEEDS)
 
 
 # --- what a run leaves ---------------------------------------------------------------------------
@@ -147,14 +176,13 @@ def test_a_run_leaves_its_config_and_an_agent(algorithm, whole):
 
 def test_the_folder_has_a_name_that_says_what_is_in_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folder = run(None, options={"seed": 7}, total_steps=32)
+    folder = run(None, options={"seed": 7})
     assert folder == Path("runs/NavigatorEasy-POMDP-pqn-mingru-seed7")
     assert {line["seed"] for line in read_metrics(folder)} == {7}
     assert checkpoint.load_agent(folder).manifest["seeds"] == [7]
 
 
-def test_seeds_side_by_side_are_those_that_run_alone(tmp_path, whole):
-    both = run(tmp_path, options={"seeds": 2}, total_steps=64)
+def test_seeds_side_by_side_are_those_that_run_alone(both, whole):
     lines = without_time(read_metrics(both))
     alone = without_time(read_metrics(whole("pqn")))
 
@@ -168,10 +196,10 @@ def test_seeds_side_by_side_are_those_that_run_alone(tmp_path, whole):
     assert second["loss"] != pytest.approx(first["loss"], rel=1e-4)
     agents = [checkpoint.load_agent(both, seed=seed) for seed in (0, 1)]
     assert agents[0].manifest["seeds"] == [0, 1]
-    start = ALGORITHMS["pqn"].make_train(config("pqn", total_steps=64)).init
+    start = ALGORITHMS["pqn"].make_train(config("pqn")).init
     for seed, agent in enumerate(
         agents
-    ):  # two small updates leave each network nearest to its own first one
+    ):  # a few small updates leave each network nearest to its own first one
         apart = [
             distance(agent.network, jax.jit(start)(jax.random.PRNGKey(other)).weights)
             for other in (0, 1)
@@ -247,15 +275,13 @@ def test_a_run_that_a_signal_stopped_goes_on_bit_for_bit(
     assert left(tmp_path) == left(whole(algorithm))
 
 
-def test_several_seeds_go_on_bit_for_bit(tmp_path, monkeypatch):
-    changes = {"options": {"seeds": 2}, "total_steps": 96}
-    run(tmp_path / "whole", **changes)
+def test_several_seeds_go_on_bit_for_bit(both, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_after(patch, 2 * 1)
         with pytest.raises(train.Stopped):
-            run(tmp_path / "parts", **changes)
-    run(tmp_path / "parts", resume=True, **changes)
-    assert left(tmp_path / "parts") == left(tmp_path / "whole")
+            run(tmp_path, **TWO_SEEDS)
+    run(tmp_path, resume=True, **TWO_SEEDS)
+    assert left(tmp_path) == left(both)
 
 
 def start(folder, *more, flags=""):
@@ -314,25 +340,22 @@ def test_ctrl_c_saves_and_exits_with_its_code(tmp_path):
     assert checkpoint.last_whole(tmp_path)
 
 
-def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_used(tmp_path, whole, capsys):
-    run(tmp_path)
-    *_, before, last = checkpoint.checkpoints(tmp_path)
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_used(finished, whole, capsys):
+    *_, before, last = checkpoint.checkpoints(finished)
     with open(last / "state.eqx", "r+b") as file:
         file.truncate(1000)
-    run(tmp_path, resume=True)
+    run(finished, resume=True)
     errors = capsys.readouterr().err
     assert (
         f"{last} is damaged: state.eqx has 1000 bytes instead of" in errors
         and "trying the previous one" in errors
     )
-    assert left(tmp_path) == left(whole("pqn"))
+    assert left(finished) == left(whole("pqn"))
 
 
-def test_a_finished_run_that_is_resumed_stays_as_it_is(tmp_path):
-    run(tmp_path, total_steps=64)
-    before = left(tmp_path)
-    run(tmp_path, resume=True, total_steps=64)
-    assert left(tmp_path) == before
+def test_a_finished_run_that_is_resumed_stays_as_it_is(finished, whole):
+    run(finished, resume=True)
+    assert left(finished) == left(whole("pqn"))
 
 
 def test_resuming_what_never_began_begins_and_says_so(tmp_path, whole, capsys):
@@ -562,12 +585,10 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path, capsys):
 # --- what is refused -----------------------------------------------------------------------------
 
 
-def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
-    run(tmp_path, total_steps=32)
-    before = left(tmp_path)
+def test_a_folder_with_a_run_is_not_overwritten(finished, whole):
     with pytest.raises(FileExistsError, match="already holds a run; add --resume"):
-        run(tmp_path, total_steps=32)
-    assert left(tmp_path) == before
+        run(finished)
+    assert left(finished) == left(whole("pqn"))
 
 
 @pytest.mark.parametrize(
@@ -577,20 +598,18 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
         ({"memory": "gru"}, "with memory gru: its run has mingru"),
     ],
 )
-def test_another_run_is_not_resumed(tmp_path, changes, told):
-    run(tmp_path, total_steps=64)
+def test_another_run_is_not_resumed(finished, changes, told):
     with pytest.raises(checkpoint.CheckpointError, match=told):
-        run(tmp_path, resume=True, **{"total_steps": 64, **changes})
+        run(finished, resume=True, **changes)
 
 
-def test_a_run_under_other_rules_is_not_resumed(tmp_path, monkeypatch):
-    run(tmp_path, total_steps=32)
+def test_a_run_under_other_rules_is_not_resumed(finished, monkeypatch):
     monkeypatch.setattr(checkpoint, "rule_version", lambda name: 2)
     with pytest.raises(
         checkpoint.CheckpointError,
         match="version 1 of the rules of NavigatorEasy, but the installed version is 2",
     ):
-        run(tmp_path, resume=True, total_steps=32)
+        run(finished, resume=True)
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])

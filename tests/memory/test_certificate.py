@@ -69,11 +69,18 @@ def test_a_game_whose_keys_tell_all_has_no_network():
         search.network(entry, entry.params, PLAYERS["Navigator"], search.NetworkSettings())
 
 
-# The views of version 1 of the rules leak. The settings are enough for 0.9 and no more.
+# The views of version 1 of the rules leak. The settings are enough for 0.9, with three seeds, and
+# not for much more. On the smallest board a search finds the way around it soonest.
 LEAKS = {
-    "BattleShipEasy": ({"cursor_hidden": False}, 2000),
-    "BreakoutEasy": ({"flight_hidden": False}, 150),
-    "CartPoleEasy": ({"velocities_hidden": False, "max_steps_in_episode": 200}, 80),
+    "BattleShipEasy": ({"cursor_hidden": False, "board_size": 6}, {"iterations": 300}),
+    "BreakoutEasy": (
+        {"flight_hidden": False},
+        {"iterations": 100, "episodes": 128, "learning_rate": 0.2},
+    ),
+    "CartPoleEasy": (
+        {"velocities_hidden": False, "max_steps_in_episode": 200},
+        {"iterations": 40},
+    ),
 }
 SEARCH_A_LEAK = """
 import dataclasses, json, sys
@@ -82,11 +89,11 @@ from popgym_arcade.memory import episodes, search
 from popgym_arcade.memory.player import random_policy, recall_policy
 from popgym_arcade.memory.players import PLAYERS
 
-name, overrides, iterations = json.loads(sys.argv[1])
+name, overrides, settings = json.loads(sys.argv[1])
 entry = REGISTRY[name]
 player = PLAYERS[entry.game]
 params = dataclasses.replace(entry.params, partial_obs=True, **overrides)
-logits = search.table(entry, params, player, search.Settings(iterations=iterations))
+logits = search.table(entry, params, player, search.Settings(**settings))
 policies = {
     "random": random_policy(),
     "sampled": search.table_policy(player, logits),
