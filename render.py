@@ -13,14 +13,24 @@
 * Float positions are quantized with ``fixed_point`` first; everything after that is integer
   arithmetic. A frame therefore has the same bytes under ``jit``, under ``vmap``, eagerly, and on
   every device.
+* Choose what to draw, not between two drawings: pass an id of -1, or edges without anything between
+  them, instead of selecting one of two canvases.
 
 Art is text: one character per pixel, ``.`` for transparent, any other character a key of
 ``PALETTE``. Art has no size of its own; area averaging scales it to the size it is drawn at. A
 **tile** is a tuple of arts, layered from bottom to top.
 
-Why scanlines of bytes: a CPU writes frames at memory bandwidth only if the innermost loop runs
-along a whole row of bytes and consists of selects alone. Gathers and per-pixel channel loops are
-several times slower; ``docs/performance.md`` has the measurements.
+Each primitive draws in two ways that yield the same bytes, and the platform that a program is
+compiled for chooses one (``_draw``):
+
+* **Scanlines**, on a CPU and wherever nothing else is known: a CPU writes frames at memory
+  bandwidth only if the innermost loop runs along a whole row of bytes and consists of selects
+  alone.
+* **Words**, on a GPU: each of its threads writes whole words of four bytes, and looks up in a table
+  what they are.
+
+On the other platform each way is several times slower; ``docs/performance.md`` has the measurements
+and explains both.
 """
 
 import contextlib
@@ -118,7 +128,10 @@ PALETTE: dict[str, tuple[int, int, int]] = {
     "p": (190, 122, 232),  # purple
     "m": (156, 100, 58),  # brown
 }
-"""The colors of all art: a character to its (red, green, blue), each in [0, 255]."""
+"""The colors of all art: a character to its (red, green, blue), each in [1, 255].
+
+A byte of 0 stands for transparent where frames are drawn in words.
+"""
 
 BACKGROUND: str = "k"
 """The color of a blank canvas, which also shows through transparent art."""
@@ -684,9 +697,14 @@ def glyph(
     def words(canvas, index, row, column):
         where_columns = _adjoining(columns, size[1], left)
         masks = np.where(line_bits[:, None] & row_bits[:, None], _FULL, _EMPTY)
-        lines = np.stack([_scanlines(mask.reshape(*size, 3), where_columns, width) for mask in masks])
+        lines = np.stack(
+            [_scanlines(mask.reshape(*size, 3), where_columns, width) for mask in masks]
+        )
         ids = jnp.where(np.arange(columns, dtype=np.int32) == column, index, -1)[None]
-        packs = [jnp.where(in_row == row, pack[0], _nothing(len(glyphs))) for pack in _packed(ids, len(glyphs))]
+        packs = [
+            jnp.where(in_row == row, pack[0], _nothing(len(glyphs)))
+            for pack in _packed(ids, len(glyphs))
+        ]
         mask = _look_up_words(_stored(packs), lines, where_columns, in_cell)
         return _blend(canvas, _static_words(_bytes(ink, width)), mask)
 
@@ -1053,7 +1071,9 @@ def _draw(
     """
     if canvas.shape[1] % 4:
         return scanlines(canvas, *traced)
-    ways = dict.fromkeys(_WORD_PLATFORMS, lambda *all: _to_bytes(words(_to_words(all[0]), *all[1:])))
+    ways = dict.fromkeys(
+        _WORD_PLATFORMS, lambda *all: _to_bytes(words(_to_words(all[0]), *all[1:]))
+    )
     return jax.lax.platform_dependent(canvas, *traced, default=scanlines, **ways)
 
 
@@ -1128,8 +1148,8 @@ def _board_words(canvas, ids, lines, where_columns, *, cell_height, top):
     """Look up a board of cells on a canvas: uint32[height, words], 0 where there is none.
 
     canvas: uint32[height, words], for its size. ids: int[rows, columns]. lines: NumPy
-    uint8[choices, 1 or cell height, 3 * width], the scanlines of a row whose cells all have the same id, 0 outside
-    of the cells. where_columns: the left edge and the width of each column, in pixels. top: the
+    uint8[choices, 1 or cell height, 3 * width], the scanlines of a row whose cells all have the
+    same id, 0 outside of the cells. where_columns: each column's left edge and width. top: the
     upper edge in pixels.
     """
     height, end = len(canvas), top + len(ids) * cell_height
@@ -1249,9 +1269,7 @@ def _adjoining(columns, width, left):
 def _take(table, at):
     """Take the entries of a static table, one-dimensional, that are known to be there."""
     where = jax.lax.GatherDimensionNumbers((), (0,), (0,))
-    return jax.lax.gather(
-        jnp.asarray(table), at[..., None], where, (1,), mode="promise_in_bounds"
-    )
+    return jax.lax.gather(jnp.asarray(table), at[..., None], where, (1,), mode="promise_in_bounds")
 
 
 def _number_words(number, columns, count, left, words):
