@@ -144,7 +144,7 @@ def _cost_of_all(thunks: Iterable[Thunk], program: Program, target: Target) -> C
 
 def _total(costs: Iterable[Cost]) -> Cost:
     """The sum of costs."""
-    return Cost(*map(sum, zip(Cost(), *costs)))
+    return jax.tree.map(lambda *figures: sum(figures), Cost(), *costs)
 
 
 def _cost(thunk: Thunk, program: Program, target: Target) -> Cost:
@@ -155,7 +155,8 @@ def _cost(thunk: Thunk, program: Program, target: Target) -> Cost:
         rounds = program.instructions[name].rounds
         if rounds is None:
             raise RuntimeError(f"the rounds of a loop within a step are unknown: {name}")
-        return Cost(*(rounds * figure for figure in parts["body"]))  # no condition is computed
+        # Where the rounds are known, no condition is computed.
+        return jax.tree.map(lambda figure: rounds * figure, parts["body"])
     if thunk.kind == "kConditional":
         return max(parts.values(), key=operator.attrgetter("seconds"))
     return _total(parts.values()) if parts else _launch(thunk, program, target)

@@ -162,8 +162,8 @@ def read_thunks(text: str) -> list[Thunk]:
     blocks = [(-1, root)]  # those that may go on: (indentation, parts)
     for line in map(str.rstrip, text.split("\n")):
         if named := _PART.fullmatch(line):
-            # The condition comes right after the line of its loop; others are indented by 2.
-            while named[2] != "condition" and blocks[-1][0] > len(named[1]) - 2:
+            # A condition comes right after its loop, others further right than their block.
+            while named[2] != "condition" and blocks[-1][0] > len(named[1]):
                 blocks.pop()
             blocks[-1][1][named[2]] = []
         elif line:
@@ -307,7 +307,7 @@ def compile_loop(
     lowered = jax.jit(loop, donate_argnums=0).lower(*arguments)
     for path in dump.iterdir():
         path.unlink()
-    hlo = lowered.compile().as_text()
+    hlo = lowered.compile().as_text() or ""
     return Program(
         read_thunks(_dumped(dump, "thunk_sequence.txt")),
         read_names(_dumped(dump, "thunk_metadata.txt")),

@@ -203,10 +203,12 @@ def test_the_versions_for_ci_go_together():
     assert {"nvidia-cuda-nvcc-cu12", "nvidia-cuda-nvdisasm", *same} == set(versions)
 
 
-@pytest.mark.parametrize(("name", "teraflops"), [("h100", 66.9), ("rtx4090", 82.6)])
-def test_the_targets_reach_the_peak_of_their_data_sheets(name, teraflops):
+@pytest.mark.parametrize(
+    ("name", "teraflops", "clock"), [("h100", 66.9, 1.755), ("rtx4090", 82.6, 2.52)]
+)
+def test_the_targets_reach_the_peak_of_their_data_sheets(name, teraflops, clock):
     target = TARGETS[name]
     # In single precision, a multiply-add per cycle in each of a multiprocessor's 128 units.
     assert round(target.processors * 128 * 2 * target.highest_clock / 1e3, 1) == teraflops
     assert 0.89 < target.bandwidth / target.paper_bandwidth <= 0.9
-    assert target.issue_rate == target.processors * 128 * target.clock * 1e9
+    assert target.issue_rate == pytest.approx(target.processors * 128 * clock * 1e9)
