@@ -320,8 +320,8 @@ def compile_loop(
 def _device(target: Target, dump: Path) -> Any:
     """A device to compile for.
 
-    XLA reads its flags once in a process, and jax's cache of programs would leave it nothing to
-    dump. Flags of the user's are left out, since they are meant for other programs.
+    XLA reads its flags once in a process; the user's own are meant for other programs. What jax
+    finds in its cache of programs, XLA does not compile and so does not dump.
     """
     from jax.experimental import topologies
 

@@ -1,9 +1,10 @@
-"""Compile small loops for a GPU, and print what a round of each costs, as JSON.
+"""Compile small loops for a GPU, and print what a round of each costs and XLA's flags, as JSON.
 
 XLA reads its flags once in a process, so this runs in one of its own.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -63,8 +64,8 @@ LOOPS = [
 
 
 def main() -> None:
-    """Print {name: Cost, or the error}."""
-    costs = {}
+    """Print {name: Cost, or the error}, and the flags."""
+    costs: dict[str, object] = {}
     for round_, shape, dtype in LOOPS:
         carry = jax.ShapeDtypeStruct(shape, dtype)
         try:
@@ -74,7 +75,7 @@ def main() -> None:
             costs[round_.__name__] = gpu_budget.program_cost(program, TARGET)._asdict()
         except RuntimeError as error:
             costs[round_.__name__] = str(error)
-    print(json.dumps(costs))
+    print(json.dumps({**costs, "flags": os.environ["XLA_FLAGS"]}))
 
 
 if __name__ == "__main__":

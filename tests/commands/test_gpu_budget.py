@@ -260,16 +260,34 @@ def test_bad_options_exit_with_what_is_allowed(arguments, words, capsys):
 # --- with XLA's compiler -------------------------------------------------------------------------
 
 
+FLAG_OF_A_USER = "--xla_backend_optimization_level=0"
+
+
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     """What the loops of gpu_programs.py cost: {name: figures of a Cost, or an error}."""
     gpu_compiler()
     command = [sys.executable, ROOT / "tests" / "commands" / "gpu_programs.py"]
+    cache = tmp_path_factory.mktemp("cache")
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": FLAG_OF_A_USER,
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     run = subprocess.run(
-        [*command, tmp_path_factory.mktemp("dump")], capture_output=True, text=True, timeout=300
+        [*command, tmp_path_factory.mktemp("dump")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+    return {**json.loads(run.stdout), "cached": list(cache.iterdir())}
+
+
+def test_what_a_user_sets_for_other_programs_does_not_matter(compiled):
+    assert FLAG_OF_A_USER not in compiled["flags"] and not compiled["cached"]
 
 
 def test_a_fill_is_one_kernel_that_moves_its_bytes(compiled):
@@ -311,13 +329,9 @@ def test_an_environments_step_is_predicted(tmp_path):
     gpu_compiler()
     command = [sys.executable, "-m", "popgym_arcade.commands.gpu_budget", "--games", "NavigatorE"]
     path = tmp_path / "budget.json"
-    # What a user sets for other programs must not matter.
-    flags = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
     for target in ("h100", "rtx4090"):
         run = subprocess.run(
             [*command, "--partial", "yes", "--target", target, "--json", str(path)],
-            env={**os.environ, **flags, **cache},
             capture_output=True,
             text=True,
             timeout=300,
