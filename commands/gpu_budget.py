@@ -49,6 +49,7 @@ from popgym_arcade import bench
 from popgym_arcade.commands.files import end_command, file_argument, output_may_be_cut, write_files
 from popgym_arcade.commands.gpu_program import (
     TARGETS,
+    Instruction,
     Program,
     Target,
     Thunk,
@@ -151,8 +152,8 @@ def _cost(thunk: Thunk, program: Program, target: Target) -> Cost:
     """The cost of a thunk with its parts."""
     parts = {name: _cost_of_all(part, program, target) for name, part in thunk.parts.items()}
     if thunk.kind == "kWhile":
-        name = program.names[thunk.number]
-        rounds = program.instructions[name].rounds
+        name = program.names.get(thunk.number, "")
+        rounds = _instruction(name, program).rounds
         if rounds is None:
             raise RuntimeError(f"the rounds of a loop within a step are unknown: {name}")
         # Where the rounds are known, no condition is computed.
@@ -184,9 +185,17 @@ def _launch(thunk: Thunk, program: Program, target: Target) -> Cost:
 
 def _moved(name: str, program: Program, target: Target) -> int:
     """The bytes that an HLO instruction writes, and those it reads past the L2 cache."""
-    instruction = program.instructions[name]
-    read = [size for each in instruction.operands for size in program.instructions[each].results]
-    return sum(instruction.results) + sum(size for size in read if size > target.l2)
+    instruction = _instruction(name, program)
+    operands = (_instruction(operand, program) for operand in instruction.operands)
+    read = (size for operand in operands for size in operand.results if size > target.l2)
+    return sum(instruction.results) + sum(read)
+
+
+def _instruction(name: str, program: Program) -> Instruction:
+    """An HLO instruction. Raises RuntimeError if XLA did not print it."""
+    if name not in program.instructions:
+        raise RuntimeError(f"there is no HLO instruction {name!r}")
+    return program.instructions[name]
 
 
 # --- the report ----------------------------------------------------------------------------------

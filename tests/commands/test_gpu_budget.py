@@ -107,6 +107,7 @@ def test_only_loops_in_kernels_that_do_not_fit_the_gpu_are_told():
     ("thunk", "words"),
     [
         (("kCustomKernel", "add", "absent", 1), "no machine code of the kernel absent"),
+        (("kCopy", "absent"), "no HLO instruction 'absent'"),
         (("kCustomCall", "add"), "the cost of a kCustomCall is unknown: add"),
         (
             ("kWhile", "unknown", {"condition": [], "body": [ADD]}),
