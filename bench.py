@@ -48,18 +48,24 @@ from popgym_arcade.render import OBS_SIZES
 __all__ = [
     "COLUMNS",
     "RUN_SECONDS",
+    "TWINS_OF",
     "Program",
+    "add_frame_options",
     "benchmark",
     "calibrated",
     "fill_program",
+    "first_carry",
     "first_states",
+    "looped",
     "machine",
     "main",
     "measure",
     "over_devices",
     "progress",
     "run",
+    "step_loop",
     "step_program",
+    "table_row",
 ]
 
 RUN_SECONDS: float = 0.1
@@ -77,9 +83,15 @@ COLUMNS: tuple[str, ...] = (
 )
 """The keys of a row of the report."""
 
+TWINS_OF: dict[str, tuple[bool, ...]] = {
+    "both": tuple(TWINS.values()),
+    "yes": (True,),
+    "no": (False,),
+}
+"""The twins that each choice of ``--partial`` measures: their ``partial_obs``."""
+
 _WIDTHS = (22, 5, 9, 11, 11, 12, 5, 7)  # of the COLUMNS in the printed table
 _FORMATS = ("", "", ".2f", ",.0f", ",.0f", ",.0f", ".2f", "d")
-_TWINS_OF = {"both": tuple(TWINS.values()), "yes": (True,), "no": (False,)}  # --partial's choices
 
 
 class Program(NamedTuple):
@@ -107,7 +119,8 @@ def fill_program(num_envs: int, obs_size: int, sharding: NamedSharding) -> Progr
         values = (jnp.arange(num_envs) + i).astype(jnp.uint8)
         return jnp.broadcast_to(values[:, None, None, None], frames.shape)
 
-    return _compiled(round_, jnp.zeros((num_envs, obs_size, obs_size, 3), jnp.uint8), sharding)
+    frames = jnp.zeros((num_envs, obs_size, obs_size, 3), jnp.uint8)
+    return _compiled(looped(round_), frames, sharding)
 
 
 def first_states(env: Environment, params: Any, num_envs: int) -> Any:
@@ -119,45 +132,63 @@ def first_states(env: Environment, params: Any, num_envs: int) -> Any:
 def step_program(
     env: Environment, params: Any, states: Any, with_frames: bool, sharding: NamedSharding
 ) -> Program:
-    """Compile a loop that steps all environments with fresh keys and random actions.
+    """Compile step_loop for states from first_states.
 
-    states: batched, from first_states. It carries (states, sum of rewards, frames); frames are None
-    unless ``with_frames``. Over several devices it is one program, sharded over the environments,
-    which need no communication.
+    Over several devices it is one program, sharded over the environments, which need no
+    communication.
+    """
+    states = jax.tree.map(jnp.copy, states)  # the loop donates its carry
+    return _compiled(
+        step_loop(env, params), first_carry(env, params, states, with_frames), sharding
+    )
+
+
+def first_carry(env: Environment, params: Any, states: Any, with_frames: bool) -> Any:
+    """What step_loop carries: (states, sums of rewards float32[num_envs], frames).
+
+    states: batched, from first_states. The frames, uint8[num_envs, S, S, 3], are None unless
+    ``with_frames``.
     """
     num_envs = states.time.shape[0]
+    frames = jnp.zeros((num_envs, *env.observation_space(params).shape), jnp.uint8)
+    return states, jnp.zeros(num_envs, jnp.float32), frames if with_frames else None
+
+
+def step_loop(env: Environment, params: Any) -> Callable[[Any, Any], Any]:
+    """A loop that steps all environments with fresh keys and random actions, not compiled.
+
+    Returns a function (first_carry, rounds int32[]) -> the carry after as many steps. It drops the
+    frames if they are None in the carry.
+    """
     step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
     sample = jax.vmap(env.action_space(params).sample)
 
     def round_(i, carry):
-        state, total, _ = carry
+        state, total, frames = carry
+        num_envs = total.shape[0]
         step_key, action_key = jax.random.split(jax.random.fold_in(jax.random.key(0), i))
         actions = sample(jax.random.split(action_key, num_envs))
-        frames, state, reward, _, _ = step(
+        new_frames, state, reward, _, _ = step(
             jax.random.split(step_key, num_envs), state, actions, params
         )
-        return state, total + reward, frames if with_frames else None
+        return state, total + reward, None if frames is None else new_frames
 
-    states = jax.tree.map(jnp.copy, states)  # the loop donates its carry
-    frames = jnp.zeros((num_envs, *env.observation_space(params).shape), jnp.uint8)
-    return _compiled(
-        round_,
-        (states, jnp.zeros(num_envs, jnp.float32), frames if with_frames else None),
-        sharding,
-    )
+    return looped(round_)
 
 
-def _compiled(round_: Callable[[Any, Any], Any], carry: Any, sharding: NamedSharding) -> Program:
-    """Compile a loop over ``round_``, (index, carry) -> carry, with a sharded carry."""
+def looped(round_: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """A loop (carry, rounds) -> carry over ``round_``, (index, carry) -> carry."""
+    return lambda carry, rounds: jax.lax.fori_loop(0, rounds, round_, carry)
+
+
+def _compiled(loop: Callable[[Any, Any], Any], carry: Any, sharding: NamedSharding) -> Program:
+    """Compile a loop, (carry, rounds) -> carry, with a sharded carry."""
     carry = jax.device_put(carry, sharding)
-
-    def loop(carry, rounds):
-        return jax.lax.fori_loop(0, rounds, round_, carry)
-
     start = time.perf_counter()
     shardings = jax.tree.map(lambda leaf: leaf.sharding, carry)
-    loop = jax.jit(loop, donate_argnums=0, out_shardings=shardings).lower(carry, 0).compile()
-    return Program(loop, carry, time.perf_counter() - start)
+    jitted = jax.jit(loop, donate_argnums=0, out_shardings=shardings)
+    compiled = jitted.lower(carry, 0).compile()
+    return Program(compiled, carry, time.perf_counter() - start)
 
 
 def run(program: Program, rounds: int) -> tuple[Program, float]:
@@ -246,11 +277,11 @@ def machine(num_envs: int, obs_size: int, devices: int = 1) -> dict[str, Any]:
 # --- output --------------------------------------------------------------------------------------
 
 
-def _row_text(values: Sequence[str]) -> str:
-    """A row of the Markdown table, aligned."""
+def table_row(values: Sequence[str], widths: Sequence[int]) -> str:
+    """A row of a Markdown table, aligned: the first two columns to the left, others right."""
     cells = [
         value.ljust(width) if i < 2 else value.rjust(width)
-        for i, (value, width) in enumerate(zip(values, _WIDTHS))
+        for i, (value, width) in enumerate(zip(values, widths))
     ]
     return "| " + " | ".join(cells) + " |"
 
@@ -276,6 +307,23 @@ def progress(done: int, total: int, what: str) -> None:
 # --- the command ---------------------------------------------------------------------------------
 
 
+def add_frame_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--obs-size`` and ``--partial``, one of TWINS_OF, to a command line."""
+    parser.add_argument(
+        "--obs-size",
+        type=int,
+        choices=OBS_SIZES,
+        default=OBS_SIZES[0],
+        help="frame size in pixels (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--partial",
+        choices=tuple(TWINS_OF),
+        default="both",
+        help="measure POMDPs (yes), MDPs (no) or both (default: %(default)s)",
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     """The command line's parser."""
     parser = argparse.ArgumentParser(
@@ -296,19 +344,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="devices to shard the environments over (default: %(default)s)",
     )
-    parser.add_argument(
-        "--obs-size",
-        type=int,
-        choices=OBS_SIZES,
-        default=OBS_SIZES[0],
-        help="frame size in pixels (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--partial",
-        choices=tuple(_TWINS_OF),
-        default="both",
-        help="measure POMDPs (yes), MDPs (no) or both (default: %(default)s)",
-    )
+    add_frame_options(parser)
     parser.add_argument(
         "--turns",
         type=spaces.number_argument(1),
@@ -334,7 +370,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         _check_devices(options)
     except ValueError as error:
         parser.error(str(error))
-    options.twins = _TWINS_OF[options.partial]
+    options.twins = TWINS_OF[options.partial]
     return options
 
 
@@ -368,14 +404,15 @@ def benchmark(arguments: Sequence[str]) -> dict[str, Any]:
         "rows": [],
     }
     print(", ".join(f"{key} {value}" for key, value in report["machine"].items()), flush=True)
-    print(_row_text(COLUMNS), _row_text(["---"] * len(COLUMNS)), sep="\n", flush=True)
+    head = COLUMNS, ["---"] * len(COLUMNS)
+    print(*(table_row(values, _WIDTHS) for values in head), sep="\n", flush=True)
     sharding = over_devices(options.devices)
     fill = calibrated(fill_program(options.num_envs, options.obs_size, sharding))
     for done, name in enumerate(options.names):
         progress(done, len(options.names), name)
         rows, fill = measure(name, options.twins, options, fill)
         report["rows"].extend(rows)
-        print(*(_row_text(_formatted(row)) for row in rows), sep="\n", flush=True)
+        print(*(table_row(_formatted(row), _WIDTHS) for row in rows), sep="\n", flush=True)
     progress(len(options.names), len(options.names), "done")
     ratios = [row["ratio"] for row in report["rows"]]
     report["lowest ratio"] = min(ratios)

@@ -24,6 +24,7 @@ from jax.sharding import PartitionSpec
 from scipy import stats
 
 from popgym_arcade import REGISTRY, experts, make, render
+from popgym_arcade.commands import gpu_program
 from popgym_arcade.memory.players import PLAYERS
 from popgym_arcade.render import OBS_SIZES
 
@@ -521,6 +522,18 @@ def client(name):
     if os.environ.get("REQUIRE_CLIENTS"):
         return importlib.import_module(name)
     return pytest.importorskip(name)
+
+
+def gpu_compiler():
+    """Skip the test if XLA's compiler for NVIDIA GPUs is missing.
+
+    With REQUIRE_GPU_COMPILER set, as in .ci/run, the test fails instead.
+    """
+    try:
+        gpu_program.check_compiler()
+    except RuntimeError as error:
+        give_up = pytest.fail if os.environ.get("REQUIRE_GPU_COMPILER") else pytest.skip
+        give_up(str(error))
 
 
 def program(*names):

@@ -57,7 +57,7 @@ def test_ci_installs_only_into_its_own_virtual_environments_except_browser_and_s
     installs = [line for line in installs if line not in debian]
     assert installs
     assert all(
-        re.match(r'("\$name/|\.venv(-oldest|-docs)?/)bin/python"? -m pip ', line)
+        re.match(r'("\$name/|\.venv(-oldest|-docs|-budget)?/)bin/python"? -m pip ', line)
         for line in installs
     )
     assert not re.search(
