@@ -240,10 +240,12 @@ def step(
     Returns (observation uint8[S, S, 3], State, reward float32[], done bool[], info).
     """
     state = move_paddle(state, action, params)
+    # Counted before the ball flies, so that nothing has to wait for the sum.
+    bricks_before = jnp.sum(state.bricks, dtype=jnp.int32)
     state, brick_row = fly(state)
     state, lost = meet_paddle(state, params)
     state = state._replace(time=state.time + 1)
-    bricks_left = jnp.sum(state.bricks)
+    bricks_left = bricks_before - jnp.int32(brick_row > 0)
     bricks_missed = jnp.float32(jnp.where(lost, bricks_left, 0))
     reward = brick_reward(brick_row, params) + bricks_missed * (params.lost_reward / NUM_BRICKS)
     terminated = lost | (bricks_left == 0)
@@ -267,10 +269,10 @@ def fly(state: State) -> tuple[State, jax.Array]:
 
     Returns (State, the row of the brick that broke, or 0: int32[]).
     """
-    row = state.ball_row + jnp.take(ROW_STEP, state.direction)
-    col = state.ball_col + jnp.take(COLUMN_STEP, state.direction)
+    row = state.ball_row + _look_up(ROW_STEP, state.direction)
+    col = state.ball_col + _look_up(COLUMN_STEP, state.direction)
     at_side, at_ceiling = (col < 0) | (col >= COLUMNS), row < 0
-    direction = jnp.where(at_side, jnp.take(MIRROR_SIDEWAYS, state.direction), state.direction)
+    direction = jnp.where(at_side, _look_up(MIRROR_SIDEWAYS, state.direction), state.direction)
     row, col = jnp.maximum(row, 0), jnp.clip(col, 0, COLUMNS - 1)
 
     rows, columns = draw.grid(ROWS, COLUMNS)
@@ -280,7 +282,7 @@ def fly(state: State) -> tuple[State, jax.Array]:
     flown = state._replace(
         ball_row=jnp.where(broken, state.ball_row, row),
         ball_col=col,
-        direction=jnp.where(at_ceiling | broken, jnp.take(MIRROR_VERTICALLY, direction), direction),
+        direction=jnp.where(at_ceiling | broken, _look_up(MIRROR_VERTICALLY, direction), direction),
         last_row=state.ball_row,
         last_col=state.ball_col,
         bricks=state.bricks & ~(cell & broken),
@@ -299,7 +301,7 @@ def meet_paddle(state: State, params: Params) -> tuple[State, jax.Array]:
     at_bottom = state.ball_row == PADDLE_ROW
     came_from, goes_to = over_paddle(state.last_col), over_paddle(state.ball_col)
     turned = jnp.where(
-        came_from, jnp.take(MIRROR_VERTICALLY, state.direction), jnp.take(REVERSE, state.direction)
+        came_from, _look_up(MIRROR_VERTICALLY, state.direction), _look_up(REVERSE, state.direction)
     )
     saved = at_bottom & (came_from | goes_to)
     state = state._replace(
@@ -307,6 +309,17 @@ def meet_paddle(state: State, params: Params) -> tuple[State, jax.Array]:
         direction=jnp.where(saved, turned, state.direction),
     )
     return state, at_bottom & ~saved
+
+
+def _look_up(table: np.ndarray, direction: jax.Array) -> jax.Array:
+    """An entry of a table over the four directions: int32[].
+
+    By comparisons, which XLA fuses with what is around them on a GPU, unlike a gather.
+    """
+    entry = jnp.int32(table[0])
+    for index in range(1, len(table)):
+        entry = jnp.where(direction == index, table[index], entry)
+    return entry
 
 
 def bounced(state: State) -> jax.Array:

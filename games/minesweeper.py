@@ -81,7 +81,7 @@ VERSION: int = 2
 RETURN_RANGE: tuple[float, float] = (-1.0, 1.0)  # at every level
 UP, DOWN, LEFT, RIGHT, FIRE = range(5)
 
-_UNROLLED = 16  # up to so many mines are placed without a loop, which is faster
+_UNROLLED = 16  # up to so many mines are placed without a loop
 
 _MINE = """
 .#...#.
@@ -227,14 +227,33 @@ def place_mines(key: jax.Array, count: int, size: int) -> jax.Array:
     last = size * size - count + np.arange(count, dtype=np.int32)
     uniform = jax.random.uniform(key, (count,), jnp.float32)
     drawn = jnp.floor(uniform * (last + 1).astype(np.float32)).astype(jnp.int32)
+    mines = jnp.zeros_like(drawn, bool, cells.shape)
+    if count <= _UNROLLED:
+        for mine in _distinct(drawn, last):
+            mines = mines | (cells == mine)
+        return mines.reshape(size, size)
 
     def place(mines, draw):
         cell, last_cell = (cells == number for number in draw)
         return mines | jnp.where(jnp.any(mines & cell), last_cell, cell), None
 
-    mines = jnp.zeros_like(drawn, bool, cells.shape)
-    mines, _ = jax.lax.scan(place, mines, (drawn, last), unroll=min(count, _UNROLLED))
+    mines, _ = jax.lax.scan(place, mines, (drawn, last), unroll=_UNROLLED)
     return mines.reshape(size, size)
+
+
+def _distinct(drawn: jax.Array, last: np.ndarray) -> list[jax.Array]:
+    """The mines' cells, int32[] each: those drawn, or the last one if a cell is drawn again.
+
+    Few mines are faster compared with each other than looked up on the board. On a GPU, each
+    look-up would also be a kernel of its own.
+    """
+    chosen: list[jax.Array] = []
+    for cell, last_cell in zip(drawn, last):
+        again = jnp.bool_(False)
+        for earlier in chosen:
+            again = again | (cell == earlier)
+        chosen.append(jnp.where(again, last_cell, cell))
+    return chosen
 
 
 def move(state: State, action: jax.Array, size: int) -> State:

@@ -80,6 +80,7 @@ __all__ = [
     "DOWN",
     "FIRE",
     "FIRST_ROWS",
+    "FLOOR",
     "LEFT",
     "LEVELS",
     "LINES_TO_WIN",
@@ -101,10 +102,12 @@ __all__ = [
     "clear_full_rows",
     "fall",
     "fits",
+    "full_rows",
     "landing_row",
     "lock",
+    "occupied_columns",
     "on_board",
-    "piece_rows",
+    "piece_bits",
     "render",
     "reset",
     "shuffle_bag",
@@ -173,8 +176,8 @@ BOXES = (
     .swapaxes(1, 2)
     .astype(np.int8)
 )
-# A row of the board is an integer: bit c + WALL stands for column c, and the bits beside the board
-# are walls.
+# A row of the board may be written as an integer: bit c + WALL stands for column c, and the bits
+# beside the board are walls.
 WALL = 3
 COLUMN_BITS = np.arange(WALL, WALL + COLUMNS, dtype=np.uint32)
 WALLS = np.uint32(~(((1 << COLUMNS) - 1) << WALL) & 0xFFFFFFFF)
@@ -183,6 +186,9 @@ WALLS = np.uint32(~(((1 << COLUMNS) - 1) << WALL) & 0xFFFFFFFF)
 BOX_ROWS, FIRST_ROWS = (
     (blocks << np.arange(BOX)).sum(axis=-1).astype(np.uint32) for blocks in (BOXES > 0, BOXES == 2)
 )
+
+# A column as an integer: bit r stands for row r, and the bits below the board are its floor.
+FLOOR = np.uint32(0xFFFFFFFF << ROWS & 0xFFFFFFFF)
 
 # The patterns of blocks: one per kind of piece for locked blocks, then one for falling pieces and
 # full rows. Falling blocks must not look like locked ones, or the falling piece could not be told
@@ -286,19 +292,25 @@ def step(
     key: a typed or raw PRNG key, for the next bag. state: State. action: int[]. params: Params.
     Returns (observation uint8[S, S, 3], State, reward float32[], done bool[], info).
     """
-    lines_before = state.lines
-    locked = state.just_locked
-    state = choose(locked, clear_full_rows(state), state)
+    state_before = state
+    locked, columns = state.just_locked, occupied_columns(state.board)
+    state, columns = choose(locked, clear_full_rows(state, columns), (state, columns))
     won = state.lines >= LINES_TO_WIN
     enters = locked & ~won
     state = choose(enters, spawn(key, state), state)
-    lost = enters & ~fits(state)
-    played = lock(fall(act(state, action), action, params))
-    state = choose(won | lost, state, played)._replace(time=state.time + 1)
-    paid_lines = jnp.minimum(state.lines, LINES_TO_WIN) - jnp.minimum(lines_before, LINES_TO_WIN)
+    blocked = blocked_rows(state, columns)
+    lost = enters & ~fits(state, blocked)
+    acted, blocked = act(state, action, columns, blocked)
+    played = lock(fall(acted, action, blocked, params), blocked)
+    state = choose(won | lost, state, played)
+    paid_lines = jnp.minimum(state.lines, LINES_TO_WIN) - jnp.minimum(
+        state_before.lines, LINES_TO_WIN
+    )
     reward = jnp.float32(paid_lines) * (params.win_reward / LINES_TO_WIN)
     reward = reward + jnp.float32(lost) * params.lost_reward
     terminated = won | lost
+    state, terminated = _computed_once(state, terminated)
+    state = state._replace(time=state_before.time + 1)
     truncated = state.time >= params.max_steps_in_episode
     info = {
         "terminated": terminated,
@@ -306,6 +318,16 @@ def step(
         "discount": (~terminated).astype(jnp.float32),
     }
     return render(state, params), state, reward.astype(jnp.float32), terminated | truncated, info
+
+
+def _computed_once(state: State, terminated: jax.Array) -> tuple[State, jax.Array]:
+    """Keep XLA from computing most of the step again for each array of the next state.
+
+    On a GPU, these would read the state before the step, of which every part would be copied first.
+    The bag alone can be replaced in place.
+    """
+    once = jax.lax.optimization_barrier((state._replace(bag=None), terminated))
+    return once[0]._replace(bag=state.bag), once[1]
 
 
 def choose(condition: jax.Array, one: _Tree, other: _Tree) -> _Tree:
@@ -321,27 +343,67 @@ def shuffle_bag(key: jax.Array) -> jax.Array:
     return jnp.sum(bits[None, :] < bits[:, None], axis=1, dtype=jnp.int32)
 
 
-def clear_full_rows(state: State) -> State:
-    """Remove full rows and let the blocks above them fall."""
-    board, lines, rows = state.board, state.lines, np.arange(ROWS, dtype=np.int32)
+def occupied_columns(board: jax.Array) -> jax.Array:
+    """The columns of a board, int8[20, 10], as integers with bit r for row r: uint32[10]."""
+    bits = np.uint32(1) << np.arange(ROWS, dtype=np.uint32)[:, None]
+    return jnp.sum(jnp.where(board > 0, bits, 0), axis=0, dtype=jnp.uint32) | FLOOR
+
+
+def full_rows(board: jax.Array) -> jax.Array:
+    """The full rows of a board, int8[20, 10], as an integer with bit r for row r: uint32[]."""
+    bits = np.uint32(1) << np.arange(ROWS, dtype=np.uint32)
+    return jnp.sum(jnp.where(jnp.all(board > 0, axis=1), bits, 0), dtype=jnp.uint32)
+
+
+def clear_full_rows(state: State, columns: jax.Array) -> tuple[State, jax.Array]:
+    """Remove full rows and let the blocks above them fall: (State, its occupied columns).
+
+    columns: uint32[10], those of the state before, as returned by occupied_columns.
+    """
+    full, rows = full_rows(state.board), np.arange(ROWS, dtype=np.int32)
+    lines = state.lines + jax.lax.population_count(full).astype(jnp.int32)
+    # A row takes its blocks from as many rows above as there are full rows from there downwards.
+    full_for_each_row, falls = jnp.broadcast_to(full, ROWS), jnp.zeros_like(rows)
     for _ in range(BOX):  # a piece fills no more rows than its box has
-        full = jnp.all(board > 0, axis=1)
-        above = jnp.any(full) & (rows <= jnp.argmax(full).astype(jnp.int32))
-        board = jnp.where(above[:, None], jnp.pad(board[:-1], ((1, 0), (0, 0))), board)
-        lines = lines + jnp.int32(jnp.any(full))
-    return state._replace(board=board, lines=lines, score=lines)
+        source = jnp.maximum(rows - falls, 0).astype(jnp.uint32)
+        falls = jax.lax.population_count(full_for_each_row >> source).astype(jnp.int32)
+    board = state.board
+    for distance in range(1, BOX + 1):
+        fallen = jnp.pad(state.board[:-distance], ((distance, 0), (0, 0)))
+        board = jnp.where((falls == distance)[:, None], fallen, board)
+    state = state._replace(board=board, lines=lines, score=lines)
+    return state, _without_rows(columns, full)
+
+
+def _without_rows(columns: jax.Array, full: jax.Array) -> jax.Array:
+    """Remove full rows from the columns, the highest first: uint32[10].
+
+    columns: as returned by occupied_columns. full: as returned by full_rows.
+    """
+    full = jnp.broadcast_to(full, columns.shape)
+    for _ in range(BOX):
+        row = full & (~full + 1)  # the lowest bit, 0 if no row is left
+        above = jnp.where(row == 0, 0, row - 1)
+        columns = columns & ~(above | row) | (columns & above) << 1
+        full = full ^ row
+    return columns
 
 
 def spawn(key: jax.Array, state: State) -> State:
     """Let the next piece enter, and draw another one for the preview."""
     empty = state.bag_index == NUM_PIECES
     bag, index = jnp.where(empty, shuffle_bag(key), state.bag), jnp.where(empty, 0, state.bag_index)
+    drawn = jnp.sum(
+        jnp.where(np.arange(NUM_PIECES, dtype=np.int32) == index, bag, 0), dtype=jnp.int32
+    )
+    num_previews = state.next_pieces.shape[0]
+    last = np.arange(num_previews, dtype=np.int32) == num_previews - 1
     return state._replace(
         piece=state.next_pieces[0],
         row=jnp.int32(0),
         col=jnp.int32(START_COL),
         rotation=jnp.int32(0),
-        next_pieces=jnp.concatenate([state.next_pieces[1:], bag[index][None]]),
+        next_pieces=jnp.where(last, drawn, jnp.pad(state.next_pieces[1:], (0, 1))),
         bag=bag,
         bag_index=index + 1,
         just_locked=jnp.bool_(False),
@@ -349,57 +411,75 @@ def spawn(key: jax.Array, state: State) -> State:
     )
 
 
-def piece_rows(state: State, table: np.ndarray) -> jax.Array:
-    """The rows of the piece's box, shifted to its columns: uint32[4].
+def piece_bits(state: State, table: np.ndarray) -> jax.Array:
+    """The piece's box as an integer whose bit 4 r + c stands for row r and column c: uint32[].
 
     table: BOX_ROWS or FIRST_ROWS.
     """
-    return jnp.asarray(table)[state.piece, state.rotation] << (state.col + WALL).astype(jnp.uint32)
+    boxes = (table << BOX * np.arange(BOX, dtype=np.uint32)).sum(axis=-1, dtype=np.uint32)
+    return jnp.asarray(boxes.reshape(-1))[state.piece * BOX + state.rotation]
 
 
-def blocked_rows(state: State) -> jax.Array:
-    """Whether the piece would overlap something with its box at each row: bool[21].
+def blocked_rows(state: State, columns: jax.Array) -> jax.Array:
+    """The rows at which the piece's box would overlap something, one bit per row: uint32[].
 
-    The last row is that of a box below the board.
+    columns: as returned by occupied_columns.
     """
-    occupied = jnp.sum(
-        jnp.where(state.board > 0, np.uint32(1) << COLUMN_BITS, 0), axis=1, dtype=jnp.uint32
-    )
-    board = jnp.pad(occupied | WALLS, (0, BOX), constant_values=np.uint32(0xFFFFFFFF))
-    piece = piece_rows(state, BOX_ROWS)
-    overlaps = [board[row : row + ROWS + 1] & piece[row] for row in range(BOX)]
-    return (overlaps[0] | overlaps[1] | overlaps[2] | overlaps[3]) != 0
+    walled = jnp.pad(columns, WALL, constant_values=np.uint32(0xFFFFFFFF))
+    box_col = np.arange(-WALL, COLUMNS + WALL, dtype=np.int32) - state.col
+    piece = piece_bits(state, BOX_ROWS) >> jnp.clip(box_col, 0, BOX - 1).astype(jnp.uint32)
+    blocked = jnp.zeros_like(walled)
+    for row in range(BOX):
+        blocked = blocked | jnp.where((piece >> BOX * row) & 1 == 1, walled >> row, 0)
+    in_box = (box_col >= 0) & (box_col < BOX)
+    return jax.lax.reduce(jnp.where(in_box, blocked, 0), np.uint32(0), jax.lax.bitwise_or, (0,))
 
 
-def fits(state: State) -> jax.Array:
-    """Whether the piece is on empty cells of the board: bool[]."""
-    return ~blocked_rows(state)[state.row]
+def fits(state: State, blocked: jax.Array) -> jax.Array:
+    """Whether the piece is on empty cells: bool[]. blocked: as returned by blocked_rows."""
+    return (blocked >> state.row.astype(jnp.uint32)) & 1 == 0
 
 
-def landing_row(state: State) -> jax.Array:
-    """The lowest row that the piece can fall to from its position: int32[]."""
-    rows = np.arange(ROWS + 1, dtype=np.int32)
-    return jnp.min(jnp.where(blocked_rows(state) & (rows > state.row), rows, ROWS + 1)) - 1
+def landing_row(state: State, blocked: jax.Array) -> jax.Array:
+    """The lowest row that the piece can fall to from its position: int32[].
+
+    blocked: as returned by blocked_rows.
+    """
+    below = blocked & (~np.uint32(1) << state.row.astype(jnp.uint32))
+    # The number of zeros below the lowest bit is the first row that is blocked.
+    return jax.lax.population_count(~below & (below - 1)).astype(jnp.int32) - 1
 
 
-def act(state: State, action: jax.Array) -> State:
-    """Turn or shift the piece, unless it would not fit."""
+def act(
+    state: State, action: jax.Array, columns: jax.Array, blocked: jax.Array
+) -> tuple[State, jax.Array]:
+    """Turn or shift the piece, unless it would not fit: (State, its blocked rows).
+
+    columns: as returned by occupied_columns. blocked: the blocked rows of the state before.
+    """
     col = state.col + jnp.int32(action == RIGHT) - jnp.int32(action == LEFT)
     moved = state._replace(col=col, rotation=(state.rotation + jnp.int32(action == UP)) % 4)
-    return choose(fits(moved), moved, state)
+    moved_blocked = blocked_rows(moved, columns)
+    return choose(fits(moved, moved_blocked), (moved, moved_blocked), (state, blocked))
 
 
-def fall(state: State, action: jax.Array, params: Params) -> State:
-    """Let the piece fall by the rows of down or of gravity, but not through blocks."""
+def fall(state: State, action: jax.Array, blocked: jax.Array, params: Params) -> State:
+    """Let the piece fall by the rows of down or of gravity, but not through blocks.
+
+    blocked: as returned by blocked_rows.
+    """
     rows = jnp.where(action == DOWN, jnp.where(state.fresh, 1, params.drop), params.gravity)
     return state._replace(
-        row=jnp.minimum(state.row + rows, landing_row(state)), fresh=jnp.bool_(False)
+        row=jnp.minimum(state.row + rows, landing_row(state, blocked)), fresh=jnp.bool_(False)
     )
 
 
-def lock(state: State) -> State:
-    """Make the piece part of the board if it cannot fall further."""
-    locks = landing_row(state) == state.row
+def lock(state: State, blocked: jax.Array) -> State:
+    """Make the piece part of the board if it cannot fall further.
+
+    blocked: as returned by blocked_rows.
+    """
+    locks = landing_row(state, blocked) == state.row
     block = (1 + state.piece).astype(jnp.int8)
     return state._replace(
         board=jnp.where(locks & on_board(state, BOX_ROWS), block, state.board), just_locked=locks
@@ -408,9 +488,11 @@ def lock(state: State) -> State:
 
 def on_board(state: State, table: np.ndarray) -> jax.Array:
     """The piece's blocks as a mask: bool[20, 10]. table: BOX_ROWS or FIRST_ROWS."""
-    piece, box_row = piece_rows(state, table), np.arange(ROWS, dtype=np.int32) - state.row
-    rows = [jnp.where(box_row == row, piece[row], 0) for row in range(BOX)]
-    return ((rows[0] | rows[1] | rows[2] | rows[3])[:, None] >> COLUMN_BITS[None]) & 1 == 1
+    box_row = np.arange(ROWS, dtype=np.int32) - state.row
+    bits = piece_bits(state, table) >> jnp.clip(BOX * box_row, 0, BOX * BOX).astype(jnp.uint32)
+    bits = jnp.where(box_row >= 0, bits & ((1 << BOX) - 1), 0)
+    bits = bits << (state.col + WALL).astype(jnp.uint32)
+    return (bits[:, None] >> COLUMN_BITS[None]) & 1 == 1
 
 
 def render(state: State, params: Params) -> jax.Array:

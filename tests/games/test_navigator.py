@@ -96,16 +96,17 @@ def test_the_treasure_is_uniform_for_every_start_cell():
 )
 def test_a_path_is_uniform_over_the_shortest_ones(start, end):
     size, (row, col), (to_row, to_col) = 5, start, end
-    path = jax.jit(
+    walk = jax.jit(
         jax.vmap(
             lambda key: navigator.random_path(
                 key, *map(jnp.int32, (row, col, to_row, to_col)), size
             )
         )
     )
-    paths, counts = np.unique(
-        np.asarray(path(keys(2, 20_000))).reshape(-1, size * size), axis=0, return_counts=True
-    )
+    rows_of_bits, above = map(np.asarray, walk(keys(2, 20_000)))
+    cells = rows_of_bits[..., None] >> np.arange(size, dtype=np.uint32) & 1 == 1
+    assert np.array_equal(above, np.cumsum(cells.sum(axis=2), axis=1) - cells.sum(axis=2))
+    paths, counts = np.unique(cells.reshape(-1, size * size), axis=0, return_counts=True)
     rows, cols = abs(to_row - row), abs(to_col - col)
     assert len(paths) == round(stats.binom(rows + cols, 0.5).pmf(rows) * 2 ** (rows + cols))
     assert np.all(paths.sum(axis=1) == rows + cols + 1)
@@ -123,8 +124,11 @@ def test_a_path_is_uniform_over_the_shortest_ones(start, end):
 def test_tnt_takes_every_set_of_free_cells_equally_often():
     path = np.zeros((4, 4), bool)
     path[0], path[:, 3] = True, True  # nine cells are free
+    rows_of_bits, above = jnp.uint32([0b1111, 0b1000, 0b1000, 0b1000]), jnp.int32([0, 4, 5, 6])
     tnt = np.asarray(
-        jax.jit(jax.vmap(lambda key: navigator.place_tnt(key, jnp.asarray(path))))(keys(3, 20_000))
+        jax.jit(jax.vmap(lambda key: navigator.place_tnt(key, rows_of_bits, above)))(
+            keys(3, 20_000)
+        )
     )
     assert not (tnt & path).any() and np.all(tnt.sum(axis=(1, 2)) == 7)
     sets, counts = np.unique(tnt.reshape(len(tnt), -1), axis=0, return_counts=True)
