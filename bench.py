@@ -43,7 +43,7 @@ from popgym_arcade.registry import (
     matching_names,
     twin_name,
 )
-from popgym_arcade.render import OBS_SIZES
+from popgym_arcade.render import OBS_SIZES, choose_way
 
 __all__ = [
     "COLUMNS",
@@ -113,13 +113,24 @@ def over_devices(count: int) -> NamedSharding:
 
 
 def fill_program(num_envs: int, obs_size: int, sharding: NamedSharding) -> Program:
-    """Compile the device's limit: a loop that only writes every byte of every frame."""
+    """Compile the device's limit: a loop that only writes every byte of every frame.
+
+    A GPU writes words of four bytes, three times as fast as bytes.
+    """
+
+    def single_bytes(values):
+        return jnp.broadcast_to(values.astype(jnp.uint8)[:, None, None, None], shape)
+
+    def words(values):
+        filled = values.astype(jnp.uint32)[:, None, None] * np.uint32(0x01010101)
+        filled = jnp.broadcast_to(filled, (num_envs, obs_size, obs_size * 3 // 4))
+        return jax.lax.bitcast_convert_type(filled, jnp.uint8).reshape(shape)
 
     def round_(i, frames):
-        values = (jnp.arange(num_envs) + i).astype(jnp.uint8)
-        return jnp.broadcast_to(values[:, None, None, None], frames.shape)
+        return choose_way(single_bytes, words, (jnp.arange(num_envs) + i) & 255)
 
-    frames = jnp.zeros((num_envs, obs_size, obs_size, 3), jnp.uint8)
+    shape = num_envs, obs_size, obs_size, 3
+    frames = jnp.zeros(shape, jnp.uint8)
     return _compiled(looped(round_), frames, sharding)
 
 

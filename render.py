@@ -60,6 +60,7 @@ __all__ = [
     "SCORE_UNITS",
     "STEP_LIMITS",
     "SUBPIXEL",
+    "WORD_PLATFORMS",
     "Art",
     "Tile",
     "bar",
@@ -67,6 +68,7 @@ __all__ = [
     "blank",
     "board",
     "cells",
+    "choose_way",
     "digits",
     "disc_half_widths",
     "field",
@@ -151,6 +153,9 @@ SUBPIXEL: int = 32
 ANGLE_UNIT: int = 1 << 14
 """Angles are integers in units of 1 / ANGLE_UNIT radian."""
 
+WORD_PLATFORMS: tuple[str, ...] = ("cuda", "rocm")
+"""The platforms on which frames are drawn in words, by JAX's names."""
+
 _GLYPH_HEIGHT, _GLYPH_WIDTH = 7, 5
 _GLYPH_ADVANCE = _GLYPH_WIDTH + 1
 _SCORE_DIGITS = 3
@@ -158,7 +163,6 @@ _COUNTER_DIGITS = 2
 _BAR_MARGIN = 4  # between a bar and the sides of the frame, in layout units
 
 _SUBPIXEL_BITS = SUBPIXEL.bit_length() - 1
-_WORD_PLATFORMS = ("cuda", "rocm")  # where frames are drawn in words
 _MOST_BANDS = 4  # that a GPU joins at full speed
 _MOST_PAIRED = 15  # up to so many choices, pairs of neighbors in a board are looked up at once
 _EVERY_BYTE = 0x01010101  # times a byte: a word of four of it
@@ -383,9 +387,9 @@ def blank(height: int, width: int, *, color: str = BACKGROUND) -> jax.Array:
         return jnp.broadcast_to(jnp.asarray(line), (height, line.size))
     # A GPU's compiler folds what is drawn on a constant, but not on a constant that is spread.
     words = np.tile(_static_words(line), (height, 1))
-    ways = dict.fromkeys(_WORD_PLATFORMS, lambda: _to_bytes(jnp.asarray(words)))
-    return jax.lax.platform_dependent(
-        default=lambda: jnp.broadcast_to(jnp.asarray(line), (height, line.size)), **ways
+    return choose_way(
+        lambda: jnp.broadcast_to(jnp.asarray(line), (height, line.size)),
+        lambda: _to_bytes(jnp.asarray(words)),
     )
 
 
@@ -1071,10 +1075,24 @@ def _draw(
     """
     if canvas.shape[1] % 4:
         return scanlines(canvas, *traced)
-    ways = dict.fromkeys(
-        _WORD_PLATFORMS, lambda *all: _to_bytes(words(_to_words(all[0]), *all[1:]))
+    return choose_way(
+        scanlines,
+        lambda canvas, *traced: _to_bytes(words(_to_words(canvas), *traced)),
+        canvas,
+        *traced,
     )
-    return jax.lax.platform_dependent(canvas, *traced, default=scanlines, **ways)
+
+
+def choose_way(
+    scanlines: Callable[..., jax.Array], words: Callable[..., jax.Array], *operands: Any
+) -> jax.Array:
+    """Call ``words`` in programs for the WORD_PLATFORMS, and ``scanlines`` in those for others.
+
+    operands: arguments of both. Which one it is, is known when a program is compiled, and the other
+    one costs nothing.
+    """
+    ways = dict.fromkeys(WORD_PLATFORMS, words)
+    return jax.lax.platform_dependent(*operands, default=scanlines, **ways)
 
 
 def _to_words(canvas):

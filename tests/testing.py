@@ -238,7 +238,7 @@ def drawn_in_words():
     The precision has no other effect than that JAX keeps these traces apart from others.
     """
     with (
-        mock.patch.object(render, "_WORD_PLATFORMS", ("cpu",)),
+        mock.patch.object(render, "WORD_PLATFORMS", ("cpu",)),
         jax.default_matmul_precision("highest"),
     ):
         yield
