@@ -349,10 +349,12 @@ def occupied_columns(board: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(board > 0, bits, 0), axis=0, dtype=jnp.uint32) | FLOOR
 
 
-def full_rows(board: jax.Array) -> jax.Array:
-    """The full rows of a board, int8[20, 10], as an integer with bit r for row r: uint32[]."""
-    bits = np.uint32(1) << np.arange(ROWS, dtype=np.uint32)
-    return jnp.sum(jnp.where(jnp.all(board > 0, axis=1), bits, 0), dtype=jnp.uint32)
+def full_rows(columns: jax.Array) -> jax.Array:
+    """The rows that are full, as an integer with bit r for row r: uint32[].
+
+    columns: as returned by occupied_columns.
+    """
+    return jax.lax.reduce(columns, ~np.uint32(0), jax.lax.bitwise_and, (0,)) & ~FLOOR
 
 
 def clear_full_rows(state: State, columns: jax.Array) -> tuple[State, jax.Array]:
@@ -360,7 +362,7 @@ def clear_full_rows(state: State, columns: jax.Array) -> tuple[State, jax.Array]
 
     columns: uint32[10], those of the state before, as returned by occupied_columns.
     """
-    full, rows = full_rows(state.board), np.arange(ROWS, dtype=np.int32)
+    full, rows = full_rows(columns), np.arange(ROWS, dtype=np.int32)
     lines = state.lines + jax.lax.population_count(full).astype(jnp.int32)
     # A row takes its blocks from as many rows above as there are full rows from there downwards.
     full_for_each_row, falls = jnp.broadcast_to(full, ROWS), jnp.zeros_like(rows)
