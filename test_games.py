@@ -41,6 +41,7 @@ from tests.testing import (
     client,
     compiled,
     compiled_programs,
+    drawn_in_words,
     keys,
     many_starts,
     on_one_device,
@@ -923,6 +924,28 @@ def test_frames_as_users_compile_them_are_the_golden_ones(name):
     golden = json.loads(GOLDEN.read_text())[name]
     for twin, partial_obs in registry.TWINS.items():
         assert golden_hash(name, partial_obs, for_users=True) == golden[twin]
+
+
+@pytest.mark.slow
+@every_environment
+def test_frames_drawn_in_words_as_on_a_gpu_are_the_same(name):
+    states = as_numpy(some_states(name, count=128))
+    for partial_obs in (False, True):
+        env, params = make(name, partial_obs=partial_obs)
+        with drawn_in_words():
+            frames = jax.jit(jax.vmap(lambda state: env.render(state, params)))(states)
+        np.testing.assert_array_equal(frames, rendered(name, partial_obs, states))
+
+
+@pytest.mark.slow
+@every_game
+def test_large_frames_drawn_in_words_as_on_a_gpu_are_the_same(name):
+    states = as_numpy(some_states(name, count=32))
+    for partial_obs in (False, True):
+        env, params = make(name, partial_obs=partial_obs, obs_size=256)
+        with drawn_in_words():
+            frames = jax.jit(jax.vmap(lambda state: env.render(state, params)))(states)
+        np.testing.assert_array_equal(frames, rendered(name, partial_obs, states, obs_size=256))
 
 
 def write_golden():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from popgym_arcade import render as draw
-from popgym_arcade.tests.testing import drawn_in_words
+from tests.testing import drawn_in_words
 
 INPUTS = 256  # random inputs per case
 HEIGHT, WIDTH = 26, 44  # of most canvases, in pixels
