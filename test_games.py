@@ -926,26 +926,26 @@ def test_frames_as_users_compile_them_are_the_golden_ones(name):
         assert golden_hash(name, partial_obs, for_users=True) == golden[twin]
 
 
+def assert_the_same_in_words(name, states, obs_size):
+    """Check that both views of some states look the same if drawn as on a GPU."""
+    for partial_obs in (False, True):
+        env, params = make(name, partial_obs=partial_obs, obs_size=obs_size)
+        draw_all = jax.jit(jax.vmap(env.render, in_axes=(0, None)))
+        with drawn_in_words():
+            frames = draw_all(states, params)
+        np.testing.assert_array_equal(frames, rendered(name, partial_obs, states, obs_size))
+
+
 @pytest.mark.slow
 @every_environment
 def test_frames_drawn_in_words_as_on_a_gpu_are_the_same(name):
-    states = as_numpy(some_states(name, count=128))
-    for partial_obs in (False, True):
-        env, params = make(name, partial_obs=partial_obs)
-        with drawn_in_words():
-            frames = jax.jit(jax.vmap(lambda state: env.render(state, params)))(states)
-        np.testing.assert_array_equal(frames, rendered(name, partial_obs, states))
+    assert_the_same_in_words(name, as_numpy(some_states(name, count=128)), 128)
 
 
 @pytest.mark.slow
 @every_game
 def test_large_frames_drawn_in_words_as_on_a_gpu_are_the_same(name):
-    states = as_numpy(some_states(name, count=32))
-    for partial_obs in (False, True):
-        env, params = make(name, partial_obs=partial_obs, obs_size=256)
-        with drawn_in_words():
-            frames = jax.jit(jax.vmap(lambda state: env.render(state, params)))(states)
-        np.testing.assert_array_equal(frames, rendered(name, partial_obs, states, obs_size=256))
+    assert_the_same_in_words(name, as_numpy(some_states(name, count=32)), 256)
 
 
 def write_golden():
