@@ -205,9 +205,9 @@ def test_the_report_is_printed_and_written(monkeypatch, tmp_path, capsys):
     assert set(written["rows"][0]) == set(gpu_budget.COLUMNS)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("a model, nothing is measured: target NVIDIA H100")
-    assert printed[3].startswith("| NavigatorEasy          | MDP   |   4096 |      20 |  1.15 |")
+    assert printed[3].startswith("| NavigatorEasy          | MDP   |   4096 |      56 |  1.10 |")
     assert (
-        printed[4] == "4096 environments: geometric mean 0.50, most kernels 20, lowest ratio 0.50"
+        printed[4] == "4096 environments: geometric mean 0.50, most kernels 56, lowest ratio 0.50"
     )
 
 
@@ -224,12 +224,12 @@ def test_each_number_of_environments_has_its_rows(monkeypatch):
 def test_a_check_exits_with_1_only_over_budget(monkeypatch, capsys, tmp_path):
     run(monkeypatch, "--check")
     path = tmp_path / "budget.json"
-    broken = {**WITHIN, "kernels": 21}
+    broken = {**WITHIN, "kernels": 57}
     run(monkeypatch, rows=[broken])
     with pytest.raises(SystemExit) as ended:
         run(monkeypatch, "--check", "--json", str(path), rows=[broken])
     assert ended.value.code == 1 and path.exists()
-    assert "NavigatorEasy MDP at 4096 environments: kernels 21" in capsys.readouterr().err
+    assert "NavigatorEasy MDP at 4096 environments: kernels 57" in capsys.readouterr().err
 
 
 def test_without_a_compiler_the_command_ends_with_a_way_to_install_it(monkeypatch, capsys):
