@@ -130,7 +130,7 @@ def test_a_memory_carries_the_cue_to_the_decision(algorithm, memory):
     value, best, steps = of_probe(algorithm, memory, "cue")
     assert steps.episode_return[steps.finished].mean() > 0.95
     mask = ~steps.ended & (steps.env_state.time > 0)
-    # Without a memory, the error is 1. That of PPO was below 0.1 on one processor, 0.144 on another.
+    # Without a memory, the error is 1. PPO's was below 0.1 on one processor, 0.144 on another.
     most = 0.25 if algorithm == "ppo" else 0.1
     assert (
         np.quantile(abs(value - best)[mask], 0.99) < most
